@@ -1,0 +1,96 @@
+"""What the core asks of whoever drives it: send this, install that, know that this happened.
+
+The core calls nobody. Every entry point appends effects to a list, in the order in which they are to be carried out;
+the daemon and the load tester carry them out with sockets and a data plane, the simulation with a fake network.
+"""
+
+import msgspec
+
+from cygnet.crypto.keymat import ChildSuite
+from cygnet.ike.path import Path
+from cygnet.wire.payloads.traffic_selectors import TrafficSelector
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Put one IKE datagram on the wire, without the non-ESP marker: the socket knows whether it wants one."""
+
+    datagram: bytes
+    path: Path
+
+
+class InstallChild(msgspec.Struct, frozen=True, gc=False):
+    """A CHILD_SA is agreed upon: carry its traffic (RFC 4301 section 4.4.2)."""
+
+    sa: bytes
+    """Our SPI of the IKE_SA it belongs to."""
+    name: str
+    """Name of its `children.<name>` section."""
+    spi_in: bytes
+    """The SPI that we chose, 4 octets; the peer's packets carry it."""
+    spi_out: bytes
+    """The SPI that the peer chose, 4 octets."""
+    suite: ChildSuite
+    keys_in: tuple[bytes, bytes]
+    """Encryption key with its salt, and integrity key, of what arrives."""
+    keys_out: tuple[bytes, bytes]
+    ts_local: tuple[TrafficSelector, ...]
+    ts_remote: tuple[TrafficSelector, ...]
+    path: Path
+    """Where ESP goes; its ports count only when `is_udp_encapsulated`."""
+    is_udp_encapsulated: bool
+    replay_window: int
+    """Packets; 0 switches replay protection off."""
+
+    def __repr__(self) -> str:
+        return f"InstallChild({self.name!r}, in={self.spi_in.hex()}, out={self.spi_out.hex()}, keys=<redacted>)"
+
+
+class RemoveChild(msgspec.Struct, frozen=True, gc=False):
+    """A CHILD_SA is gone: carry its traffic no longer, in either direction."""
+
+    spi_in: bytes
+
+
+class MoveChild(msgspec.Struct, frozen=True, gc=False):
+    """The peer of a CHILD_SA is to be reached on another path now."""
+
+    spi_in: bytes
+    path: Path
+    is_udp_encapsulated: bool
+
+
+class SaEstablished(msgspec.Struct, frozen=True, gc=False):
+    """Both ends are authenticated, and the first CHILD_SA is up."""
+
+    sa: bytes
+    connection: str
+    virtual_ips: tuple[bytes, ...]
+    """Packed virtual addresses: ours as initiator, the peer's as responder."""
+
+
+class SaClosed(msgspec.Struct, frozen=True, gc=False):
+    """An IKE_SA has ended, or never came to be. Its CHILD_SAs were removed by effects before this one."""
+
+    sa: bytes
+    connection: str
+    """Empty where the peer was never matched to a connection."""
+    reason: str
+    """A counter's label: `authentication_failed`, `timeout`, `deleted_by_peer`, ..."""
+    was_established: bool
+
+
+class PhaseDone(msgspec.Struct, frozen=True, gc=False):
+    """As initiator: the response to a request of the set-up has come and was accepted."""
+
+    sa: bytes
+    phase: str
+    """`ike_sa_init` or `ike_auth`."""
+
+
+class Retransmitted(msgspec.Struct, frozen=True, gc=False):
+    """A request of ours went unanswered and was sent again (by the `Send` before this)."""
+
+    sa: bytes
+
+
+Effect = Send | InstallChild | RemoveChild | MoveChild | SaEstablished | SaClosed | PhaseDone | Retransmitted

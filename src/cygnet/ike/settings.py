@@ -1,0 +1,134 @@
+"""What a connection is to do: the typed settings that a configuration becomes and the core obeys.
+
+Names and defaults are those of strongSwan's `swanctl.conf`. Nothing here reads a file: `cygnet.config` fills these in
+from one, and the load tester makes them from its command line.
+"""
+
+from enum import Enum
+
+import msgspec
+
+from cygnet.auth.identity import ANY_IDENTITY, Identity
+from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings
+from cygnet.ike.selectors import DYNAMIC, SelectorSettings
+
+
+class AuthKind(Enum):
+    """How an end proves its identity (`auth =`)."""
+
+    PSK = "psk"
+
+
+class StartAction(Enum):
+    """What happens to a child when its connection is loaded (`start_action =`)."""
+
+    NONE = "none"
+    START = "start"
+
+
+class Mode(Enum):
+    """How a CHILD_SA carries traffic (`mode =`)."""
+
+    TUNNEL = "tunnel"
+
+
+class AuthSettings(msgspec.Struct, frozen=True):
+    """One end's authentication round (`local { }` and `remote { }`)."""
+
+    auth: AuthKind = AuthKind.PSK
+    id: Identity = ANY_IDENTITY
+    """Our identity, or the pattern that the peer's must match. ANY_IDENTITY as our own means our IP address."""
+
+
+class ChildSettings(msgspec.Struct, frozen=True):
+    """One `children.<name>` section."""
+
+    name: str
+    esp_proposals: tuple[ProposalSettings, ...] = DEFAULT_ESP_PROPOSALS
+    local_ts: tuple[SelectorSettings, ...] = (DYNAMIC,)
+    remote_ts: tuple[SelectorSettings, ...] = (DYNAMIC,)
+    mode: Mode = Mode.TUNNEL
+    start_action: StartAction = StartAction.NONE
+    replay_window: int = 32
+    """Packets; 0 switches replay protection off."""
+
+
+class PoolSettings(msgspec.Struct, frozen=True):
+    """One `pools.<name>` section: the virtual addresses from `first` to `last`, both included.
+
+    A pool given in CIDR form leaves out the network address, as strongSwan does.
+    """
+
+    name: str
+    first: bytes
+    last: bytes
+    """Packed addresses, 4 octets (IPv4) or 16 (IPv6), of the same family."""
+    dns: tuple[bytes, ...] = ()
+    """Packed addresses of DNS servers, of either family."""
+
+
+class SharedSecret(msgspec.Struct, frozen=True):
+    """One `secrets.ike<suffix>` section."""
+
+    secret: bytes
+    owners: tuple[Identity, ...] = ()
+    """Whose secret it is; empty means anybody's."""
+
+    def __repr__(self) -> str:
+        return f"SharedSecret(secret=<{len(self.secret)} octets>, owners={self.owners!r})"
+
+
+class ConnectionSettings(msgspec.Struct, frozen=True):
+    """One `connections.<name>` section."""
+
+    name: str
+    local_addrs: tuple[str, ...] = ()
+    """IP addresses, CIDR subnets or ranges `a-b`; empty is %any."""
+    remote_addrs: tuple[str, ...] = ()
+    """The same; the first that is a single address is the one we initiate to."""
+    local_port: int = 500
+    remote_port: int = 500
+    remote_natt_port: int = 4500
+    """Where we float to when a NAT is found. Not a swanctl key: peers on unprivileged ports need it."""
+    proposals: tuple[ProposalSettings, ...] = DEFAULT_IKE_PROPOSALS
+    local: AuthSettings = AuthSettings()
+    remote: AuthSettings = AuthSettings()
+    children: tuple[ChildSettings, ...] = ()
+    vips: tuple[bytes, ...] = ()
+    """Packed virtual addresses that we ask for as initiator; all zeros (0.0.0.0, ::) asks for any."""
+    pools: tuple[str, ...] = ()
+    """Names of the pools that we give virtual addresses from as responder."""
+    encap: bool = False
+    """Force UDP encapsulation by pretending to be behind a NAT."""
+    dpd_delay_s: float = 0.0
+    """Seconds without traffic from the peer after which it is asked whether it lives; 0 never asks."""
+    keyingtries: int = 1
+    """Attempts to set up a connection that we initiate; 0 tries for ever."""
+
+
+class RetransmitPolicy(msgspec.Struct, frozen=True):
+    """When an unanswered request is sent again: after `timeout_s * base ** n` seconds, `tries` times.
+
+    The defaults are strongSwan's: 4, 7, 13, 23, 42 seconds, and after another 76 the peer is given up.
+    """
+
+    timeout_s: float = 4.0
+    base: float = 1.8
+    tries: int = 5
+    limit_s: float = 0.0
+    """The longest wait in seconds; 0 sets no limit."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """A whole configuration, checked: every reference in it resolves."""
+
+    connections: tuple[ConnectionSettings, ...] = ()
+    pools: tuple[PoolSettings, ...] = ()
+    secrets: tuple[SharedSecret, ...] = ()
+    retransmit: RetransmitPolicy = RetransmitPolicy()
+    half_open_timeout_s: float = 30.0
+    """Seconds after which a responder drops an IKE_SA whose peer has not authenticated itself."""
+    cookie_threshold: int = 1000
+    """Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks."""
+    half_open_limit: int = 20000
+    """Half-open IKE_SAs of a worker above which a new one is refused."""
