@@ -6,6 +6,7 @@ the daemon and the load tester carry them out with sockets and a data plane, the
 
 import msgspec
 
+from cygnet.auth.identity import Identity
 from cygnet.crypto.keymat import ChildSuite
 from cygnet.ike.path import Path
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
@@ -64,8 +65,19 @@ class SaEstablished(msgspec.Struct, frozen=True, gc=False):
 
     sa: bytes
     connection: str
+    remote_id: Identity
     virtual_ips: tuple[bytes, ...]
     """Packed virtual addresses: ours as initiator, the peer's as responder."""
+    took_s: float
+    """Seconds since its first message came or went."""
+
+
+class InitialContact(msgspec.Struct, frozen=True, gc=False):
+    """The peer of an IKE_SA has no other with us, whatever we believe: other workers are to close theirs."""
+
+    sa: bytes
+    """The one that stands."""
+    remote_id: Identity
 
 
 class SaClosed(msgspec.Struct, frozen=True, gc=False):
@@ -93,4 +105,14 @@ class Retransmitted(msgspec.Struct, frozen=True, gc=False):
     sa: bytes
 
 
-Effect = Send | InstallChild | RemoveChild | MoveChild | SaEstablished | SaClosed | PhaseDone | Retransmitted
+Effect = (
+    Send
+    | InstallChild
+    | RemoveChild
+    | MoveChild
+    | SaEstablished
+    | InitialContact
+    | SaClosed
+    | PhaseDone
+    | Retransmitted
+)

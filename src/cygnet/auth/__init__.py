@@ -1,0 +1,1 @@
+"""What proves an identity: names, secrets, and the AUTH payload computed from them."""

@@ -1,0 +1,1 @@
+"""Configuration: `swanctl.conf` syntax in, typed settings out."""

@@ -1,0 +1,51 @@
+"""What is Cygnet's own in a configuration: the section `gateway { }`."""
+
+import os
+from enum import Enum
+
+import msgspec
+
+from cygnet.config import defaults
+
+
+class DataplaneKind(Enum):
+    """Who carries the traffic of CHILD_SAs (`dataplane =`)."""
+
+    USERSPACE = "userspace"
+    NULL = "null"
+
+
+class LogLevel(Enum):
+    """The least severe messages that are logged (`log_level =`)."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class GatewaySettings(msgspec.Struct, frozen=True):
+    """How the daemon runs, apart from what IKE does."""
+
+    workers: int = 0
+    """Worker processes; 0 stands for one on each core that may be used."""
+    port: int = defaults.PORT
+    natt_port: int = defaults.NATT_PORT
+    listen: tuple[str, ...] = defaults.LISTEN_ADDRESSES
+    """Addresses to open the ports on."""
+    dataplane: DataplaneKind = DataplaneKind.USERSPACE
+    state_dir: str = defaults.STATE_DIR
+    user: str = defaults.USER
+    """Whose privileges the workers run with, when started by root."""
+    log_level: LogLevel = LogLevel(defaults.LOG_LEVEL)
+    echo: tuple[bytes, ...] = ()
+    """Packed inner addresses that the gateway answers echo requests on."""
+    node: int = 1
+    """Number of this node, the first octet of every SPI that it chooses."""
+    receive_buffer: int = defaults.RECEIVE_BUFFER_OCTETS
+    """Octets of each socket's receive buffer."""
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers to run here: as configured, or as many as there are usable cores."""
+        return self.workers or min(len(os.sched_getaffinity(0)), defaults.MAX_WORKERS)

@@ -1,0 +1,389 @@
+"""The table of keys: what each section of a configuration may hold, what it means, and what is not built yet.
+
+Reading a configuration, `cygnet check` and docs/configuration.md all follow this table. Names, meanings and defaults
+are those of strongSwan's `swanctl.conf`; rows marked `is_own` are Cygnet's.
+
+A key that strongSwan has and Cygnet has not is a row of `unbuilt`. It is refused where leaving it out would let in a
+peer, let through traffic, or send in the clear what the file means to keep out or protect. Otherwise it is named in a
+warning, with what happens instead. Values that ask for what happens anyway pass in silence.
+"""
+
+from types import MappingProxyType
+from typing import Final
+
+from cygnet.config import defaults, values
+from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
+from cygnet.config.values import Kind
+
+_NO = ("no", "false", "disabled", "0")
+_NO_TIME = ("0", "0s", "0m", "0h", "0d")
+_CERTIFICATES = "certificates are not built yet; peers prove themselves by a pre-shared key"
+_NO_REKEYING = "no rekeying is begun from this end; keys last until the SA is closed"
+_XFRM = "the kernel's IPsec (xfrm) is not built yet, so traffic can't be kept apart by it"
+
+
+def _rounds(*, is_local: bool) -> Table:
+    identity = (
+        Key("id", values.OWN_IDENTITY, "", "Our identity. Without it, our IP address.")
+        if is_local
+        else Key("id", values.IDENTITY, "%any", "The identity, or pattern, that the peer must prove to have.")
+    )
+    side = "local" if is_local else "remote"
+    certificate_keys = ("certs", "pubkeys") if is_local else ("certs", "cacerts", "pubkeys", "ca_id", "cert_policy")
+    refused = [Unbuilt(name, _CERTIFICATES, is_refused=True) for name in certificate_keys]
+    if is_local:
+        refused += [Unbuilt(name, "EAP is not built yet", is_refused=True) for name in ("eap_id", "aaa_id")]
+    else:
+        refused += [
+            Unbuilt("groups", "group membership can't be proven yet", is_refused=True),
+            Unbuilt("eap_id", "EAP is not built yet", is_refused=True),
+            Unbuilt("revocation", _CERTIFICATES, ("relaxed",), is_refused=True),
+        ]
+    return Table(
+        title=f"connections.<conn>.{side}",
+        help=(
+            "How we prove who we are. Required."
+            if is_local
+            else "How the peer must prove who it is. Required; of several connections that fit a peer, the one whose "
+            "`id` matches best is used."
+        ),
+        keys=(
+            Key(
+                "auth", values.AUTH, "", "`psk`, a pre-shared key. strongSwan's default is `pubkey`.", is_required=True
+            ),
+            identity,
+        ),
+        unbuilt=(
+            *refused,
+            Unbuilt("round", "there is one round only", (ANYTHING,)),
+            Unbuilt("ocsp", "it is about certificates", (ANYTHING,)),
+            Unbuilt("xauth_id", "it is about IKEv1", (ANYTHING,)),
+        ),
+        sections=tuple(
+            Inner(name, is_prefix=True, refusal=_CERTIFICATES)
+            for name in (("cert",) if is_local else ("cert", "cacert"))
+        ),
+    )
+
+
+_CONNECTION = Table(
+    title="connections.<conn>",
+    help="One connection: who may connect, or whom we connect to, and what for.",
+    keys=(
+        Key(
+            "local_addrs",
+            values.PEER_ADDRESSES,
+            "%any",
+            "Our addresses that the connection is for: addresses, subnets, ranges. Names are not looked up.",
+        ),
+        Key(
+            "remote_addrs",
+            values.PEER_ADDRESSES,
+            "%any",
+            "The peer's addresses, likewise. The first single address is the one we initiate to.",
+        ),
+        Key("local_port", values.PORT, "500", "The port that we initiate from."),
+        Key("remote_port", values.PORT, "500", "The port that we initiate to."),
+        Key(
+            "remote_natt_port",
+            values.PORT,
+            "4500",
+            "The port that we go on to when there is a NAT; for peers on unprivileged ports.",
+            is_own=True,
+        ),
+        Key("proposals", values.IKE_PROPOSALS, "default", "Algorithms for the IKE_SA, best first."),
+        Key("vips", values.PACKED_ADDRESSES, "", "Virtual addresses to ask for; `0.0.0.0` and `::` ask for any."),
+        Key("pools", values.NAMES, "", "Names of the pools that peers get their virtual addresses from."),
+        Key("encap", values.BOOLEAN, "no", "Put ESP into UDP even where no NAT is found."),
+        Key(
+            "dpd_delay",
+            values.TIME,
+            "0s",
+            "After so long without a packet from the peer it is asked whether it lives; 0 never asks.",
+            field="dpd_delay_s",
+        ),
+        Key(
+            "keyingtries",
+            Kind("number", values.integer(0, 1_000_000)),
+            "1",
+            "How often to try to set up a connection that we initiate; 0 tries for ever.",
+        ),
+    ),
+    unbuilt=(
+        Unbuilt("version", "IKEv1 is not spoken here: use 2", ("0", "2"), is_refused=True),
+        Unbuilt("aggressive", "it is about IKEv1", (ANYTHING,)),
+        Unbuilt("pull", "it is about IKEv1", (ANYTHING,)),
+        Unbuilt("dpd_timeout", "it is about IKEv1", (ANYTHING,)),
+        Unbuilt("send_certreq", "it is about certificates", (ANYTHING,)),
+        Unbuilt("send_cert", "it is about certificates", (ANYTHING,)),
+        Unbuilt("ocsp", "it is about certificates", (ANYTHING,)),
+        Unbuilt("dscp", "IKE datagrams are sent with the default codepoint", ("000000",)),
+        Unbuilt("mobike", "a peer that changes its address sets up a new IKE_SA", _NO),
+        Unbuilt("fragmentation", "IKE messages are neither sent nor accepted in fragments", _NO),
+        Unbuilt("childless", "an IKE_SA always starts with a CHILD_SA", ("allow", "never")),
+        Unbuilt("ppk_id", "post-quantum pre-shared keys are not built yet", is_refused=True),
+        Unbuilt("ppk_required", "post-quantum pre-shared keys are not built yet", _NO, is_refused=True),
+        Unbuilt("unique", "a peer may have any number of IKE_SAs", ("no", "never")),
+        Unbuilt(
+            "reauth_time",
+            "re-authentication is not built yet, so a peer would stay for as long as it likes",
+            _NO_TIME,
+            is_refused=True,
+        ),
+        Unbuilt("rekey_time", _NO_REKEYING, _NO_TIME),
+        Unbuilt("over_time", _NO_REKEYING, _NO_TIME),
+        Unbuilt("rand_time", _NO_REKEYING, _NO_TIME),
+        Unbuilt("if_id_in", _XFRM, ("0",), is_refused=True),
+        Unbuilt("if_id_out", _XFRM, ("0",), is_refused=True),
+        Unbuilt("mediation", "mediation is not built", _NO, is_refused=True),
+        Unbuilt("mediated_by", "mediation is not built", is_refused=True),
+        Unbuilt("mediation_peer", "mediation is not built", is_refused=True),
+    ),
+    sections=(
+        Inner("local", is_prefix=True),
+        Inner("remote", is_prefix=True),
+        Inner("children"),
+    ),
+)
+
+_CHILD = Table(
+    title="connections.<conn>.children.<child>",
+    help="One CHILD_SA of a connection: the traffic that it protects, and how.",
+    keys=(
+        Key("esp_proposals", values.ESP_PROPOSALS, "default", "Algorithms for ESP, best first."),
+        Key(
+            "local_ts",
+            values.SELECTORS,
+            "dynamic",
+            "Traffic selectors of our side: `10.1.0.0/16`, `10.0.0.1-10.0.0.9`, `10.1.0.1/32[tcp/443]`, or `dynamic`, "
+            "which is the virtual address, else the address of the IKE_SA.",
+        ),
+        Key("remote_ts", values.SELECTORS, "dynamic", "Traffic selectors of the peer's side."),
+        Key("mode", values.MODE, "tunnel", "`tunnel`."),
+        Key(
+            "start_action",
+            values.START_ACTION,
+            "none",
+            "`start` sets the CHILD_SA up when the configuration is loaded.",
+        ),
+        Key(
+            "replay_window",
+            Kind("packets", values.integer(0, 4096)),
+            "32",
+            "Packets that may arrive late and still count; 0 switches the protection against replay off.",
+        ),
+    ),
+    unbuilt=(
+        Unbuilt("ah_proposals", "AH is not built yet; use esp_proposals", is_refused=True),
+        Unbuilt(
+            "sha256_96",
+            "HMAC-SHA-256 is used with 128 bits as in RFC 4868; such a peer can't be served",
+            _NO,
+            is_refused=True,
+        ),
+        *(
+            Unbuilt(name, _NO_REKEYING, _NO_TIME)
+            for name in (
+                "rekey_time",
+                "life_time",
+                "rand_time",
+                "rekey_bytes",
+                "life_bytes",
+                "rand_bytes",
+                "rekey_packets",
+                "life_packets",
+                "rand_packets",
+            )
+        ),
+        Unbuilt(
+            "updown",
+            "scripts are not run, and what they set up (firewall rules, routes) would be missing",
+            is_refused=True,
+        ),
+        Unbuilt("hostaccess", "it is about the updown script", (ANYTHING,)),
+        Unbuilt("policies", "a CHILD_SA is always used for the traffic it is for", ("yes", "true", "enabled", "1")),
+        Unbuilt("policies_fwd_out", "there are no kernel policies", _NO),
+        Unbuilt("dpd_action", "a CHILD_SA of a peer that is gone is closed", ("none", "clear"), refused=("trap",)),
+        Unbuilt("close_action", "a CHILD_SA that the peer closes stays closed", ("none", "clear"), refused=("trap",)),
+        Unbuilt("ipcomp", "packets are not compressed", _NO),
+        Unbuilt("inactivity", "an idle CHILD_SA stays", _NO_TIME),
+        Unbuilt("reqid", "there are no kernel policies", ("0",)),
+        Unbuilt("priority", "the most specific traffic selector goes first", ("0",)),
+        *(
+            Unbuilt(name, _XFRM, ("0/0x00000000", *_NO), is_refused=True)
+            for name in ("mark_in", "mark_out", "mark_in_sa", "set_mark_in", "set_mark_out", "if_id_in", "if_id_out")
+        ),
+        Unbuilt("interface", _XFRM, is_refused=True),
+        Unbuilt("label", "security labels are not built, so all traffic of the selectors would pass", is_refused=True),
+        Unbuilt("label_mode", "it is about labels", (ANYTHING,)),
+        Unbuilt("tfc_padding", "packets would go out with the length that they have", ("0",), is_refused=True),
+        Unbuilt("hw_offload", "the data plane runs in software", ("no", "auto")),
+        Unbuilt("copy_df", "the outer header is the operating system's", ("yes", "true", "enabled", "1")),
+        Unbuilt("copy_ecn", "the outer header is the operating system's"),
+        Unbuilt("copy_dscp", "the outer header is the operating system's", ("no",)),
+        Unbuilt("per_cpu_sas", "one CHILD_SA carries all its traffic", _NO),
+    ),
+)
+
+_POOL = Table(
+    title="pools.<pool>",
+    help="Virtual addresses for peers. Pools must not overlap.",
+    keys=(
+        Key(
+            "addrs",
+            values.POOL_ADDRESSES,
+            "",
+            "A subnet, of which the first and the last address stay out, or a range `10.3.0.1-10.3.0.99`.",
+            is_required=True,
+        ),
+        Key("dns", values.PACKED_ADDRESSES, "", "DNS servers that peers are told of."),
+    ),
+    unbuilt=tuple(
+        Unbuilt(name, "peers are not told of it")
+        for name in ("nbns", "dhcp", "netmask", "server", "subnet", "split_include", "split_exclude")
+    ),
+)
+
+_SECRET = Table(
+    title="secrets.ike<suffix>",
+    help=(
+        "One pre-shared key. Of several that fit, the one that names the peer best is used, then the one that names us "
+        "best."
+    ),
+    keys=(
+        Key(
+            "secret",
+            values.SECRET,
+            "",
+            "The key: text, or octets as `0x` and hexadecimal or `0s` and base64.",
+            is_required=True,
+        ),
+        Key(
+            "id",
+            values.IDENTITY,
+            "%any",
+            "Whose key it is; `id-1`, `id-2` and so on for several. Patterns are allowed.",
+            is_prefix=True,
+        ),
+    ),
+)
+
+_GATEWAY = Table(
+    title="gateway",
+    help="The daemon itself. This section is Cygnet's own.",
+    keys=(
+        Key("workers", values.WORKERS, "auto", "Worker processes; `auto` is one for each usable core.", is_own=True),
+        Key("port", values.PORT, str(defaults.PORT), "UDP port of IKE.", is_own=True),
+        Key("natt_port", values.PORT, str(defaults.NATT_PORT), "UDP port of IKE and ESP behind NATs.", is_own=True),
+        Key(
+            "listen",
+            values.LISTEN_ADDRESSES,
+            ", ".join(defaults.LISTEN_ADDRESSES),
+            "Addresses that the ports are opened on.",
+            is_own=True,
+        ),
+        Key(
+            "dataplane",
+            values.DATAPLANE,
+            "userspace",
+            "Who carries the traffic: `userspace`, or `null` to set up tunnels without carrying any.",
+            is_own=True,
+        ),
+        Key("state_dir", values.TEXT, defaults.STATE_DIR, "Folder for what must outlive a restart.", is_own=True),
+        Key(
+            "user", values.USER, defaults.USER, "Whose privileges the workers have, when started by root.", is_own=True
+        ),
+        Key("log_level", values.LOG_LEVEL, defaults.LOG_LEVEL, "`debug`, `info`, `warning` or `error`.", is_own=True),
+        Key(
+            "echo",
+            values.PACKED_ADDRESSES,
+            "",
+            "Inner addresses that answer echo requests. Without it, the first address of each pool.",
+            is_own=True,
+        ),
+        Key(
+            "node",
+            Kind("number", values.integer(1, 255)),
+            "1",
+            "Number of this node, 1 to 255, different from that of every node it shares peers with.",
+            is_own=True,
+        ),
+        Key(
+            "receive_buffer",
+            Kind("octets", values.parse_size),
+            f"{defaults.RECEIVE_BUFFER_OCTETS >> 20}M",
+            "Receive buffer of each socket, with an optional K, M or G.",
+            is_own=True,
+        ),
+        Key(
+            "half_open_timeout",
+            Kind("time", values.time_between(1, 3600)),
+            "30s",
+            "Time that a peer has to authenticate itself, up to an hour.",
+            field="half_open_timeout_s",
+            is_own=True,
+        ),
+        Key(
+            "cookie_threshold",
+            Kind("number", values.integer(0, 10**9)),
+            "1000",
+            "Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks.",
+            is_own=True,
+        ),
+        Key(
+            "half_open_limit",
+            Kind("number", values.integer(1, 10**9)),
+            "20000",
+            "Half-open IKE_SAs of a worker above which a new one is refused.",
+            is_own=True,
+        ),
+        Key(
+            "retransmit_timeout",
+            Kind("time", values.time_between(0.01, 3600)),
+            "4s",
+            "Wait before an unanswered request is sent again.",
+            field="timeout_s",
+            is_own=True,
+        ),
+        Key(
+            "retransmit_base",
+            Kind("number", values.positive_number(1, 10)),
+            "1.8",
+            "Factor by which each wait is longer than the one before.",
+            field="base",
+            is_own=True,
+        ),
+        Key(
+            "retransmit_tries",
+            Kind("number", values.integer(0, 100)),
+            "5",
+            "How often a request is sent again before the peer is given up.",
+            field="tries",
+            is_own=True,
+        ),
+        Key(
+            "retransmit_limit",
+            Kind("time", values.time_between(0, 86400)),
+            "0s",
+            "Longest wait; 0 sets no limit.",
+            field="limit_s",
+            is_own=True,
+        ),
+    ),
+)
+
+TABLES: Final = MappingProxyType(
+    {
+        "connection": _CONNECTION,
+        "local": _rounds(is_local=True),
+        "remote": _rounds(is_local=False),
+        "child": _CHILD,
+        "pool": _POOL,
+        "secret": _SECRET,
+        "gateway": _GATEWAY,
+    }
+)
+"""Every kind of section that is understood, in the order of the documentation."""
+
+UNBUILT_SECRETS: Final = ("eap", "xauth", "ntlm", "ppk", "private", "rsa", "ecdsa", "bliss", "pkcs8", "pkcs12", "token")
+"""Prefixes of sections within `secrets` that hold what nothing uses yet. They are skipped with a warning."""

@@ -1,0 +1,224 @@
+"""A configuration file to checked settings: every value in range, every reference resolved, or every problem named."""
+
+import ipaddress
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from cygnet.config.defaults import MAX_PROBLEMS
+from cygnet.config.errors import ConfigError, Problem, quote
+from cygnet.config.gateway_settings import GatewaySettings
+from cygnet.config.keys import TABLES, UNBUILT_SECRETS
+from cygnet.config.reader import Reader, Values
+from cygnet.config.references import referenced_names, resolve_references
+from cygnet.config.syntax import Section, Setting, parse_file, parse_text
+from cygnet.ike.settings import (
+    AuthKind,
+    AuthSettings,
+    ChildSettings,
+    ConnectionSettings,
+    PoolSettings,
+    RetransmitPolicy,
+    Settings,
+    SharedSecret,
+    StartAction,
+)
+
+_OUTERMOST: Final = ("connections", "pools", "secrets", "gateway", "authorities")
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """What a configuration says, checked, with the warnings that came up."""
+
+    settings: Settings
+    gateway: GatewaySettings = GatewaySettings()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_settings(path: str) -> Configuration:
+    """Read a configuration file. Raises ConfigError, which names everything that is wrong with it."""
+    return _Loader().load(parse_file(path))
+
+
+def load_text(text: str, name: str = "<text>") -> Configuration:
+    """Like `load_settings`, for text that is at hand."""
+    return _Loader().load(parse_text(text, name))
+
+
+class _Loader:
+    __slots__ = ("_reader",)
+
+    def __init__(self) -> None:
+        self._reader = Reader()
+
+    def load(self, raw: Section) -> Configuration:
+        root = resolve_references(raw, self._reader.problems)
+        self._check_outermost(root, referenced_names(raw))
+        gateway = self._read_gateway(root)
+        pools = self._read_pools(root)
+        secrets = self._read_secrets(root)
+        connections = self._read_connections(root)
+        self._check_pool_names(root, connections, {pool.name for pool in pools} | set(_section(root, "pools").sections))
+        if not secrets and any(_uses_psk(connection) for connection in connections):
+            self._reader.warn(
+                _section(root, "connections").position, "no secrets.ike section: no peer can authenticate"
+            )
+        # What several sections inherit is found wrong several times, in one place.
+        problems = sorted(dict.fromkeys(self._reader.problems))
+        if any(not problem.is_warning for problem in problems):
+            raise ConfigError(problems[:MAX_PROBLEMS])
+        settings_values = _part_of(Settings, gateway)
+        retransmit = RetransmitPolicy(**_part_of(RetransmitPolicy, gateway))
+        gateway.setdefault("echo", tuple(pool.first for pool in pools))
+        return Configuration(
+            settings=Settings(
+                connections=connections, pools=pools, secrets=secrets, retransmit=retransmit, **settings_values
+            ),
+            gateway=GatewaySettings(**_part_of(GatewaySettings, gateway)),
+            warnings=tuple(problems),
+        )
+
+    def _check_outermost(self, root: Section, referenced: frozenset[str]) -> None:
+        for name, setting in root.settings.items():
+            self._reader.error(setting.name_position, f"{quote(name)} stands outside of every section")
+        for name, section in root.sections.items():
+            if name in _OUTERMOST or name in referenced:
+                continue
+            self._reader.unknown_section(section, "", _OUTERMOST)
+        authorities = root.sections.get("authorities")
+        if authorities is not None and authorities.sections:
+            self._reader.warn(authorities.position, "authorities are skipped: certificates are not built yet")
+
+    def _read_gateway(self, root: Section) -> Values:
+        section = _section(root, "gateway")
+        found = self._reader.read(section, "gateway", TABLES["gateway"])
+        defaults = GatewaySettings()
+        if found.get("port", defaults.port) == found.get("natt_port", defaults.natt_port):
+            setting = section.settings.get("natt_port") or section.settings["port"]
+            self._reader.error(setting.value_position, "port and natt_port in gateway must be two ports")
+        return found
+
+    def _read_pools(self, root: Section) -> tuple[PoolSettings, ...]:
+        pools: list[PoolSettings] = []
+        for name, section in self._reader.named_sections(_section(root, "pools"), "pools"):
+            found = self._reader.read(section, f"pools.{name}", TABLES["pool"])
+            addresses = found.pop("addrs", None)
+            if addresses is None:
+                continue
+            pool = PoolSettings(name=name, first=addresses.first, last=addresses.last, **found)
+            for other in pools:
+                if len(other.first) == len(pool.first) and other.first <= pool.last and pool.first <= other.last:
+                    position = section.settings["addrs"].value_position
+                    self._reader.error(position, f"addrs in pools.{name} overlap with those of pools.{other.name}")
+            pools.append(pool)
+        return tuple(pools)
+
+    def _read_secrets(self, root: Section) -> tuple[SharedSecret, ...]:
+        secrets: list[SharedSecret] = []
+        files: dict[str, Setting] = {}
+        for name, section in self._reader.named_sections(_section(root, "secrets"), "secrets"):
+            path = f"secrets.{name}"
+            if name.startswith(UNBUILT_SECRETS):
+                self._reader.warn(section.position, f"{path} is skipped: only pre-shared keys (ike) are used yet")
+            elif name.startswith("ike"):
+                found = self._reader.read(section, path, TABLES["secret"])
+                if "secret" in found:
+                    owners = tuple(dict.fromkeys(found.get("id", ())))
+                    secrets.append(SharedSecret(secret=found["secret"], owners=owners))
+            else:
+                self._reader.unknown_section(section, " in secrets", ("ike", *UNBUILT_SECRETS))
+            secret = section.settings.get("secret")
+            if secret is not None:
+                files.setdefault(secret.name_position.source.name, secret)
+        for file, secret in files.items():
+            if _is_world_readable(file):
+                message = f"this secret is readable by everybody on this machine: chmod o-rwx {file}"
+                self._reader.warn(secret.name_position, message)
+        return tuple(secrets)
+
+    def _read_connections(self, root: Section) -> tuple[ConnectionSettings, ...]:
+        return tuple(
+            self._read_connection(name, section)
+            for name, section in self._reader.named_sections(_section(root, "connections"), "connections")
+        )
+
+    def _read_connection(self, name: str, section: Section) -> ConnectionSettings:
+        path = f"connections.{name}"
+        found = self._reader.read(section, path, TABLES["connection"])
+        local = self._read_round(section, path, "local")
+        remote = self._read_round(section, path, "remote")
+        children = self._read_children(section, path)
+        connection = ConnectionSettings(name=name, local=local, remote=remote, children=children, **found)
+        if not children:
+            self._reader.warn(section.position, f"{path} has no children: it can carry no traffic")
+        if any(child.start_action is StartAction.START for child in children) and not _is_initiable(connection):
+            position = section.settings["remote_addrs"].value_position if "remote_addrs" in section.settings else None
+            message = f"{path} is to be started, and its remote_addrs hold no single address to connect to"
+            self._reader.error(position or section.position, message)
+        return connection
+
+    def _read_round(self, connection: Section, path: str, side: str) -> AuthSettings:
+        rounds = self._reader.inner_sections(connection, side)
+        if not rounds:
+            self._reader.error(connection.position, f"{path} has no section {side}: write {side} {{ auth = psk }}")
+            return AuthSettings()
+        if len(rounds) > 1:
+            message = f"{path} has several {side} rounds: multiple authentication (RFC 4739) is not built yet"
+            self._reader.error(rounds[1].position, message)
+        return AuthSettings(**self._reader.read(rounds[0], f"{path}.{rounds[0].name}", TABLES[side]))
+
+    def _read_children(self, connection: Section, path: str) -> tuple[ChildSettings, ...]:
+        section = connection.sections.get("children")
+        if section is None:
+            return ()
+        path = f"{path}.children"
+        return tuple(
+            ChildSettings(name=name, **self._reader.read(child, f"{path}.{name}", TABLES["child"]))
+            for name, child in self._reader.named_sections(section, path)
+        )
+
+    def _check_pool_names(self, root: Section, connections: tuple[ConnectionSettings, ...], pools: set[str]) -> None:
+        """Connections refer to pools that exist; a pool that is itself in error counts as one."""
+        for connection in connections:
+            setting = _section(root, "connections").sections[connection.name].settings.get("pools")
+            for name in connection.pools:
+                if name not in pools and setting is not None:
+                    message = f"pools in connections.{connection.name}: there is no pool {quote(name)}"
+                    self._reader.error(setting.value_position, message + _known(pools))
+
+
+def _section(root: Section, name: str) -> Section:
+    """A section that may be missing: then an empty one."""
+    return root.sections.get(name) or Section(name, root.position)
+
+
+def _part_of(struct: type[msgspec.Struct], found: Values) -> dict[str, Any]:
+    """The values that are attributes of `struct`."""
+    return {name: value for name, value in found.items() if name in struct.__struct_fields__}
+
+
+def _known(names: set[str]) -> str:
+    return f" (there is: {', '.join(sorted(names))})" if 0 < len(names) <= 5 else ""
+
+
+def _uses_psk(connection: ConnectionSettings) -> bool:
+    return AuthKind.PSK in (connection.local.auth, connection.remote.auth)
+
+
+def _is_initiable(connection: ConnectionSettings) -> bool:
+    for address in connection.remote_addrs:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+def _is_world_readable(file: str) -> bool:
+    try:
+        return bool(stat.S_IMODE(Path(file).stat().st_mode) & stat.S_IROTH)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,321 @@
+"""The kinds of value that keys take: text to Python objects.
+
+Every parser raises ValueError with a message that completes "`key` in `section`: ...", and none repeats a secret.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from cygnet.auth.identity import Identity, parse_identity
+from cygnet.config import defaults
+from cygnet.config.errors import quote
+from cygnet.config.gateway_settings import DataplaneKind, LogLevel
+from cygnet.iana import ProtocolId
+from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings, parse_proposal
+from cygnet.ike.selectors import SelectorSettings, parse_selector
+from cygnet.ike.settings import AuthKind, Mode, StartAction
+
+_T = TypeVar("_T")
+
+_BOOLEANS: Final = {
+    **dict.fromkeys(("yes", "true", "enabled", "1"), True),
+    **dict.fromkeys(("no", "false", "disabled", "0"), False),
+}
+_TIME: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?\Z")
+_TIME_UNITS_S: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE: Final = re.compile(r"(\d{1,12})\s*([kKmMgG]?)\Z")
+_SIZE_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_INTEGER: Final = re.compile(r"\d{1,18}\Z")
+_ANY_PEER: Final = {
+    "%any": "%any",
+    "%any4": "0.0.0.0/0",
+    "%any6": "::/0",
+    "0.0.0.0": "%any",  # noqa: S104 - strongSwan's other spelling of %any, nothing is bound to it
+    "::": "%any",
+}
+_USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of value: what people call it, and how it is read."""
+
+    name: str
+    parse: Callable[[str], Any]
+
+
+class AddressRange(msgspec.Struct, frozen=True):
+    """Addresses from `first` to `last`, both packed and included."""
+
+    first: bytes
+    last: bytes
+
+
+def parse_boolean(text: str) -> bool:
+    """Any of strongSwan's spellings, in any case."""
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
+        raise ValueError(f"{quote(text)} is neither yes nor no")
+    return value
+
+
+def parse_time(text: str) -> float:
+    """Seconds, from a number with an optional unit of ms, s, m, h or d."""
+    match = _TIME.match(text)
+    if match is None:
+        raise ValueError(f"{quote(text)} is no time; write a number and one of ms, s, m, h, d, such as 30s or 4h")
+    return float(match[1]) * _TIME_UNITS_S[match[2] or ""]
+
+
+def parse_size(text: str) -> int:
+    """Octets, from a number with an optional unit of K, M or G (powers of 1024)."""
+    match = _SIZE.match(text)
+    if match is None:
+        raise ValueError(f"{quote(text)} is no number of octets; write it as 4194304 or 4M")
+    return int(match[1]) * _SIZE_UNITS[match[2].lower()]
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers within `low` to `high`, both included."""
+
+    def parse(text: str) -> int:
+        if not _INTEGER.match(text) or not low <= int(text) <= high:
+            raise ValueError(f"{quote(text)} is no whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def positive_number(low: float, high: float) -> Callable[[str], float]:
+    """A parser of decimal numbers within `low` to `high`, both included."""
+
+    def parse(text: str) -> float:
+        if not re.match(r"\d{1,9}(\.\d{1,9})?\Z", text) or not low <= float(text) <= high:
+            raise ValueError(f"{quote(text)} is no number from {low:g} to {high:g}")
+        return float(text)
+
+    return parse
+
+
+def time_between(low_s: float, high_s: float) -> Callable[[str], float]:
+    """A parser of times within limits."""
+
+    def parse(text: str) -> float:
+        seconds = parse_time(text)
+        if not low_s <= seconds <= high_s:
+            raise ValueError(f"{quote(text)} is not from {low_s:g} to {high_s:g} seconds")
+        return seconds
+
+    return parse
+
+
+def list_of(parse_item: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
+    """A parser of lists separated by commas. Empty items are left out, and repeated ones."""
+
+    def parse(text: str) -> tuple[_T, ...]:
+        return tuple(dict.fromkeys(parse_item(item) for item in _items(text)))
+
+    return parse
+
+
+def one_of(choices: type[Enum], planned: dict[str, str]) -> Callable[[str], Enum]:
+    """A parser of the values of an enum. `planned` says what is wrong with values that mean something elsewhere."""
+
+    def parse(text: str) -> Enum:
+        try:
+            return choices(text)
+        except ValueError:
+            known = ", ".join(str(choice.value) for choice in choices)
+            if text in planned:
+                raise ValueError(f"{text} {planned[text]}; there is: {known}") from None
+            raise ValueError(f"{quote(text)} is not one of: {known}") from None
+
+    return parse
+
+
+def parse_packed_address(text: str) -> bytes:
+    """One IP address, packed."""
+    return _address(text).packed
+
+
+def parse_listen_address(text: str) -> str:
+    """One IP address, in its usual form."""
+    return str(_address(text))
+
+
+def parse_peer_addresses(text: str) -> tuple[str, ...]:
+    """IP addresses, subnets and ranges in their usual form; empty when `%any` is among them."""
+    items = [_peer_address(item) for item in _items(text)]
+    return () if "%any" in items else tuple(dict.fromkeys(items))
+
+
+def parse_pool_addresses(text: str) -> AddressRange:
+    """A subnet or a range.
+
+    Of a subnet of more than two addresses the first and the last are left out, as in strongSwan.
+    """
+    if "-" in text:
+        first, last = _range(text)
+        return AddressRange(first.packed, last.packed)
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"{quote(text)} is neither a subnet (10.3.0.0/16) nor a range (10.3.0.1-10.3.0.99)") from None
+    if network.num_addresses > 2:
+        return AddressRange(network[1].packed, network[-2].packed)
+    return AddressRange(network[0].packed, network[-1].packed)
+
+
+def parse_own_identity(text: str) -> Identity:
+    """An identity to present: no pattern. `%any` is our address."""
+    identity = parse_identity(text)
+    if identity.is_pattern and not identity.is_any:
+        raise ValueError(f"{quote(text)} stands for many identities; ours must be one")
+    return identity
+
+
+def parse_ike_proposals(text: str) -> tuple[ProposalSettings, ...]:
+    """Proposals for the IKE_SA; `default` stands for the default ones."""
+    return _proposals(text, ProtocolId.IKE, DEFAULT_IKE_PROPOSALS)
+
+
+def parse_esp_proposals(text: str) -> tuple[ProposalSettings, ...]:
+    """Proposals for CHILD_SAs; `default` stands for the default ones."""
+    return _proposals(text, ProtocolId.ESP, DEFAULT_ESP_PROPOSALS)
+
+
+def parse_selectors(text: str) -> tuple[SelectorSettings, ...]:
+    """Traffic selectors."""
+    return tuple(dict.fromkeys(parse_selector(item) for item in _items(text)))
+
+
+def parse_secret(text: str) -> bytes:
+    """Octets: hexadecimal after `0x`, base64 after `0s`, else the text itself in UTF-8."""
+    try:
+        if text.startswith("0x"):
+            secret = bytes.fromhex(text[2:].replace(":", ""))
+        elif text.startswith("0s"):
+            secret = base64.b64decode(text[2:], validate=True)
+        else:
+            secret = text.encode("utf-8")
+    except (ValueError, binascii.Error):
+        form = "hexadecimal" if text.startswith("0x") else "base64"
+        raise ValueError(f"what follows {text[:2]} is not {form}") from None
+    if not secret:
+        raise ValueError("the secret is empty")
+    return secret
+
+
+def parse_workers(text: str) -> int:
+    """Worker processes; 0 stands for `auto`."""
+    if text == "auto":
+        return 0
+    try:
+        return integer(1, defaults.MAX_WORKERS)(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc}, nor auto") from None
+
+
+def parse_user(text: str) -> str:
+    """The name of a user account."""
+    if not _USER.match(text):
+        raise ValueError(f"{quote(text)} is no user name")
+    return text
+
+
+def parse_text(text: str) -> str:
+    """Any text."""
+    return text
+
+
+def _items(text: str) -> list[str]:
+    return [item for part in text.split(",") if (item := part.strip())]
+
+
+def _proposals(
+    text: str, protocol_id: ProtocolId, default: tuple[ProposalSettings, ...]
+) -> tuple[ProposalSettings, ...]:
+    proposals: list[ProposalSettings] = []
+    for item in _items(text):
+        proposals.extend(default if item == "default" else (parse_proposal(protocol_id, item),))
+    return tuple(dict.fromkeys(proposals))
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _address(text: str) -> _Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"{quote(text)} is no IP address") from None
+
+
+def _range(text: str) -> tuple[_Address, _Address]:
+    first, last = (_address(end.strip()) for end in text.split("-", 1))
+    if first.version != last.version or int(first) > int(last):
+        raise ValueError(f"{quote(text)} is no range: the first address must be the lower, and of the same family")
+    return first, last
+
+
+def _peer_address(text: str) -> str:
+    if text in _ANY_PEER:
+        return _ANY_PEER[text]
+    try:
+        if "/" in text:
+            return str(ipaddress.ip_network(text, strict=False))
+        if "-" in text:
+            return "{}-{}".format(*_range(text))
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(
+            f"{quote(text)} is no IP address, subnet or range; names are not looked up, give the address"
+        ) from None
+
+
+BOOLEAN: Final = Kind("yes or no", parse_boolean)
+TIME: Final = Kind("time", parse_time)
+PORT: Final = Kind("port", integer(1, 65535))
+SIZE: Final = Kind("octets", parse_size)
+IDENTITY: Final = Kind("identity", parse_identity)
+OWN_IDENTITY: Final = Kind("identity", parse_own_identity)
+PEER_ADDRESSES: Final = Kind("list of addresses, subnets, ranges", parse_peer_addresses)
+PACKED_ADDRESSES: Final = Kind("list of addresses", list_of(parse_packed_address))
+LISTEN_ADDRESSES: Final = Kind("list of addresses", list_of(parse_listen_address))
+POOL_ADDRESSES: Final = Kind("subnet or range", parse_pool_addresses)
+NAMES: Final = Kind("list of names", list_of(parse_text))
+IKE_PROPOSALS: Final = Kind("list of proposals", parse_ike_proposals)
+ESP_PROPOSALS: Final = Kind("list of proposals", parse_esp_proposals)
+SELECTORS: Final = Kind("list of traffic selectors", parse_selectors)
+SECRET: Final = Kind("text, 0xHEX or 0sBASE64", parse_secret)
+WORKERS: Final = Kind("number or auto", parse_workers)
+USER: Final = Kind("user name", parse_user)
+TEXT: Final = Kind("text", parse_text)
+AUTH: Final = Kind(
+    "method",
+    one_of(
+        AuthKind,
+        dict.fromkeys(("pubkey", "eap", "rsa", "ecdsa", "ed25519"), "authentication is not built yet")
+        | {"xauth": "belongs to IKEv1, which is not spoken here"},
+    ),
+)
+MODE: Final = Kind(
+    "mode",
+    one_of(
+        Mode,
+        dict.fromkeys(("transport", "beet", "iptfs", "transport_proxy"), "mode is not built yet")
+        | dict.fromkeys(("pass", "drop"), "policies are not built yet (use the firewall)"),
+    ),
+)
+START_ACTION: Final = Kind(
+    "action",
+    one_of(StartAction, dict.fromkeys(("trap", "trap|start", "start|trap"), "needs policies that are not built yet")),
+)
+DATAPLANE: Final = Kind("data plane", one_of(DataplaneKind, {"xfrm": "(the kernel's IPsec) is not built yet"}))
+LOG_LEVEL: Final = Kind("log level", one_of(LogLevel, {}))

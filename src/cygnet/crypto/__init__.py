@@ -1,0 +1,1 @@
+"""Algorithms as tables of one row each, key exchange, key derivation, and the protection of packets."""

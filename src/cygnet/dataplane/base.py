@@ -1,0 +1,83 @@
+"""What the driver asks of a data plane, and what a data plane asks of its surroundings."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+
+from cygnet.ike.effects import InstallChild
+from cygnet.ike.path import Path
+
+Count: TypeAlias = Callable[[str], None]
+"""Adds one to the counter of that name, which is a key of `COUNTERS`."""
+
+SendEsp: TypeAlias = Callable[[bytes, Path, bool], None]
+"""Puts an ESP packet on the wire: the packet from its SPI on, its path, and whether it travels in UDP (RFC 3948)."""
+
+Moved: TypeAlias = Callable[[bytes, Path], None]
+"""Told that the peer of an SA (our SPI) has sent an authentic packet, newer than all before it, on another path."""
+
+COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "esp_ignored": "ESP packets that came although no data plane is configured",
+        "esp_short": "ESP packets too short to have a header",
+        "esp_unknown_spi": "ESP packets of no SA of ours",
+        "esp_replayed": "ESP packets whose sequence number was seen before",
+        "esp_too_old": "ESP packets whose sequence number is left of the replay window",
+        "esp_integrity": "ESP packets that are not authentic",
+        "esp_padding": "Authentic ESP packets with wrong padding",
+        "esp_inner_length": "Authentic ESP packets shorter than the packet inside says",
+        "esp_dummy": "Dummy ESP packets, sent to hide how much traffic there is",
+        "esp_next_header": "Authentic ESP packets that carry neither IPv4 nor IPv6",
+        "esp_selectors": "Inner packets that their SA has not been negotiated for",
+        "esp_sequence_exhausted": "Inner packets not sent because their SA has used its last sequence number",
+        "esp_nonce_exhausted": "Inner packets not sent because their SA's cipher has used its last nonce",
+        "inner_malformed": "Inner packets that are no sound IP packets",
+        "inner_no_tunnel": "Inner packets not sent because no SA is for them",
+        "echo_answered": "Echo requests to an inner address that were answered",
+        "echo_ignored": "Inner packets that are no echo request to an inner address of ours",
+        "tun_dropped": "Inner packets that the TUN device did not take",
+    }
+)
+"""Every name that a data plane counts under, and what it means."""
+
+
+class InnerSink(Protocol):
+    """Where decrypted packets go."""
+
+    def deliver(self, packet: bytes, spi_in: bytes) -> None:
+        """Take an inner packet that came in on the SA with our SPI `spi_in`, and that its selectors allow."""
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What a CHILD_SA has carried: inner packets and their octets, without ESP and padding."""
+
+    packets_in: int
+    octets_in: int
+    packets_out: int
+    octets_out: int
+    last_received: float
+    """When the last authentic packet came, on the clock of `receive_esp`; 0.0 if none has."""
+
+
+class Dataplane(Protocol):
+    """Carries the traffic of CHILD_SAs. SPIs are octets, ours unless said otherwise."""
+
+    def install(self, child: InstallChild) -> None:
+        """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends."""
+
+    def remove(self, spi_in: bytes) -> None:
+        """Carry it no longer; nothing happens if it isn't there."""
+
+    def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
+        """Send to the peer on another path from now on; nothing happens if the SA isn't there."""
+
+    def receive_esp(self, datagram: bytes, path: Path, now: float) -> None:
+        """Take an ESP packet, from its SPI on, that came on `path` at `now` (seconds)."""
+
+    def usage(self, spi_in: bytes) -> Usage | None:
+        """What the SA has carried so far; None if it isn't there."""
+
+    def close(self) -> None:
+        """Drop all SAs, with their keys."""

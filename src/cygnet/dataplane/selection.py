@@ -1,0 +1,188 @@
+"""Which tunnel an inner packet belongs to: the part of RFC 4301's security policy that CHILD_SAs make up.
+
+A table finds the tunnel of a packet in a time that depends on how many prefix lengths are in use, not on how many
+tunnels.
+"""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from cygnet.dataplane.inner import NO_PORT, Flow
+from cygnet.dataplane.tunnel import Tunnel
+from cygnet.ike.effects import InstallChild
+from cygnet.wire.payloads.traffic_selectors import TrafficSelector
+
+_LAST_PORT = 65535
+_FIRST = {4: bytes(4), 16: bytes(16)}
+_LAST = {4: b"\xff" * 4, 16: b"\xff" * 16}
+
+
+def permits_inbound(child: InstallChild, flow: Flow) -> bool:
+    """Whether a packet from the peer lies within what was negotiated (RFC 4301 section 5.2)."""
+    return _covers(child.ts_remote, flow.source, flow.protocol, flow.source_port) and _covers(
+        child.ts_local, flow.destination, flow.protocol, flow.destination_port
+    )
+
+
+def permits_outbound(child: InstallChild, flow: Flow) -> bool:
+    """Whether a packet to the peer lies within what was negotiated (RFC 4301 section 5.1)."""
+    return _covers(child.ts_remote, flow.destination, flow.protocol, flow.destination_port) and _covers(
+        child.ts_local, flow.source, flow.protocol, flow.source_port
+    )
+
+
+def _covers(selectors: tuple[TrafficSelector, ...], address: bytes, protocol: int, port: int) -> bool:
+    size = len(address)
+    for selector in selectors:
+        if (
+            selector.start <= address <= selector.end
+            and len(selector.start) == size
+            and (not selector.ip_protocol or (selector.ip_protocol == protocol and _covers_port(selector, port)))
+        ):
+            return True
+    return False
+
+
+def _covers_port(selector: TrafficSelector, port: int) -> bool:
+    first, last = selector.start_port, selector.end_port
+    if first <= port <= last or (not first and last == _LAST_PORT):
+        return True
+    # OPAQUE stands for packets that show no port, and for no others (RFC 7296 section 3.13.1).
+    return port == NO_PORT and first == _LAST_PORT and not last
+
+
+_Key = TypeVar("_Key", bytes, int)
+_Entry = Tunnel | dict[Tunnel, None]
+"""Tunnels that share an address: mostly one; else all, in the order of their coming."""
+
+
+class AddressTable:
+    """Tunnels by address ranges, of both IP versions; the longest matching prefix comes first.
+
+    Ranges that are no prefix are split into those that they are made of.
+    """
+
+    __slots__ = ("_hosts", "_prefixes")
+
+    def __init__(self) -> None:
+        self._hosts: dict[bytes, _Entry] = {}
+        self._prefixes: dict[int, dict[int, dict[int, _Entry]]] = {4: {}, 16: {}}
+        """By octets of an address, then by bits to the right of the prefix, in ascending order, then by prefix."""
+
+    def add(self, start: bytes, end: bytes, tunnel: Tunnel) -> None:
+        """Enter a tunnel for the addresses from `start` to `end`; it goes before those that are there already."""
+        if start == end:
+            _add(self._hosts, start, tunnel)
+            return
+        prefixes = self._prefixes[len(start)]
+        for shift, prefix in _split_range(start, end):
+            entries = prefixes.get(shift)
+            if entries is None:
+                entries = prefixes[shift] = {}
+                self._prefixes[len(start)] = prefixes = dict(sorted(prefixes.items()))
+            _add(entries, prefix, tunnel)
+
+    def discard(self, start: bytes, end: bytes, tunnel: Tunnel) -> None:
+        """Undo `add`."""
+        if start == end:
+            _discard(self._hosts, start, tunnel)
+            return
+        prefixes = self._prefixes[len(start)]
+        for shift, prefix in _split_range(start, end):
+            entries = prefixes.get(shift)
+            if entries is not None:
+                _discard(entries, prefix, tunnel)
+                if not entries:
+                    del prefixes[shift]
+
+    def candidates(self, address: bytes) -> Iterator[Tunnel]:
+        """Tunnels whose range `address` is in: the most specific first, of equals the newest first."""
+        entry = self._hosts.get(address)
+        if entry is not None:
+            yield from _newest_first(entry)
+        prefixes = self._prefixes[len(address)]
+        if prefixes:
+            number = int.from_bytes(address, "big")
+            for shift, entries in prefixes.items():
+                entry = entries.get(number >> shift)
+                if entry is not None:
+                    yield from _newest_first(entry)
+
+
+def _split_range(start: bytes, end: bytes) -> Iterator[tuple[int, int]]:
+    """The prefixes that make up a range: how many bits are to the right of each, and the bits before them."""
+    first, last = int.from_bytes(start, "big"), int.from_bytes(end, "big")
+    bits = len(start) * 8
+    while first <= last:
+        aligned = (first & -first).bit_length() - 1 if first else bits
+        shift = min(aligned, (last - first + 1).bit_length() - 1)
+        yield shift, first >> shift
+        first += 1 << shift
+
+
+def _newest_first(entry: _Entry) -> Iterator[Tunnel]:
+    return reversed(entry) if isinstance(entry, dict) else iter((entry,))
+
+
+def _add(entries: dict[_Key, _Entry], key: _Key, tunnel: Tunnel) -> None:
+    present = entries.get(key)
+    if present is None:
+        entries[key] = tunnel
+    elif isinstance(present, dict):
+        present[tunnel] = None
+    elif present is not tunnel:
+        entries[key] = {present: None, tunnel: None}
+
+
+def _discard(entries: dict[_Key, _Entry], key: _Key, tunnel: Tunnel) -> None:
+    present = entries.get(key)
+    if present is tunnel:
+        del entries[key]
+    elif isinstance(present, dict):
+        present.pop(tunnel, None)
+        if len(present) == 1:
+            entries[key] = next(iter(present))
+
+
+class TunnelTable:
+    """Which tunnel an outbound packet takes: the most specific by its destination, of equals the newest.
+
+    A tunnel to everywhere says nothing about destinations; it is known by the addresses on our side instead. So the
+    many clients of a load generator are told apart as well as the many clients of a gateway.
+    """
+
+    __slots__ = ("_by_local", "_by_remote")
+
+    def __init__(self) -> None:
+        self._by_remote = AddressTable()
+        self._by_local = AddressTable()
+
+    def add(self, tunnel: Tunnel) -> None:
+        """Let packets take this tunnel from now on."""
+        for table, start, end in self._places(tunnel.child):
+            table.add(start, end, tunnel)
+
+    def discard(self, tunnel: Tunnel) -> None:
+        """Let no packet take this tunnel any longer."""
+        for table, start, end in self._places(tunnel.child):
+            table.discard(start, end, tunnel)
+
+    def find(self, flow: Flow) -> Tunnel | None:
+        """The tunnel of an outbound packet; None if no selectors cover it."""
+        for tunnel in self._by_remote.candidates(flow.destination):
+            if permits_outbound(tunnel.child, flow):
+                return tunnel
+        for tunnel in self._by_local.candidates(flow.source):
+            if permits_outbound(tunnel.child, flow):
+                return tunnel
+        return None
+
+    def _places(self, child: InstallChild) -> Iterator[tuple[AddressTable, bytes, bytes]]:
+        for remote in child.ts_remote:
+            size = len(remote.start)
+            if remote.start == _FIRST[size] and remote.end == _LAST[size]:
+                for local in child.ts_local:
+                    if len(local.start) == size:
+                        yield self._by_local, local.start, local.end
+            else:
+                yield self._by_remote, remote.start, remote.end

@@ -1,0 +1,70 @@
+"""One CHILD_SA in the userspace data plane."""
+
+from collections.abc import Callable
+
+from cygnet.crypto.protection import PacketProtection, make_protection
+from cygnet.dataplane.base import Usage
+from cygnet.esp.sa import InboundSa, OutboundSa
+from cygnet.ike.effects import InstallChild
+
+
+class Tunnel:
+    """Both halves of a CHILD_SA. Each is made when it meets its first packet: most tunnels are idle, and stay small."""
+
+    __slots__ = ("_inbound", "_outbound", "child", "is_udp_encapsulated", "last_received", "path")
+
+    def __init__(self, child: InstallChild) -> None:
+        self.child = child
+        self.path = child.path
+        self.is_udp_encapsulated = child.is_udp_encapsulated
+        self.last_received = 0.0
+        self._inbound: InboundSa | None = None
+        self._outbound: OutboundSa | None = None
+
+    def inbound(self, entropy: Callable[[int], bytes]) -> InboundSa:
+        """The receiving half."""
+        sa = self._inbound
+        if sa is None:
+            child = self.child
+            sa = self._inbound = InboundSa(
+                int.from_bytes(child.spi_in, "big"),
+                self._protection(child.keys_in, entropy),
+                is_esn=child.suite.is_esn,
+                replay_window=child.replay_window,
+            )
+        return sa
+
+    def outbound(self, entropy: Callable[[int], bytes]) -> OutboundSa:
+        """The sending half."""
+        sa = self._outbound
+        if sa is None:
+            child = self.child
+            sa = self._outbound = OutboundSa(
+                int.from_bytes(child.spi_out, "big"),
+                self._protection(child.keys_out, entropy),
+                is_esn=child.suite.is_esn,
+            )
+        return sa
+
+    def rest(self) -> None:
+        """Drop the cipher objects until the next packet; sequence numbers, window and counters stay."""
+        for sa in (self._inbound, self._outbound):
+            if sa is not None:
+                sa.protection.forget()
+
+    def usage(self) -> Usage:
+        """What both halves have carried."""
+        inbound, outbound = self._inbound, self._outbound
+        return Usage(
+            packets_in=inbound.packets if inbound else 0,
+            octets_in=inbound.octets if inbound else 0,
+            packets_out=outbound.packets if outbound else 0,
+            octets_out=outbound.octets if outbound else 0,
+            last_received=self.last_received,
+        )
+
+    def _protection(self, keys: tuple[bytes, bytes], entropy: Callable[[int], bytes]) -> PacketProtection:
+        suite = self.child.suite
+        return make_protection(
+            suite.encr, suite.key_bits, suite.integ, encr_key=keys[0], integ_key=keys[1], entropy=entropy
+        )

@@ -1,0 +1,181 @@
+"""ESP in this process: between the sockets of a worker and a sink for inner packets, which is a TUN device or an echo.
+
+Deviation: neither DSCP nor ECN pass between inner and outer header (RFC 4301 section 5.1.2, RFC 6040), since a UDP
+socket sets them for all packets alike.
+"""
+
+import os
+from collections.abc import Callable
+
+from cygnet.crypto.errors import CryptoError, IntegrityError
+from cygnet.dataplane.base import Count, InnerSink, Moved, SendEsp, Usage
+from cygnet.dataplane.inner import Flow, parse_flow
+from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
+from cygnet.dataplane.tunnel import Tunnel
+from cygnet.esp.errors import ReplayError, SequenceExhausted
+from cygnet.iana import IpProtocol
+from cygnet.ike.effects import InstallChild
+from cygnet.ike.path import Path
+from cygnet.wire.errors import WireError
+
+_IPV4 = int(IpProtocol.IPV4)
+_IPV6 = int(IpProtocol.IPV6)
+_DUMMY = int(IpProtocol.NO_NEXT_HEADER)
+
+_SPI_OCTETS = 4
+_IPV4_ADDRESS_OCTETS = 4
+
+
+class UserspaceDataplane:
+    """Encrypts inner packets for the tunnels of one worker, and decrypts the ESP packets that come for them.
+
+    Nothing that a peer sends raises: what is dropped is counted under a name of `COUNTERS`.
+    """
+
+    def __init__(
+        self,
+        sink: InnerSink,
+        send: SendEsp,
+        count: Count,
+        *,
+        moved: Moved | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Join a sink and a sender.
+
+        `moved` is told of packets from another path than a UDP-encapsulated SA's own, so that IKE can decide whether to
+        follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone.
+        """
+        self._sink = sink
+        self._send = send
+        self._count = count
+        self._moved = moved
+        self._entropy = entropy
+        self._by_spi: dict[bytes, Tunnel] = {}
+        self._table = TunnelTable()
+
+    def __len__(self) -> int:
+        """How many CHILD_SAs are installed."""
+        return len(self._by_spi)
+
+    def install(self, child: InstallChild) -> None:
+        """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends."""
+        self.remove(child.spi_in)
+        tunnel = self._by_spi[child.spi_in] = Tunnel(child)
+        self._table.add(tunnel)
+
+    def remove(self, spi_in: bytes) -> None:
+        """Carry it no longer; nothing happens if it isn't there."""
+        tunnel = self._by_spi.pop(spi_in, None)
+        if tunnel is not None:
+            self._table.discard(tunnel)
+
+    def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
+        """Send to the peer on another path from now on; nothing happens if the SA isn't there."""
+        tunnel = self._by_spi.get(spi_in)
+        if tunnel is not None:
+            tunnel.path = path
+            tunnel.is_udp_encapsulated = is_udp_encapsulated
+
+    def rest(self, spi_in: bytes) -> None:
+        """Give back the memory that only traffic needs; the next packet takes it again."""
+        tunnel = self._by_spi.get(spi_in)
+        if tunnel is not None:
+            tunnel.rest()
+
+    def usage(self, spi_in: bytes) -> Usage | None:
+        """What the SA has carried so far; None if it isn't there."""
+        tunnel = self._by_spi.get(spi_in)
+        return None if tunnel is None else tunnel.usage()
+
+    def close(self) -> None:
+        """Drop all SAs, with their keys."""
+        self._by_spi.clear()
+        self._table = TunnelTable()
+
+    def receive_esp(self, datagram: bytes, path: Path, now: float) -> None:
+        """Take an ESP packet, from its SPI on: decrypt it, check it against its SA's selectors, and deliver it."""
+        tunnel = self._by_spi.get(datagram[:_SPI_OCTETS])
+        if tunnel is None:
+            self._count("esp_unknown_spi" if len(datagram) >= _SPI_OCTETS else "esp_short")
+            return
+        sa = tunnel.inbound(self._entropy)
+        newest = sa.window.highest
+        try:
+            next_header, packet = sa.decapsulate(datagram)
+        except IntegrityError:
+            self._count("esp_integrity")
+            return
+        except ReplayError as exc:
+            self._count("esp_" + exc.reason)
+            return
+        except WireError as exc:
+            self._count(exc.reason)
+            return
+        tunnel.last_received = now
+        if path is not tunnel.path and sa.window.highest > newest:
+            self._follow(tunnel, path)
+        self._admit(tunnel, next_header, packet)
+
+    def send_inner(self, packet: bytes) -> bool:
+        """Send an inner packet through the tunnel whose selectors cover it; False, counted, if it was not sent."""
+        try:
+            flow = parse_flow(packet)
+        except WireError as exc:
+            self._count(exc.reason)
+            return False
+        tunnel = self._table.find(flow)
+        if tunnel is None:
+            self._count("inner_no_tunnel")
+            return False
+        return self._transmit(tunnel, packet, flow)
+
+    def send_through(self, spi_in: bytes, packet: bytes) -> bool:
+        """Send an inner packet through one tunnel, if its selectors cover it; False, counted, if it was not sent."""
+        tunnel = self._by_spi.get(spi_in)
+        try:
+            flow = parse_flow(packet)
+        except WireError as exc:
+            self._count(exc.reason)
+            return False
+        if tunnel is None or not permits_outbound(tunnel.child, flow):
+            self._count("inner_no_tunnel")
+            return False
+        return self._transmit(tunnel, packet, flow)
+
+    def _admit(self, tunnel: Tunnel, next_header: int, packet: bytes) -> None:
+        if next_header == _DUMMY:
+            self._count("esp_dummy")
+            return
+        if next_header != _IPV4 and next_header != _IPV6:
+            self._count("esp_next_header")
+            return
+        try:
+            flow = parse_flow(packet)
+        except WireError as exc:
+            self._count(exc.reason)
+            return
+        if (len(flow.source) == _IPV4_ADDRESS_OCTETS) != (next_header == _IPV4):
+            self._count("inner_malformed")
+            return
+        if not permits_inbound(tunnel.child, flow):
+            self._count("esp_selectors")
+            return
+        self._sink.deliver(packet, tunnel.child.spi_in)
+
+    def _transmit(self, tunnel: Tunnel, packet: bytes, flow: Flow) -> bool:
+        next_header = _IPV4 if len(flow.source) == _IPV4_ADDRESS_OCTETS else _IPV6
+        try:
+            esp = tunnel.outbound(self._entropy).encapsulate(packet, next_header)
+        except SequenceExhausted:
+            self._count("esp_sequence_exhausted")
+            return False
+        except CryptoError:
+            self._count("esp_nonce_exhausted")
+            return False
+        self._send(esp, tunnel.path, tunnel.is_udp_encapsulated)
+        return True
+
+    def _follow(self, tunnel: Tunnel, path: Path) -> None:
+        if self._moved is not None and tunnel.is_udp_encapsulated and path != tunnel.path:
+            self._moved(tunnel.child.spi_in, path)

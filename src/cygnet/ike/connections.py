@@ -1,0 +1,143 @@
+"""Connections ready for use: indexed by address, and with the negotiators that remember what a fleet offers.
+
+An index belongs to one configuration; a new configuration gets a new index, and with it empty memories.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from cygnet.auth.identity import Identity, matches
+from cygnet.iana import KeId, TransformType
+from cygnet.ike.path import Path
+from cygnet.ike.proposals import Negotiator, to_offer
+from cygnet.ike.settings import ChildSettings, ConnectionSettings
+from cygnet.wire.payloads.security_association import SecurityAssociation
+
+_AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Child:
+    """A `children` section, with its negotiator."""
+
+    __slots__ = ("negotiator", "settings")
+
+    def __init__(self, settings: ChildSettings) -> None:
+        self.settings = settings
+        self.negotiator = Negotiator(settings.esp_proposals, has_ke=False)
+
+
+class Connection:
+    """A `connections` section, with its negotiator and its children."""
+
+    __slots__ = ("children", "ike_offer", "ke_methods", "local", "negotiator", "remote", "settings")
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self.negotiator = Negotiator(settings.proposals, has_ke=True)
+        self.children = tuple(Child(child) for child in settings.children)
+        self.ike_offer: SecurityAssociation = to_offer(settings.proposals)
+        self.ke_methods: tuple[int, ...] = tuple(
+            dict.fromkeys(t.id for p in settings.proposals for t in p.of_type(TransformType.KE) if t.id != KeId.NONE)
+        )
+        """The key exchange methods that we may use, best first."""
+        self.local = _AddressSet(settings.local_addrs)
+        self.remote = _AddressSet(settings.remote_addrs)
+
+    def fits(self, path: Path) -> bool:
+        """Whether its addresses admit a peer on this path."""
+        return self.local.covers(path.local) and self.remote.covers(path.remote)
+
+
+class _AddressSet:
+    """`local_addrs` or `remote_addrs`: single addresses, subnets and ranges; empty covers all."""
+
+    __slots__ = ("_ranges", "single")
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        single: set[str] = set()
+        ranges: list[tuple[_AnyAddress, _AnyAddress]] = []
+        for text in texts:
+            if "/" in text:
+                network = ipaddress.ip_network(text, strict=False)
+                ranges.append((network.network_address, network.broadcast_address))
+            elif "-" in text:
+                low, _, high = text.partition("-")
+                ranges.append((ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())))
+            else:
+                single.add(str(ipaddress.ip_address(text)))
+        self.single = frozenset(single)
+        self._ranges = tuple(ranges)
+
+    @property
+    def is_any(self) -> bool:
+        return not self.single and not self._ranges
+
+    @property
+    def has_ranges(self) -> bool:
+        return bool(self._ranges)
+
+    def covers(self, address: str) -> bool:
+        if self.is_any or address in self.single:
+            return True
+        if not self._ranges:
+            return False
+        packed = ipaddress.ip_address(address)
+        return any(low.version == packed.version and int(low) <= int(packed) <= int(high) for low, high in self._ranges)
+
+
+class ConnectionIndex:
+    """Finds the connections that a peer may use: by its address in one look-up, then the wide ones in their order."""
+
+    __slots__ = ("_by_name", "_by_remote", "_unrestricted", "_wide")
+
+    def __init__(self, settings: Iterable[ConnectionSettings]) -> None:
+        self._by_name: dict[str, Connection] = {}
+        self._by_remote: dict[str, list[Connection]] = {}
+        self._wide: list[Connection] = []
+        for each in settings:
+            connection = Connection(each)
+            self._by_name[each.name] = connection
+            for address in connection.remote.single:
+                self._by_remote.setdefault(address, []).append(connection)
+            if connection.remote.is_any or connection.remote.has_ranges:
+                self._wide.append(connection)
+        self._unrestricted: tuple[Connection, ...] | None = None
+        if not self._by_remote and all(c.remote.is_any and c.local.is_any for c in self._wide):
+            self._unrestricted = tuple(self._wide)
+
+    def named(self, name: str) -> Connection | None:
+        """The connection of that name."""
+        return self._by_name.get(name)
+
+    def all(self) -> Iterable[Connection]:
+        """Every connection, in the order of the configuration."""
+        return self._by_name.values()
+
+    def on_path(self, path: Path) -> tuple[Connection, ...]:
+        """The connections whose addresses admit a peer on this path, the most specific first."""
+        if self._unrestricted is not None:
+            return self._unrestricted
+        exact = [c for c in self._by_remote.get(path.remote, ()) if c.local.covers(path.local)]
+        return tuple(exact + [c for c in self._wide if c not in exact and c.fits(path)])
+
+
+def choose_connection(candidates: Sequence[Connection], id_i: Identity, id_r: Identity | None) -> Connection | None:
+    """Choose, as responder, by the identities that the initiator names: the best match, the first among equals.
+
+    `id_i` is the initiator's own identity, `id_r` the one of ours that it asks for, if it does.
+    """
+    best: Connection | None = None
+    best_quality = -1
+    for candidate in candidates:
+        settings = candidate.settings
+        quality = matches(settings.remote.id, id_i)
+        if quality is None:
+            continue
+        if id_r is not None:
+            ours = matches(settings.local.id, id_r)
+            if ours is None:
+                continue
+            quality += ours
+        if quality > best_quality:
+            best, best_quality = candidate, quality
+    return best

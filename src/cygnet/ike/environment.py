@@ -1,0 +1,87 @@
+"""What the core is given by whoever drives it: settings, secrets, addresses, randomness.
+
+It reaches for nothing itself.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from cygnet.auth.credentials import SharedSecrets
+from cygnet.auth.identity import Identity
+from cygnet.ike.connections import ConnectionIndex
+from cygnet.ike.settings import Settings
+
+
+class VirtualAddresses(Protocol):
+    """Where a responder takes virtual addresses from."""
+
+    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
+        """A free packed address of `octets` (4 or 16) from the first of `pools` that has one; None if none has.
+
+        `wanted` is the address that the peer asks for, all zeros for any; it is a wish.
+        """
+
+    def release(self, address: bytes) -> None:
+        """The address is free again."""
+
+    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
+        """The packed addresses of the DNS servers that clients of these pools are told of."""
+
+
+class NoAddresses:
+    """For a side that has no pools: an initiator, or a gateway without virtual addresses."""
+
+    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
+        """None: there are no addresses."""
+        return None
+
+    def release(self, address: bytes) -> None:
+        """Nothing was given."""
+
+    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
+        """No servers."""
+        return ()
+
+
+class Environment:
+    """The core's view of the world. One per worker and configuration."""
+
+    __slots__ = (
+        "addresses",
+        "connections",
+        "count",
+        "entropy",
+        "last_traffic",
+        "natt_ports",
+        "node",
+        "secrets",
+        "settings",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        entropy: Callable[[int], bytes],
+        count: Callable[[str], None],
+        addresses: VirtualAddresses | None = None,
+        last_traffic: Callable[[bytes], float] = lambda spi_in: 0.0,
+        natt_ports: Mapping[int, int] | None = None,
+        node: int = 1,
+        worker: int = 0,
+    ) -> None:
+        self.settings = settings
+        self.connections = ConnectionIndex(settings.connections)
+        self.secrets = SharedSecrets(settings.secrets)
+        self.entropy = entropy
+        """Returns that many random octets, fit for keys."""
+        self.count = count
+        """Adds one to the counter of that name."""
+        self.addresses: VirtualAddresses = addresses if addresses is not None else NoAddresses()
+        self.last_traffic = last_traffic
+        """When a packet last came in on the CHILD_SA with that inbound SPI; the same clock as `now`."""
+        self.natt_ports: Mapping[int, int] = natt_ports if natt_ports is not None else {500: 4500}
+        """Our NAT traversal port for each of our IKE ports (RFC 7296 section 2.23)."""
+        self.node = node
+        self.worker = worker

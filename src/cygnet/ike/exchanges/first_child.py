@@ -1,0 +1,142 @@
+"""The first CHILD_SA, negotiated inside IKE_AUTH (RFC 7296 section 1.2)."""
+
+import msgspec
+
+from cygnet.crypto.keymat import ChildSuite, derive_child_keys
+from cygnet.iana import ProtocolId
+from cygnet.ike.connections import Child
+from cygnet.ike.effects import InstallChild
+from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
+from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.nat import pack_address
+from cygnet.ike.proposals import accept_answer, child_suite, spi_of, to_offer
+from cygnet.ike.sa import ChildSa, Handshake, IkeSa, Turn
+from cygnet.ike.selectors import is_within, narrow, resolve
+from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
+from cygnet.wire.payloads.traffic_selectors import (
+    TrafficSelector,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
+)
+
+ESP_SPI_OCTETS = 4
+
+
+class Agreed(msgspec.Struct, frozen=True, gc=False):
+    """What both sides settled on for a CHILD_SA."""
+
+    child: Child
+    suite: ChildSuite
+    spi_out: bytes
+    ts_i: tuple[TrafficSelector, ...]
+    ts_r: tuple[TrafficSelector, ...]
+
+
+def choose(sa: IkeSa, parts: Parts, virtual_ips: tuple[bytes, ...]) -> tuple[Agreed, Proposal]:
+    """As responder: choose a child of the connection for the offer; with it the proposal to answer with, without SPI.
+
+    Raises TsUnacceptable or NoChildProposalChosen, whichever says better why none fits.
+    """
+    assert sa.connection is not None
+    offer = parts.need(SecurityAssociation)
+    offered_i = parts.need(TrafficSelectorsInitiator).selectors
+    offered_r = parts.need(TrafficSelectorsResponder).selectors
+    remote = virtual_ips or (pack_address(sa.path.remote),)
+    local = (pack_address(sa.path.local),)
+    has_traffic = False
+    for child in sa.connection.children:
+        ts_i = narrow(resolve(child.settings.remote_ts, remote), offered_i)
+        ts_r = narrow(resolve(child.settings.local_ts, local), offered_r)
+        if not ts_i or not ts_r:
+            continue
+        has_traffic = True
+        choice = child.negotiator.choose(offer)
+        if choice is None:
+            continue
+        spi_out = _checked_spi(spi_of(offer, choice.number))
+        agreed = Agreed(child, child_suite(choice.transforms), spi_out, ts_i, ts_r)
+        return agreed, Proposal(number=choice.number, protocol_id=ProtocolId.ESP, spi=b"", transforms=choice.transforms)
+    if has_traffic:
+        raise NoChildProposalChosen("no child with this traffic accepts one of the proposals")
+    raise TsUnacceptable("no child covers any of the traffic asked for")
+
+
+def offer(sa: IkeSa, child: Child, spi_in: bytes) -> tuple[Payload, Payload, Payload]:
+    """As initiator: SA, TSi and TSr."""
+    assert sa.connection is not None
+    ours, theirs = _own_policy(sa, child)
+    return (
+        to_offer(child.settings.esp_proposals, spi=spi_in, has_ke=False),
+        TrafficSelectorsInitiator(selectors=ours),
+        TrafficSelectorsResponder(selectors=theirs),
+    )
+
+
+def _own_policy(sa: IkeSa, child: Child) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """What we offer as initiator: with a virtual address to come, `dynamic` is everything, for the peer to narrow."""
+    assert sa.connection is not None
+    wanted = sa.connection.settings.vips
+    if not wanted:
+        return (
+            resolve(child.settings.local_ts, (pack_address(sa.path.local),)),
+            resolve(child.settings.remote_ts, (pack_address(sa.path.remote),)),
+        )
+    everything = tuple(
+        TrafficSelector(
+            ts_type=s.ts_type,
+            ip_protocol=s.ip_protocol,
+            start_port=s.start_port,
+            end_port=s.end_port,
+            start=bytes(len(s.start)),
+            end=b"\xff" * len(s.end),
+        )
+        if any(c.is_dynamic for c in child.settings.local_ts) and s.start in wanted
+        else s
+        for s in resolve(child.settings.local_ts, wanted)
+    )
+    return everything, resolve(child.settings.remote_ts, (pack_address(sa.path.remote),))
+
+
+def accept(sa: IkeSa, child: Child, parts: Parts) -> Agreed:
+    """As initiator: check the responder's answer. Raises InvalidSyntax or TsUnacceptable."""
+    answer = parts.need(SecurityAssociation)
+    choice = accept_answer(answer, child.settings.esp_proposals, has_ke=False)
+    ts_i = parts.need(TrafficSelectorsInitiator).selectors
+    ts_r = parts.need(TrafficSelectorsResponder).selectors
+    ours, theirs = _own_policy(sa, child)
+    if not ts_i or not ts_r or not is_within(ts_i, ours) or not is_within(ts_r, theirs):
+        raise TsUnacceptable("the responder's traffic selectors are not within those we offered")
+    return Agreed(child, child_suite(choice.transforms), _checked_spi(answer.proposals[0].spi), ts_i, ts_r)
+
+
+def install(sa: IkeSa, handshake: Handshake, agreed: Agreed, spi_in: bytes, turn: Turn) -> None:
+    """Derive the keys, and hand the CHILD_SA to the data plane."""
+    assert sa.suite is not None
+    keys = derive_child_keys(agreed.suite, sa.suite.prf, sa.sk_d, nonce_i=handshake.nonce_i, nonce_r=handshake.nonce_r)
+    keys_i, keys_r = (keys.encr_i, keys.integ_i), (keys.encr_r, keys.integ_r)
+    is_initiator = sa.is_original_initiator
+    settings = agreed.child.settings
+    sa.children = (*sa.children, ChildSa(settings.name, spi_in, agreed.spi_out))
+    turn.effects.append(
+        InstallChild(
+            sa=sa.spi,
+            name=settings.name,
+            spi_in=spi_in,
+            spi_out=agreed.spi_out,
+            suite=agreed.suite,
+            keys_in=keys_r if is_initiator else keys_i,
+            keys_out=keys_i if is_initiator else keys_r,
+            ts_local=agreed.ts_i if is_initiator else agreed.ts_r,
+            ts_remote=agreed.ts_r if is_initiator else agreed.ts_i,
+            path=sa.path,
+            is_udp_encapsulated=sa.is_udp_encapsulated,
+            replay_window=settings.replay_window,
+        )
+    )
+
+
+def _checked_spi(spi: bytes) -> bytes:
+    if len(spi) != ESP_SPI_OCTETS or spi == bytes(ESP_SPI_OCTETS):
+        raise InvalidSyntax("an ESP SPI has four octets, and is not zero")
+    return spi

@@ -1,0 +1,195 @@
+"""IKE_AUTH (RFC 7296 section 1.2): both ends prove who they are, and set up the first CHILD_SA."""
+
+from cygnet.auth.identity import Identity
+from cygnet.auth.psk import compute_psk_auth, verify_psk_auth
+from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
+from cygnet.ike.connections import choose_connection
+from cygnet.ike.effects import PhaseDone
+from cygnet.ike.errors import AuthenticationFailed, ProtocolViolation, Scope, error_notify
+from cygnet.ike.exchanges import first_child, virtual_ip
+from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.nat import pack_address
+from cygnet.ike.sa import IkeSa, Turn
+from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.authentication import Authentication
+from cygnet.wire.payloads.identification import IdentificationInitiator, IdentificationResponder
+from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
+from cygnet.wire.payloads.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
+
+
+def _own_address(sa: IkeSa) -> Identity:
+    """The identity of an end that has no other: its IP address."""
+    id_type = IdType.IPV6_ADDR if sa.path.is_ipv6 else IdType.IPV4_ADDR
+    return Identity(id_type, pack_address(sa.path.local))
+
+
+def _failed(why: str, turn: Turn) -> AuthenticationFailed:
+    """The peer is told that it failed, the operator why."""
+    turn.env.count(f'authentication_failures_total{{reason="{why}"}}')
+    return AuthenticationFailed(why)
+
+
+def _check_auth(sa: IkeSa, parts: Parts, secret: bytes, *, id_body: bytes, turn: Turn) -> None:
+    """Verify the peer's AUTH payload; raises AuthenticationFailed."""
+    handshake, suite = sa.handshake, sa.suite
+    assert handshake is not None and suite is not None and handshake.keys is not None
+    auth = parts.find(Authentication)
+    if auth is None:
+        raise _failed("no_auth_payload", turn)
+    if auth.method != AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE:
+        raise _failed("auth_method", turn)
+    is_peer_initiator = not sa.is_original_initiator
+    is_good = verify_psk_auth(
+        auth.data,
+        suite.prf,
+        secret,
+        sk_p=handshake.keys.sk_pi if is_peer_initiator else handshake.keys.sk_pr,
+        message=handshake.init_request if is_peer_initiator else handshake.init_response,
+        nonce=handshake.nonce_r if is_peer_initiator else handshake.nonce_i,
+        id_body=id_body,
+    )
+    if not is_good:
+        raise _failed("wrong_secret", turn)
+
+
+def _own_auth(sa: IkeSa, secret: bytes, id_body: bytes) -> Authentication:
+    handshake, suite = sa.handshake, sa.suite
+    assert handshake is not None and suite is not None and handshake.keys is not None
+    ours = sa.is_original_initiator
+    data = compute_psk_auth(
+        suite.prf,
+        secret,
+        sk_p=handshake.keys.sk_pi if ours else handshake.keys.sk_pr,
+        message=handshake.init_request if ours else handshake.init_response,
+        nonce=handshake.nonce_r if ours else handshake.nonce_i,
+        id_body=id_body,
+    )
+    return Authentication(method=AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE, data=data)
+
+
+# As original responder.
+
+
+def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
+    """Answer the request. Raises ProtocolViolation with scope SA; what only fails the CHILD_SA is answered here."""
+    handshake = sa.handshake
+    assert handshake is not None
+    id_i = parts.need(IdentificationInitiator)
+    asked = parts.find(IdentificationResponder)
+    remote_id = Identity(id_i.id_type, id_i.data)
+    asked_id = Identity(asked.id_type, asked.data) if asked is not None else None
+    connection = choose_connection(handshake.candidates, remote_id, asked_id)
+    if connection is None:
+        raise _failed("no_connection", turn)
+    own = connection.settings.local.id
+    own_id = (asked_id or _own_address(sa)) if own.is_pattern else own
+    secret = turn.env.secrets.find(own_id, remote_id)
+    if secret is None:
+        raise _failed("no_secret", turn)
+    _check_auth(sa, parts, secret, id_body=id_i.body, turn=turn)
+    sa.connection = connection
+    sa.remote_id = remote_id
+    id_r = IdentificationResponder(id_type=own_id.id_type, data=own_id.data)
+    auth = _own_auth(sa, secret, id_r.body)
+    answer = _answer_child(sa, parts, turn)
+    is_alone = parts.has_notify(NotifyType.INITIAL_CONTACT)
+    turn.table.established(sa, turn)
+    if is_alone:
+        turn.table.initial_contact(sa, turn)
+    sa.send_response(datagram, ExchangeType.IKE_AUTH, (id_r, auth, *answer), turn)
+
+
+def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
+    """The rest of the answer: the CHILD_SA, or why there is none (RFC 7296 section 1.2, 2.21.2)."""
+    handshake, connection = sa.handshake, sa.connection
+    assert handshake is not None and connection is not None
+    addresses: tuple[bytes, ...] = ()
+    try:
+        addresses, reply = virtual_ip.assign(connection, sa.remote_id, parts, turn)
+        agreed, proposal = first_child.choose(sa, parts, addresses)
+    except ProtocolViolation as error:
+        for address in addresses:
+            turn.env.addresses.release(address)
+        if error.scope is not Scope.CHILD:
+            raise
+        turn.env.count(f'child_sas_refused_total{{reason="{error.notify.name.lower()}"}}')
+        return (error_notify(error),)
+    sa.virtual_ips = addresses
+    spi_in = turn.table.new_child_spi(sa)
+    first_child.install(sa, handshake, agreed, spi_in, turn)
+    chosen = Proposal(
+        number=proposal.number,
+        protocol_id=ProtocolId.ESP,
+        spi=spi_in,
+        transforms=proposal.transforms,
+    )
+    return (
+        *reply,
+        SecurityAssociation(proposals=(chosen,)),
+        TrafficSelectorsInitiator(selectors=agreed.ts_i),
+        TrafficSelectorsResponder(selectors=agreed.ts_r),
+    )
+
+
+# As original initiator.
+
+
+def start(sa: IkeSa, turn: Turn) -> None:
+    """Send the request. Raises AuthenticationFailed if we have no secret for the peer."""
+    handshake, connection = sa.handshake, sa.connection
+    assert handshake is not None and connection is not None
+    settings = connection.settings
+    own_id = _own_address(sa) if settings.local.id.is_pattern else settings.local.id
+    secret = turn.env.secrets.find(own_id, settings.remote.id)
+    if secret is None:
+        raise _failed("no_secret", turn)
+    id_i = IdentificationInitiator(id_type=own_id.id_type, data=own_id.data)
+    wanted = settings.remote.id
+    id_r = () if wanted.is_pattern else (IdentificationResponder(id_type=wanted.id_type, data=wanted.data),)
+    child: tuple[Payload, ...] = ()
+    if handshake.child is not None:
+        handshake.spi_in = turn.table.new_child_spi(sa)
+        child = first_child.offer(sa, handshake.child, handshake.spi_in)
+    payloads: tuple[Payload, ...] = (
+        id_i,
+        *id_r,
+        _own_auth(sa, secret, id_i.body),
+        *virtual_ip.request(settings.vips),
+        *child,
+    )
+    sa.send_request(ExchangeType.IKE_AUTH, payloads, turn)
+
+
+def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
+    """Take the response: the IKE_SA is established, and the CHILD_SA with it.
+
+    Raises IkeError if the peer refuses, or is not who it should be; the table gives up the SA then, and tells
+    the peer if it may believe that the SA stands.
+    """
+    handshake, connection = sa.handshake, sa.connection
+    assert handshake is not None and connection is not None
+    refusal = parts.error()
+    id_r = parts.find(IdentificationResponder)
+    if id_r is None or parts.find(Authentication) is None:
+        if refusal is not None:
+            raise refusal
+        raise _failed("no_auth_payload", turn)
+    own = connection.settings.local.id
+    own_id = _own_address(sa) if own.is_pattern else own
+    remote_id = Identity(id_r.id_type, id_r.data)
+    if choose_connection((connection,), remote_id, None) is None:
+        raise _failed("peer_identity", turn)
+    secret = turn.env.secrets.find(own_id, remote_id)
+    if secret is None:
+        raise _failed("no_secret", turn)
+    _check_auth(sa, parts, secret, id_body=id_r.body, turn=turn)
+    sa.message_ids.response_received()
+    sa.remote_id = remote_id
+    turn.effects.append(PhaseDone(sa.spi, "ike_auth"))
+    if refusal is not None:
+        raise refusal
+    if handshake.child is not None:
+        agreed = first_child.accept(sa, handshake.child, parts)
+        sa.virtual_ips = virtual_ip.received(parts)
+        first_child.install(sa, handshake, agreed, handshake.spi_in, turn)
+    turn.table.established(sa, turn)

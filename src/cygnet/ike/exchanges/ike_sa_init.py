@@ -1,0 +1,284 @@
+"""IKE_SA_INIT (RFC 7296 section 1.2): proposals, key exchange, nonces and NAT detection, all in the clear."""
+
+from cygnet.crypto.ke import KE
+from cygnet.iana import ExchangeType, KeId, NotifyType, ProtocolId
+from cygnet.ike.connections import Connection
+from cygnet.ike.cookies import CookieJar
+from cygnet.ike.effects import PhaseDone, Send
+from cygnet.ike.errors import (
+    InvalidKePayload,
+    InvalidSyntax,
+    NoProposalChosen,
+    PeerRefused,
+    ProtocolViolation,
+    error_notify,
+)
+from cygnet.ike.exchanges import ike_auth
+from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.nat import DIGEST_OCTETS, detection_digest, pack_address
+from cygnet.ike.path import Path
+from cygnet.ike.proposals import ProposalChoice, accept_answer, ike_suite
+from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.states import SaState
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header
+from cygnet.wire.message import encode_message
+from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.key_exchange import KeyExchange
+from cygnet.wire.payloads.nonce import Nonce
+from cygnet.wire.payloads.notify import Notify
+from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
+
+NONCE_OCTETS = 32
+MAX_COOKIE_OCTETS = 64
+_MAX_COOKIES_TAKEN = 3
+"""Cookies that we return before we give the peer up: each may be a forgery, and each costs a round trip."""
+
+
+def _notify(notify_type: NotifyType, data: bytes) -> Notify:
+    return Notify(protocol_id=ProtocolId.NONE, spi=b"", notify_type=notify_type, data=data)
+
+
+def _nat_detection(sa: IkeSa, turn: Turn, *, is_forced: bool) -> tuple[Notify, Notify]:
+    """The two notifies by which the peer can see a NAT between us (RFC 7296 section 2.23)."""
+    path = sa.path
+    source = (
+        turn.env.entropy(DIGEST_OCTETS)
+        if is_forced
+        else detection_digest(sa.spi_i, sa.spi_r, path.local, path.local_port)
+    )
+    destination = detection_digest(sa.spi_i, sa.spi_r, path.remote, path.remote_port)
+    return (
+        _notify(NotifyType.NAT_DETECTION_SOURCE_IP, source),
+        _notify(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
+    )
+
+
+def _detect_nat(sa: IkeSa, parts: Parts, header: Header, *, is_forced: bool) -> None:
+    """See from the peer's notifies whether it or we are behind a NAT."""
+    path = sa.path
+    is_ours = False
+    sources = parts.notify_data(NotifyType.NAT_DETECTION_SOURCE_IP)
+    destinations = parts.notify_data(NotifyType.NAT_DETECTION_DESTINATION_IP)
+    if sources:
+        theirs = detection_digest(header.spi_i, header.spi_r, path.remote, path.remote_port)
+        sa.is_peer_behind_nat = theirs not in sources
+    if destinations:
+        ours = detection_digest(header.spi_i, header.spi_r, path.local, path.local_port)
+        is_ours = ours not in destinations
+    # A peer without these notifies does no NAT traversal, and can't be forced to.
+    can_encapsulate = bool(sources or destinations)
+    sa.is_udp_encapsulated = can_encapsulate and (sa.is_peer_behind_nat or is_ours or is_forced)
+
+
+# As original responder.
+
+
+def respond(
+    header: Header, datagram: bytes, parts: Parts, path: Path, turn: Turn, cookies: CookieJar | None
+) -> IkeSa | None:
+    """Answer the request of a new peer; the SA, half open, is the table's to keep.
+
+    With `cookies` the peer must return one first: then, and on every error, the answer is sent and None returned,
+    and nothing is kept.
+    """
+    try:
+        nonce = parts.need(Nonce).data
+        if cookies is not None and not _has_good_cookie(header, parts, nonce, path, turn, cookies):
+            cookie = cookies.make(nonce, pack_address(path.remote), header.spi_i, turn.now)
+            turn.env.count("cookies_sent_total")
+            _refuse(header, (_notify(NotifyType.COOKIE, cookie),), path, turn)
+            return None
+        offer, ke = parts.need(SecurityAssociation), parts.need(KeyExchange)
+        candidates, choice = _choose(offer, path, turn)
+        if choice.ke_method != ke.method:
+            raise InvalidKePayload(choice.ke_method)
+        if len(ke.data) != KE[KeId(ke.method)].public_octets:
+            raise InvalidSyntax("the public value has not the length of its key exchange method")
+    except ProtocolViolation as error:
+        turn.env.count(f'ike_sa_init_refused_total{{reason="{error.notify.name.lower()}"}}')
+        _refuse(header, (error_notify(error),), path, turn)
+        return None
+    return _accept(header, datagram, parts, path, turn, candidates, choice)
+
+
+def _accept(
+    header: Header,
+    datagram: bytes,
+    parts: Parts,
+    path: Path,
+    turn: Turn,
+    candidates: tuple[Connection, ...],
+    choice: ProposalChoice,
+) -> IkeSa:
+    sa = IkeSa(
+        is_original_initiator=False,
+        spi_i=header.spi_i,
+        spi_r=turn.table.new_ike_spi(),
+        path=path,
+        now=turn.now,
+    )
+    handshake = sa.handshake
+    assert handshake is not None
+    sa.suite = ike_suite(choice.transforms)
+    is_forced = candidates[0].settings.encap
+    _detect_nat(sa, parts, header, is_forced=is_forced)
+    handshake.candidates = candidates
+    handshake.peer_public = parts.need(KeyExchange).data
+    handshake.nonce_i = parts.need(Nonce).data
+    handshake.nonce_r = turn.env.entropy(NONCE_OCTETS)
+    handshake.key_pair = sa.suite.ke.generate()
+    handshake.init_request = datagram
+    proposal = Proposal(number=choice.number, protocol_id=ProtocolId.IKE, spi=b"", transforms=choice.transforms)
+    handshake.init_response = encode_message(
+        spi_i=sa.spi_i,
+        spi_r=sa.spi_r,
+        exchange_type=ExchangeType.IKE_SA_INIT,
+        flags=FLAG_RESPONSE,
+        message_id=0,
+        payloads=(
+            SecurityAssociation(proposals=(proposal,)),
+            KeyExchange(method=choice.ke_method, data=handshake.key_pair.public),
+            Nonce(data=handshake.nonce_r),
+            *_nat_detection(sa, turn, is_forced=is_forced),
+        ),
+    )
+    sa.message_ids.answered(datagram, handshake.init_response)
+    turn.effects.append(Send(handshake.init_response, path))
+    return sa
+
+
+def _choose(offer: SecurityAssociation, path: Path, turn: Turn) -> tuple[tuple[Connection, ...], ProposalChoice]:
+    """The connections for this path from the first that accepts a proposal on, for IKE_AUTH to choose among."""
+    candidates = turn.env.connections.on_path(path)
+    for index, candidate in enumerate(candidates):
+        choice = candidate.negotiator.choose(offer)
+        if choice is not None:
+            return candidates[index:], choice
+    raise NoProposalChosen("no connection for this address accepts one of the proposals")
+
+
+def _has_good_cookie(header: Header, parts: Parts, nonce: bytes, path: Path, turn: Turn, cookies: CookieJar) -> bool:
+    for cookie in parts.notify_data(NotifyType.COOKIE)[:1]:
+        if cookies.is_good(cookie, nonce, pack_address(path.remote), header.spi_i, turn.now):
+            turn.env.count("cookies_accepted_total")
+            return True
+        turn.env.count("cookies_rejected_total")
+    return False
+
+
+def _refuse(header: Header, payloads: tuple[Payload, ...], path: Path, turn: Turn) -> None:
+    """An answer that leaves no state behind: the responder SPI stays zero (RFC 7296 section 2.6)."""
+    datagram = encode_message(
+        spi_i=header.spi_i,
+        spi_r=NO_SPI,
+        exchange_type=ExchangeType.IKE_SA_INIT,
+        flags=FLAG_RESPONSE,
+        message_id=0,
+        payloads=payloads,
+    )
+    turn.effects.append(Send(datagram, path))
+
+
+# As original initiator.
+
+
+def start(sa: IkeSa, turn: Turn) -> None:
+    """Send the request, or send it anew with the cookie or the key exchange method that the responder wants."""
+    handshake, connection = sa.handshake, sa.connection
+    assert handshake is not None and connection is not None
+    if not handshake.nonce_i:
+        handshake.nonce_i = turn.env.entropy(NONCE_OCTETS)
+        handshake.ke_method = connection.ke_methods[0]
+    if handshake.key_pair is None:
+        handshake.key_pair = KE[KeId(handshake.ke_method)].generate()
+    cookie = (_notify(NotifyType.COOKIE, handshake.cookie),) if handshake.cookie else ()
+    handshake.init_request = encode_message(
+        spi_i=sa.spi_i,
+        spi_r=NO_SPI,
+        exchange_type=ExchangeType.IKE_SA_INIT,
+        flags=FLAG_INITIATOR,
+        message_id=0,
+        payloads=(
+            *cookie,
+            connection.ike_offer,
+            KeyExchange(method=handshake.ke_method, data=handshake.key_pair.public),
+            Nonce(data=handshake.nonce_i),
+            *_nat_detection(sa, turn, is_forced=connection.settings.encap),
+        ),
+    )
+    sa.send_first_request(ExchangeType.IKE_SA_INIT, handshake.init_request, turn)
+
+
+def finish(sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn) -> None:
+    """Take the response: begin again, give up, or go on with IKE_AUTH.
+
+    Nothing of it is authenticated yet; a forger needs to have seen our SPI. Raises IkeError if it can't be accepted.
+    """
+    handshake, connection = sa.handshake, sa.connection
+    assert handshake is not None and connection is not None
+    if _begins_again(sa, parts, turn):
+        return
+    refusal = parts.error()
+    if refusal is not None:
+        raise refusal
+    choice = accept_answer(parts.need(SecurityAssociation), connection.settings.proposals, has_ke=True)
+    ke = parts.need(KeyExchange)
+    if choice.ke_method != handshake.ke_method or ke.method != handshake.ke_method:
+        raise InvalidSyntax("the response is for another key exchange method than ours")
+    if header.spi_r == NO_SPI:
+        raise InvalidSyntax("the response has no responder SPI")
+    sa.message_ids.response_received()
+    sa.spi_r = header.spi_r
+    sa.suite = ike_suite(choice.transforms)
+    handshake.init_response = datagram
+    handshake.peer_public = ke.data
+    handshake.nonce_r = parts.need(Nonce).data
+    _detect_nat(sa, parts, header, is_forced=connection.settings.encap)
+    if sa.is_udp_encapsulated:
+        sa.path = _floated(sa, connection, turn)
+    sa.derive_keys(turn.env)
+    turn.effects.append(PhaseDone(sa.spi, "ike_sa_init"))
+    sa.state = SaState.AUTH_SENT
+    ike_auth.start(sa, turn)
+
+
+def _floated(sa: IkeSa, connection: Connection, turn: Turn) -> Path:
+    """The path on the NAT traversal ports, where ESP in UDP goes too (RFC 7296 section 2.23)."""
+    path = sa.path
+    return Path(
+        path.local,
+        turn.env.natt_ports.get(path.local_port, path.local_port),
+        path.remote,
+        connection.settings.remote_natt_port,
+    )
+
+
+def _begins_again(sa: IkeSa, parts: Parts, turn: Turn) -> bool:
+    handshake, connection = sa.handshake, sa.connection
+    assert handshake is not None and connection is not None
+    for cookie in parts.notify_data(NotifyType.COOKIE)[:1]:
+        if not 1 <= len(cookie) <= MAX_COOKIE_OCTETS:
+            raise InvalidSyntax("a cookie has 1 to 64 octets")
+        handshake.cookies_taken += 1
+        if handshake.cookies_taken > _MAX_COOKIES_TAKEN:
+            raise PeerRefused(NotifyType.COOKIE)
+        handshake.cookie = cookie
+        turn.env.count("cookies_returned_total")
+        return _restart(sa, turn)
+    for data in parts.notify_data(NotifyType.INVALID_KE_PAYLOAD)[:1]:
+        method = int.from_bytes(data, "big") if len(data) == 2 else KeId.NONE
+        tried = (*handshake.ke_methods_tried, handshake.ke_method)
+        # Only a method that we offered, and each once: a forged answer must not send us round for ever.
+        if method not in connection.ke_methods or method in tried:
+            raise PeerRefused(NotifyType.INVALID_KE_PAYLOAD)
+        handshake.ke_methods_tried = tried
+        handshake.ke_method = method
+        handshake.key_pair = None
+        return _restart(sa, turn)
+    return False
+
+
+def _restart(sa: IkeSa, turn: Turn) -> bool:
+    sa.message_ids.restart()
+    start(sa, turn)
+    return True

@@ -1,0 +1,71 @@
+"""INFORMATIONAL (RFC 7296 section 1.4): liveness checks, deletion, notifications."""
+
+from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike.effects import RemoveChild
+from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.states import SaState
+from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.delete import Delete
+
+
+def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
+    """Answer a request: delete what it deletes, note what it notes. An empty one gets an empty answer."""
+    is_ike_deleted = False
+    ours: list[bytes] = []
+    for delete in parts.deletes:
+        if delete.protocol_id == ProtocolId.IKE:
+            is_ike_deleted = True
+        elif delete.protocol_id == ProtocolId.ESP:
+            ours += _remove_children(sa, delete, turn)
+    if is_ike_deleted:
+        # The CHILD_SAs go with it, unnamed (RFC 7296 section 1.4.1).
+        sa.send_response(datagram, ExchangeType.INFORMATIONAL, (), turn)
+        turn.table.close(sa, "deleted_by_peer", turn, is_answered=True)
+        return
+    answer: tuple[Payload, ...] = ()
+    if ours:
+        answer = (Delete(protocol_id=ProtocolId.ESP, spis=tuple(ours)),)
+    sa.send_response(datagram, ExchangeType.INFORMATIONAL, answer, turn)
+    if parts.has_notify(NotifyType.INITIAL_CONTACT):
+        turn.table.initial_contact(sa, turn)
+
+
+def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:
+    """Remove the CHILD_SAs that the peer names by its inbound SPIs; returns our SPIs of them, for the answer."""
+    ours = []
+    for spi in delete.spis:
+        child = sa.child_with(spi)
+        # One that we don't know is gone already: both sides deleted it at once (RFC 7296 section 1.4.1).
+        if child is not None:
+            sa.children = tuple(c for c in sa.children if c is not child)
+            turn.table.release_child_spi(child.spi_in)
+            turn.effects.append(RemoveChild(child.spi_in))
+            ours.append(child.spi_in)
+    return ours
+
+
+def delete(sa: IkeSa, turn: Turn) -> None:
+    """Tell the peer that this IKE_SA ends; at once, or after the outstanding request."""
+    if sa.message_ids.outstanding is not None:
+        sa.wants_delete = True
+        return
+    sa.wants_delete = False
+    sa.state = SaState.DELETING
+    payload = Delete(protocol_id=ProtocolId.IKE, spis=())
+    sa.send_request(ExchangeType.INFORMATIONAL, (payload,), turn)
+
+
+def probe(sa: IkeSa, turn: Turn) -> None:
+    """Ask the peer whether it lives (RFC 7296 section 2.4)."""
+    turn.env.count("liveness_checks_total")
+    sa.send_request(ExchangeType.INFORMATIONAL, (), turn)
+
+
+def finish(sa: IkeSa, turn: Turn) -> None:
+    """Take the response to our request; what it says beyond "I live" doesn't matter."""
+    sa.message_ids.response_received()
+    if sa.state == SaState.DELETING:
+        turn.table.close(sa, "deleted", turn)
+    elif sa.wants_delete:
+        delete(sa, turn)

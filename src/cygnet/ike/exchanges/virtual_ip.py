@@ -1,0 +1,88 @@
+"""Virtual addresses: the Configuration payload of IKE_AUTH (RFC 7296 section 3.15)."""
+
+from cygnet.auth.identity import Identity
+from cygnet.iana import CfgAttribute, CfgType
+from cygnet.ike.connections import Connection
+from cygnet.ike.errors import InternalAddressFailure
+from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.sa import Turn
+from cygnet.wire.payloads.configuration import Configuration, ConfigurationAttribute
+
+_IPV4_OCTETS = 4
+_IPV6_OCTETS = 16
+_HOST_PREFIX = b"\x80"
+"""An IPv6 address comes with the length of its prefix (RFC 7296 section 3.15.1); it is one host's."""
+_ADDRESS_OCTETS = {
+    CfgAttribute.INTERNAL_IP4_ADDRESS: _IPV4_OCTETS,
+    CfgAttribute.INTERNAL_IP6_ADDRESS: _IPV6_OCTETS,
+}
+_MAX_ADDRESSES = 4
+"""Virtual addresses that one peer gets at most."""
+
+
+def request(vips: tuple[bytes, ...]) -> tuple[Configuration, ...]:
+    """As initiator: ask for these addresses, and for DNS servers of their families; nothing if there are none."""
+    if not vips:
+        return ()
+    attributes = []
+    for vip in vips:
+        wanted = vip if any(vip) else b""
+        if len(vip) == _IPV4_OCTETS:
+            attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_ADDRESS, wanted))
+            attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_DNS, b""))
+        else:
+            value = wanted + _HOST_PREFIX if wanted else b""
+            attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP6_ADDRESS, value))
+            attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP6_DNS, b""))
+    return (Configuration(CfgType.CFG_REQUEST, tuple(attributes)),)
+
+
+def received(parts: Parts) -> tuple[bytes, ...]:
+    """As initiator: the packed addresses that we were given."""
+    reply = parts.find(Configuration)
+    if reply is None or reply.cfg_type != CfgType.CFG_REPLY:
+        return ()
+    found = []
+    for attribute in reply.attributes:
+        octets = _ADDRESS_OCTETS.get(attribute.type)  # type: ignore[call-overload]
+        if octets is not None and len(attribute.value) >= octets:
+            found.append(attribute.value[:octets])
+    return tuple(found[:_MAX_ADDRESSES])
+
+
+def assign(
+    connection: Connection, identity: Identity, parts: Parts, turn: Turn
+) -> tuple[tuple[bytes, ...], tuple[Configuration, ...]]:
+    """As responder: take addresses for the peer from the connection's pools; returns them and the reply payload.
+
+    A peer that asks for none, or a connection without pools, gets none. Raises InternalAddressFailure if a peer gets
+    none of those that it asks for.
+    """
+    asked = parts.find(Configuration)
+    pools = connection.settings.pools
+    if asked is None or asked.cfg_type != CfgType.CFG_REQUEST or not pools:
+        return (), ()
+    addresses: list[bytes] = []
+    attributes: list[ConfigurationAttribute] = []
+    is_asked = False
+    for attribute in asked.attributes:
+        octets = _ADDRESS_OCTETS.get(attribute.type)  # type: ignore[call-overload]
+        if octets is None or len(addresses) >= _MAX_ADDRESSES:
+            continue
+        is_asked = True
+        wanted = attribute.value[:octets] if len(attribute.value) >= octets else bytes(octets)
+        address = turn.env.addresses.acquire(pools, octets, wanted, identity)
+        if address is not None:
+            addresses.append(address)
+            value = address if octets == _IPV4_OCTETS else address + _HOST_PREFIX
+            attributes.append(ConfigurationAttribute(attribute.type, value))
+    if not addresses:
+        if is_asked:
+            raise InternalAddressFailure("the pools are empty")
+        return (), ()
+    families = {len(address) for address in addresses}
+    for server in turn.env.addresses.dns(pools):
+        if len(server) in families:
+            kind = CfgAttribute.INTERNAL_IP4_DNS if len(server) == _IPV4_OCTETS else CfgAttribute.INTERNAL_IP6_DNS
+            attributes.append(ConfigurationAttribute(kind, server))
+    return tuple(addresses), (Configuration(CfgType.CFG_REPLY, tuple(attributes)),)

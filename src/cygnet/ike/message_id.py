@@ -1,0 +1,130 @@
+"""Message IDs, the response cache and retransmission (RFC 7296 sections 2.1 to 2.3), for a window of one.
+
+Both windows of an IKE_SA are here: of the requests that we send, and of those that the peer sends. Exchanges
+never touch a message ID.
+"""
+
+from enum import Enum
+
+import msgspec
+
+from cygnet.ike.settings import RetransmitPolicy
+
+
+class Arrival(Enum):
+    """What a request of the peer is, by its message ID."""
+
+    NEW = "new"
+    REPEATED = "repeated"
+    """The one that we answered last, octet for octet: it is answered again from the cache."""
+    STALE = "stale"
+    """Answered before that, or the cached ID with other octets: a replay."""
+    BEYOND = "beyond"
+    """Past the window."""
+
+
+class Outstanding(msgspec.Struct, gc=False):
+    """A request of ours that waits for its response."""
+
+    message_id: int
+    exchange_type: int
+    datagram: bytes
+    sent: int
+    """How often it went out."""
+    due: float
+    """When it goes out again, or the peer is given up: seconds of the driver's monotonic clock."""
+
+
+class LastWords(msgspec.Struct, frozen=True, gc=False):
+    """The last request that an IKE_SA answered and that answer, kept after the SA is gone (RFC 7296 section 2.1)."""
+
+    request_hash: int
+    response: bytes
+
+
+class MessageIds:
+    """The two windows of one IKE_SA."""
+
+    __slots__ = ("_request_hash", "_response", "expected_id", "next_id", "outstanding")
+
+    def __init__(self) -> None:
+        self.next_id = 0
+        """The message ID of our next request."""
+        self.expected_id = 0
+        """The message ID of the peer's next request."""
+        self.outstanding: Outstanding | None = None
+        self._response = b""
+        self._request_hash = 0
+
+    # The peer's requests.
+
+    def classify(self, message_id: int, datagram: bytes) -> Arrival:
+        """Place a request that has arrived; nothing of it needs to be authenticated for that."""
+        if message_id == self.expected_id:
+            return Arrival.NEW
+        if message_id > self.expected_id:
+            return Arrival.BEYOND
+        if message_id == self.expected_id - 1 and self._response and hash(datagram) == self._request_hash:
+            return Arrival.REPEATED
+        return Arrival.STALE
+
+    @property
+    def cached_response(self) -> bytes:
+        """The response to the peer's last request."""
+        return self._response
+
+    def answered(self, request: bytes, response: bytes) -> None:
+        """Remember the response to the request that was expected, and expect the next."""
+        # Python's hash of octets is keyed anew in each process: a peer can't aim for a collision.
+        self._request_hash = hash(request)
+        self._response = response
+        self.expected_id += 1
+
+    def last_words(self) -> LastWords | None:
+        """What is to be kept when the SA goes; None if it never answered a request."""
+        return LastWords(self._request_hash, self._response) if self._response else None
+
+    # Our requests.
+
+    def sent(self, exchange_type: int, datagram: bytes, policy: RetransmitPolicy, now: float) -> None:
+        """Note that the request with `next_id` went out for the first time."""
+        self.outstanding = Outstanding(
+            message_id=self.next_id,
+            exchange_type=exchange_type,
+            datagram=datagram,
+            sent=1,
+            due=now + wait_before(1, policy),
+        )
+        self.next_id += 1
+
+    def restart(self) -> None:
+        """Begin again at message ID 0: IKE_SA_INIT is repeated with a cookie or another key exchange method."""
+        self.outstanding = None
+        self.next_id = 0
+
+    def is_awaited(self, message_id: int, exchange_type: int) -> bool:
+        """Whether a response answers our outstanding request."""
+        waiting = self.outstanding
+        return waiting is not None and (waiting.message_id, waiting.exchange_type) == (
+            message_id,
+            exchange_type,
+        )
+
+    def response_received(self) -> None:
+        """The outstanding request is answered."""
+        self.outstanding = None
+
+    def retransmit(self, policy: RetransmitPolicy, now: float) -> bytes | None:
+        """The outstanding request, to be sent again now; None once all tries are used up."""
+        waiting = self.outstanding
+        if waiting is None or waiting.sent > policy.tries:
+            return None
+        waiting.sent += 1
+        waiting.due = now + wait_before(waiting.sent, policy)
+        return waiting.datagram
+
+
+def wait_before(sent: int, policy: RetransmitPolicy) -> float:
+    """Seconds to wait after a request went out `sent` times."""
+    wait = policy.timeout_s * policy.base ** (sent - 1)
+    return min(wait, policy.limit_s) if policy.limit_s > 0 else wait

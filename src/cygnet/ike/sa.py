@@ -1,0 +1,268 @@
+"""One IKE_SA and what it holds. The exchanges work on it; the table owns it."""
+
+from typing import Protocol
+
+import msgspec
+
+from cygnet.auth.identity import ANY_IDENTITY, Identity
+from cygnet.crypto.ke import KeyPair
+from cygnet.crypto.keymat import IkeKeys, IkeSuite, derive_ike_keys
+from cygnet.crypto.protection import PacketProtection, make_protection
+from cygnet.ike.connections import Child, Connection
+from cygnet.ike.effects import Effect, Send
+from cygnet.ike.environment import Environment
+from cygnet.ike.message_id import MessageIds
+from cygnet.ike.path import Path
+from cygnet.ike.protected import seal_message
+from cygnet.ike.states import SaState
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE
+from cygnet.wire.payloads import Payload
+
+
+class Registry(Protocol):
+    """What an exchange needs of the table of SAs."""
+
+    def new_ike_spi(self) -> bytes:
+        """A fresh SPI of ours for an IKE_SA, 8 octets."""
+
+    def new_child_spi(self, sa: "IkeSa") -> bytes:
+        """A fresh inbound SPI for a CHILD_SA of `sa`, 4 octets, reserved until the SA is closed."""
+
+    def release_child_spi(self, spi_in: bytes) -> None:
+        """Give an inbound SPI back."""
+
+    def established(self, sa: "IkeSa", turn: "Turn") -> None:
+        """Both ends of `sa` are authenticated."""
+
+    def close(self, sa: "IkeSa", reason: str, turn: "Turn", *, is_answered: bool = False) -> None:
+        """Forget `sa` and all that it holds, telling the peer nothing but, if `is_answered`, its last answer again."""
+
+    def initial_contact(self, sa: "IkeSa", turn: "Turn") -> None:
+        """Close the other SAs with the peer of `sa`, which says that it has none but this."""
+
+
+class Turn:
+    """One entry into the core: the time, the world, and the effects gathered so far."""
+
+    __slots__ = ("effects", "env", "now", "table")
+
+    def __init__(self, env: Environment, table: Registry, now: float) -> None:
+        self.env = env
+        self.table = table
+        self.now = now
+        self.effects: list[Effect] = []
+
+
+class Handshake:
+    """What is needed only until both ends are authenticated; dropped then, with the ephemeral key in it."""
+
+    __slots__ = (
+        "candidates",
+        "child",
+        "cookie",
+        "cookies_taken",
+        "init_request",
+        "init_response",
+        "ke_method",
+        "ke_methods_tried",
+        "key_pair",
+        "keys",
+        "nonce_i",
+        "nonce_r",
+        "peer_public",
+        "spi_in",
+        "started",
+    )
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.nonce_i = b""
+        self.nonce_r = b""
+        self.init_request = b""
+        """IKE_SA_INIT as it crossed the wire: what AUTH signs (RFC 7296 section 2.15)."""
+        self.init_response = b""
+        self.ke_method = 0
+        self.key_pair: KeyPair | None = None
+        self.peer_public = b""
+        self.keys: IkeKeys | None = None
+        # As original responder.
+        self.candidates: tuple[Connection, ...] = ()
+        # As original initiator.
+        self.cookie = b""
+        self.cookies_taken = 0
+        self.ke_methods_tried: tuple[int, ...] = ()
+        self.child: Child | None = None
+        self.spi_in = b""
+
+
+class ChildSa(msgspec.Struct, frozen=True, gc=False):
+    """A CHILD_SA, as its IKE_SA knows it; the data plane has the keys."""
+
+    name: str
+    spi_in: bytes
+    spi_out: bytes
+
+
+class IkeSa:
+    """One IKE_SA. `spi` is the SPI of ours, by which the table knows it."""
+
+    __slots__ = (
+        "children",
+        "connection",
+        "handshake",
+        "incoming",
+        "is_original_initiator",
+        "is_peer_behind_nat",
+        "is_udp_encapsulated",
+        "last_inbound",
+        "message_ids",
+        "outgoing",
+        "path",
+        "remote_id",
+        "sk_d",
+        "spi_i",
+        "spi_r",
+        "state",
+        "suite",
+        "virtual_ips",
+        "wants_delete",
+        "wheel_slot",
+    )
+
+    def __init__(self, *, is_original_initiator: bool, spi_i: bytes, spi_r: bytes, path: Path, now: float) -> None:
+        self.is_original_initiator = is_original_initiator
+        self.spi_i = spi_i
+        self.spi_r = spi_r
+        self.path = path
+        self.state = SaState.INIT_SENT if is_original_initiator else SaState.HALF_OPEN
+        self.connection: Connection | None = None
+        self.suite: IkeSuite | None = None
+        self.handshake: Handshake | None = Handshake(now)
+        self.outgoing: PacketProtection | None = None
+        self.incoming: PacketProtection | None = None
+        self.sk_d = b""
+        """Key from which the keys of CHILD_SAs are derived."""
+        self.message_ids = MessageIds()
+        self.children: tuple[ChildSa, ...] = ()
+        self.remote_id: Identity = ANY_IDENTITY
+        """The peer's identity; ANY_IDENTITY until it has proven it."""
+        self.virtual_ips: tuple[bytes, ...] = ()
+        """As initiator those that we were given, as responder those that we gave."""
+        self.is_udp_encapsulated = False
+        self.is_peer_behind_nat = False
+        self.last_inbound = now
+        """When the peer last proved that it lives, in seconds of the driver's clock."""
+        self.wants_delete = False
+        """A Delete is to follow as soon as the outstanding request is answered."""
+        self.wheel_slot = 0
+        """Number of the earliest slot of the timer wheel that this SA is in; 0 for none."""
+
+    def __repr__(self) -> str:
+        role = "initiator" if self.is_original_initiator else "responder"
+        return f"<IkeSa {self.spi_i.hex()}_i {self.spi_r.hex()}_r {self.state.name} as {role}, {self.path}>"
+
+    @property
+    def spi(self) -> bytes:
+        """Our SPI."""
+        return self.spi_i if self.is_original_initiator else self.spi_r
+
+    @property
+    def name(self) -> str:
+        """Name of its connection; empty while that isn't known."""
+        return self.connection.settings.name if self.connection is not None else ""
+
+    def set_keys(self, keys: IkeKeys, env: Environment) -> None:
+        """Protect what follows with these keys (RFC 7296 section 2.14)."""
+        suite = self.suite
+        assert suite is not None
+        ours = (keys.sk_ei, keys.sk_ai)
+        theirs = (keys.sk_er, keys.sk_ar)
+        if not self.is_original_initiator:
+            ours, theirs = theirs, ours
+        self.outgoing, self.incoming = (
+            make_protection(
+                suite.encr,
+                suite.encr_key_bits,
+                suite.integ,
+                encr_key=encr_key,
+                integ_key=integ_key,
+                entropy=env.entropy,
+            )
+            for encr_key, integ_key in (ours, theirs)
+        )
+        self.sk_d = keys.sk_d
+
+    def derive_keys(self, env: Environment) -> IkeKeys:
+        """The keys of the handshake, computed when first needed.
+
+        A responder that computed them in IKE_SA_INIT would pay the key exchange for peers that never come back.
+        Raises InvalidKeyExchange if the peer's public value is none.
+        """
+        handshake, suite = self.handshake, self.suite
+        assert handshake is not None and suite is not None
+        if handshake.keys is None:
+            assert handshake.key_pair is not None
+            shared = handshake.key_pair.shared(handshake.peer_public)
+            handshake.keys = derive_ike_keys(
+                suite,
+                shared=shared,
+                nonce_i=handshake.nonce_i,
+                nonce_r=handshake.nonce_r,
+                spi_i=self.spi_i,
+                spi_r=self.spi_r,
+            )
+            handshake.key_pair = None
+            self.set_keys(handshake.keys, env)
+        return handshake.keys
+
+    def seal(self, exchange_type: int, message_id: int, payloads: tuple[Payload, ...], *, is_response: bool) -> bytes:
+        """A protected datagram of this SA."""
+        assert self.outgoing is not None
+        flags = (FLAG_INITIATOR if self.is_original_initiator else 0) | (FLAG_RESPONSE if is_response else 0)
+        return seal_message(
+            self.outgoing,
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+            exchange_type=exchange_type,
+            flags=flags,
+            message_id=message_id,
+            payloads=payloads,
+        )
+
+    def send_request(self, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
+        """Send a protected request, and again until it is answered."""
+        self._send(
+            exchange_type,
+            self.seal(exchange_type, self.message_ids.next_id, payloads, is_response=False),
+            turn,
+        )
+
+    def send_first_request(self, exchange_type: int, datagram: bytes, turn: Turn) -> None:
+        """The same for a request in the clear, which its exchange has encoded itself."""
+        self._send(exchange_type, datagram, turn)
+
+    def _send(self, exchange_type: int, datagram: bytes, turn: Turn) -> None:
+        self.message_ids.sent(exchange_type, datagram, turn.env.settings.retransmit, turn.now)
+        turn.effects.append(Send(datagram, self.path))
+
+    def send_response(self, request: bytes, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
+        """Answer the peer's request (its octets are `request`), and keep the answer for a repetition."""
+        response = self.seal(exchange_type, self.message_ids.expected_id, payloads, is_response=True)
+        self.message_ids.answered(request, response)
+        turn.effects.append(Send(response, self.path))
+
+    def child_with(self, spi_out: bytes) -> ChildSa | None:
+        """The CHILD_SA whose outbound SPI this is: the one by which the peer names it (RFC 7296 section 1.4.1)."""
+        return next((child for child in self.children if child.spi_out == spi_out), None)
+
+    def liveness_due(self) -> float | None:
+        """When the peer is to be asked whether it lives; None for never."""
+        if self.state != SaState.ESTABLISHED or self.connection is None:
+            return None
+        delay = self.connection.settings.dpd_delay_s
+        return self.last_inbound + delay if delay > 0 else None
+
+    def next_timer(self) -> float | None:
+        """When this SA wants to be woken: for a retransmission, or to ask whether the peer lives."""
+        waiting = self.message_ids.outstanding
+        return waiting.due if waiting is not None else self.liveness_due()

@@ -1,0 +1,183 @@
+"""Traffic selectors: how they are written, and how a responder narrows them (RFC 7296 section 2.9)."""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from cygnet.iana import IpProtocol, TsType
+from cygnet.wire.payloads.traffic_selectors import TrafficSelector
+
+MAX_SELECTORS = 64
+"""Selectors taken from one payload; narrowing compares each with each."""
+
+_SELECTOR = re.compile(r"^(?P<net>[^\[\]]*)(?:\[(?P<proto>[^/\]]*)(?:/(?P<port>[^\]]*))?\])?$")
+_LAST_PORT = 65535
+
+
+class SelectorSettings(msgspec.Struct, frozen=True):
+    """One selector of `local_ts` or `remote_ts`. `first` and `last` are packed addresses, empty where it is dynamic."""
+
+    first: bytes = b""
+    last: bytes = b""
+    ip_protocol: int = 0
+    start_port: int = 0
+    end_port: int = _LAST_PORT
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether it stands for the virtual address, or else for the address of the IKE peer."""
+        return not self.first
+
+
+DYNAMIC = SelectorSettings()
+"""The default, `dynamic`."""
+
+
+def parse_selector(text: str) -> SelectorSettings:
+    """Read `dynamic`, `10.1.0.0/16`, `10.0.0.1-10.0.0.9`, each with an optional `[protocol/port]`.
+
+    Protocols are numbers or names, ports are numbers, ranges `a-b`, names, or `any`.
+    Raises ValueError, with a text for the user.
+    """
+    match = _SELECTOR.match(text.strip())
+    if match is None:
+        raise ValueError(f'"{text}" is no traffic selector; write it as subnet[protocol/port]')
+    first, last = _parse_network(match["net"].strip(), text)
+    protocol = _parse_protocol((match["proto"] or "").strip(), text)
+    start, end = _parse_ports((match["port"] or "").strip(), protocol, text)
+    return SelectorSettings(first=first, last=last, ip_protocol=protocol, start_port=start, end_port=end)
+
+
+def _parse_network(net: str, text: str) -> tuple[bytes, bytes]:
+    if net in ("", "dynamic", "%dynamic"):
+        return b"", b""
+    try:
+        if "-" in net:
+            low, _, high = net.partition("-")
+            first, last = ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())
+            if first.version != last.version or int(first) > int(last):
+                raise ValueError
+            return first.packed, last.packed
+        network = ipaddress.ip_network(net, strict=False)
+    except ValueError:
+        raise ValueError(f'"{net}" in traffic selector "{text}" is no address, subnet or range') from None
+    return network.network_address.packed, network.broadcast_address.packed
+
+
+def _parse_protocol(name: str, text: str) -> int:
+    if name in ("", "any", "%any"):
+        return 0
+    if name.isdigit() and int(name) <= 255:
+        return int(name)
+    try:
+        return socket.getprotobyname(name.lower())
+    except OSError:
+        known = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "ipv6-icmp": 58, "sctp": 132}
+        if name.lower() in known:
+            return known[name.lower()]
+        raise ValueError(f'unknown protocol "{name}" in traffic selector "{text}"') from None
+
+
+def _parse_ports(ports: str, protocol: int, text: str) -> tuple[int, int]:
+    if ports in ("", "any", "%any"):
+        return 0, _LAST_PORT
+    if not protocol:
+        raise ValueError(f'traffic selector "{text}" has a port, and needs a protocol for it')
+    low, _, high = ports.partition("-")
+    try:
+        first = int(low) if low.isdigit() else socket.getservbyname(low)
+        last = int(high) if high else first
+    except (OSError, ValueError):
+        raise ValueError(f'"{ports}" in traffic selector "{text}" is no port') from None
+    if not 0 <= first <= last <= _LAST_PORT:
+        raise ValueError(f'port "{ports}" in traffic selector "{text}" is not within 0 to 65535')
+    return first, last
+
+
+def host_selector(address: bytes) -> TrafficSelector:
+    """The selector of all traffic of one host; `address` is packed."""
+    return TrafficSelector(
+        ts_type=TsType.IPV4_ADDR_RANGE if len(address) == 4 else TsType.IPV6_ADDR_RANGE,
+        ip_protocol=IpProtocol.ANY,
+        start_port=0,
+        end_port=_LAST_PORT,
+        start=address,
+        end=address,
+    )
+
+
+def resolve(settings: Iterable[SelectorSettings], dynamic: Sequence[bytes]) -> tuple[TrafficSelector, ...]:
+    """The selectors of a policy, with `dynamic` ones replaced by the packed addresses that they stand for."""
+    resolved = []
+    for selector in settings:
+        bounds = [(a, a) for a in dynamic] if selector.is_dynamic else [(selector.first, selector.last)]
+        for first, last in bounds:
+            resolved.append(
+                TrafficSelector(
+                    ts_type=TsType.IPV4_ADDR_RANGE if len(first) == 4 else TsType.IPV6_ADDR_RANGE,
+                    ip_protocol=selector.ip_protocol,
+                    start_port=selector.start_port,
+                    end_port=selector.end_port,
+                    start=first,
+                    end=last,
+                )
+            )
+    return tuple(resolved)
+
+
+def intersect(a: TrafficSelector, b: TrafficSelector) -> TrafficSelector | None:
+    """What both selectors cover; None if nothing."""
+    if a.ts_type != b.ts_type:
+        return None
+    if a.ip_protocol and b.ip_protocol and a.ip_protocol != b.ip_protocol:
+        return None
+    start, end = max(a.start, b.start), min(a.end, b.end)
+    start_port, end_port = max(a.start_port, b.start_port), min(a.end_port, b.end_port)
+    if start > end:
+        return None
+    if start_port > end_port:
+        # OPAQUE (65535 to 0, RFC 7296 section 3.13.1) is covered by "all ports" alone and by itself.
+        if not (_covers_opaque(a) and _covers_opaque(b)):
+            return None
+        start_port, end_port = _LAST_PORT, 0
+    return TrafficSelector(
+        ts_type=a.ts_type,
+        ip_protocol=a.ip_protocol or b.ip_protocol,
+        start_port=start_port,
+        end_port=end_port,
+        start=start,
+        end=end,
+    )
+
+
+def _covers_opaque(selector: TrafficSelector) -> bool:
+    ports = (selector.start_port, selector.end_port)
+    return ports in ((0, _LAST_PORT), (_LAST_PORT, 0))
+
+
+def _contains(outer: TrafficSelector, inner: TrafficSelector) -> bool:
+    return intersect(outer, inner) == inner
+
+
+def narrow(policy: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]) -> tuple[TrafficSelector, ...]:
+    """What our policy leaves of the selectors a peer offers, each once; empty if nothing.
+
+    The order is the policy's. What another selector of the result covers already is left out.
+    """
+    found: list[TrafficSelector] = []
+    for ours in policy:
+        for theirs in offered[:MAX_SELECTORS]:
+            common = intersect(ours, theirs)
+            if common is None or any(_contains(f, common) for f in found):
+                continue
+            found = [f for f in found if not _contains(common, f)]
+            found.append(common)
+    return tuple(found)
+
+
+def is_within(inner: Sequence[TrafficSelector], outer: Sequence[TrafficSelector]) -> bool:
+    """Whether each of `inner` is covered by one of `outer`: a responder may narrow, never widen."""
+    return all(any(_contains(o, i) for o in outer) for i in inner)

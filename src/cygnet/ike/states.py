@@ -1,0 +1,57 @@
+"""The states of an IKE_SA, and which exchange is allowed in which: told here as a table, and obeyed from it.
+
+Three things are kept apart: the state of the SA (here), the request that is outstanding (`message_id.py`), and
+who we are in the SA (`is_original_initiator`) as against in the exchange (whoever sends the request).
+
+    as original initiator                        as original responder
+      INIT_SENT   --IKE_SA_INIT response-->        (IKE_SA_INIT request)
+      AUTH_SENT   --IKE_AUTH response---->         HALF_OPEN --IKE_AUTH request-->
+      ESTABLISHED                                  ESTABLISHED
+      DELETING    --INFORMATIONAL response or time-out--> gone
+"""
+
+from enum import IntEnum
+
+from cygnet.iana import ExchangeType
+
+
+class SaState(IntEnum):
+    """How far an IKE_SA has come."""
+
+    INIT_SENT = 0
+    """Original initiator: IKE_SA_INIT is outstanding; there are no keys."""
+    AUTH_SENT = 1
+    """Original initiator: IKE_AUTH is outstanding; the peer has proven nothing."""
+    HALF_OPEN = 2
+    """Original responder: IKE_SA_INIT is answered; the peer has proven nothing."""
+    ESTABLISHED = 3
+    """Both ends are authenticated."""
+    DELETING = 4
+    """Our Delete is outstanding."""
+
+
+_REQUESTS: dict[SaState, frozenset[ExchangeType]] = {
+    SaState.INIT_SENT: frozenset(),
+    SaState.AUTH_SENT: frozenset(),
+    SaState.HALF_OPEN: frozenset({ExchangeType.IKE_AUTH}),
+    SaState.ESTABLISHED: frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL}),
+    SaState.DELETING: frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL}),
+}
+
+_RESPONSES: dict[SaState, frozenset[ExchangeType]] = {
+    SaState.INIT_SENT: frozenset({ExchangeType.IKE_SA_INIT}),
+    SaState.AUTH_SENT: frozenset({ExchangeType.IKE_AUTH}),
+    SaState.HALF_OPEN: frozenset(),
+    SaState.ESTABLISHED: frozenset({ExchangeType.INFORMATIONAL}),
+    SaState.DELETING: frozenset({ExchangeType.INFORMATIONAL}),
+}
+
+
+def is_request_allowed(state: SaState, exchange_type: int) -> bool:
+    """Whether the peer may begin this exchange now."""
+    return exchange_type in _REQUESTS[state]
+
+
+def is_response_allowed(state: SaState, exchange_type: int) -> bool:
+    """Whether a response of this exchange can be one to us now."""
+    return exchange_type in _RESPONSES[state]

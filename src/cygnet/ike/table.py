@@ -1,0 +1,499 @@
+"""The table of IKE_SAs: finds the SA of each datagram, runs the exchange, and returns what is to be done.
+
+This is the core's whole surface: a datagram in (`receive`), a command in (`initiate`, `delete`), time passing
+(`handle_timers`), effects out. It never blocks and never reads a clock. Only `IkeError` is raised inside, and none
+of it leaves: errors become answers, closed SAs and counters.
+"""
+
+from collections import deque
+
+from cygnet.auth.identity import Identity
+from cygnet.crypto.errors import CryptoError
+from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike.connections import Connection
+from cygnet.ike.cookies import CookieJar
+from cygnet.ike.effects import (
+    Effect,
+    InitialContact,
+    MoveChild,
+    RemoveChild,
+    Retransmitted,
+    SaClosed,
+    SaEstablished,
+    Send,
+)
+from cygnet.ike.environment import Environment
+from cygnet.ike.errors import (
+    InvalidSyntax,
+    LocalError,
+    NoAdditionalSas,
+    PeerRefused,
+    ProtocolViolation,
+    Scope,
+    error_notify,
+)
+from cygnet.ike.exchanges import ike_auth, ike_sa_init, informational
+from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.message_id import Arrival, LastWords
+from cygnet.ike.path import Path
+from cygnet.ike.peers import PeerIndex
+from cygnet.ike.protected import open_message
+from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.spi import new_esp_spi, new_ike_spi
+from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
+from cygnet.ike.timer_wheel import TimerWheel
+from cygnet.wire.errors import IkeError, WireError
+from cygnet.wire.header import FLAG_RESPONSE, NO_SPI, VERSION_2, Header, decode_header
+from cygnet.wire.message import decode_message, decode_payloads, encode_message
+from cygnet.wire.payloads.encrypted import Encrypted
+from cygnet.wire.payloads.notify import Notify
+
+LAST_WORDS_S = 12.0
+"""Seconds for which the last response of a closed SA is repeated: past the second retransmission of most peers."""
+MAX_LAST_WORDS = 50_000
+"""Closed SAs whose last response is kept; above that the oldest is forgotten early."""
+
+_MAJOR_VERSION_MASK = 0xF0
+
+
+def _drop(reason: str) -> str:
+    return f'datagrams_dropped_total{{reason="{reason}"}}'
+
+
+class IkeTable:
+    """All IKE_SAs of one worker."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.sas: dict[bytes, IkeSa] = {}
+        """By our SPI."""
+        self.half_open = 0
+        """SAs, as original responder, whose peer has proven nothing yet."""
+        self.serving: IkeSa | None = None
+        """The SA whose message or timer is being handled: the one to give up after an internal error."""
+        self._children: dict[bytes, bytes] = {}
+        self._peers = PeerIndex()
+        self._wheel = TimerWheel()
+        self._due: deque[bytes] = deque()
+        self._cookies = CookieJar(env.entropy)
+        # IKE_SA_INIT requests answered in the last half-open time-out, by initiator SPI and address, to tell a
+        # repetition from a new peer; and the order in which they came.
+        self._initial: dict[tuple[bytes, str], bytes] = {}
+        self._initial_order: deque[tuple[float, tuple[bytes, str], bytes]] = deque()
+        self._last_words: dict[bytes, LastWords] = {}
+        self._last_words_order: deque[tuple[float, bytes]] = deque()
+
+    # What the driver calls.
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> list[Effect]:
+        """Handle one IKE datagram, without its non-ESP marker. `now` is in seconds of a monotonic clock."""
+        turn = Turn(self.env, self, now)
+        self.serving = None
+        try:
+            self._receive(datagram, path, turn)
+        except WireError as error:
+            self.env.count(_drop(error.reason))
+        return turn.effects
+
+    def initiate(self, connection: Connection, path: Path, now: float) -> tuple[bytes, list[Effect]]:
+        """Begin an IKE_SA with the first child of the connection; returns our SPI and the effects."""
+        turn = Turn(self.env, self, now)
+        sa = IkeSa(is_original_initiator=True, spi_i=self.new_ike_spi(), spi_r=NO_SPI, path=path, now=now)
+        sa.connection = connection
+        if sa.handshake is not None and connection.children:
+            sa.handshake.child = connection.children[0]
+        self.sas[sa.spi] = sa
+        self.serving = sa
+        ike_sa_init.start(sa, turn)
+        self._schedule(sa)
+        return sa.spi, turn.effects
+
+    def delete(self, spi: bytes, now: float) -> list[Effect]:
+        """End an IKE_SA and tell the peer; one whose peer is not authenticated yet is forgotten."""
+        turn = Turn(self.env, self, now)
+        sa = self.sas.get(spi)
+        self.serving = sa
+        if sa is not None and sa.state == SaState.ESTABLISHED:
+            informational.delete(sa, turn)
+            self._schedule(sa)
+        elif sa is not None and sa.state != SaState.DELETING:
+            self.close(sa, "abandoned", turn)
+        return turn.effects
+
+    def follow(self, spi_in: bytes, path: Path, now: float) -> list[Effect]:
+        """Authentic ESP of the CHILD_SA comes on another path: if a NAT may have moved the peer, go there too."""
+        turn = Turn(self.env, self, now)
+        sa = self.sas.get(self._children.get(spi_in, b""))
+        if sa is not None and sa.state == SaState.ESTABLISHED:
+            self._note_alive(sa, path, turn)
+        return turn.effects
+
+    def drop_peer(self, identity: Identity, keep: bytes, now: float) -> list[Effect]:
+        """Close every IKE_SA with that peer but `keep`, telling it nothing: it has said that it knows of none."""
+        turn = Turn(self.env, self, now)
+        for spi in self._peers.of(identity):
+            sa = self.sas.get(spi)
+            if sa is not None and spi != keep:
+                self.close(sa, "initial_contact", turn)
+        return turn.effects
+
+    def abort(self, sa: IkeSa, now: float) -> list[Effect]:
+        """Give up an SA that an internal error may have left half done."""
+        turn = Turn(self.env, self, now)
+        if self.sas.get(sa.spi) is sa:
+            self.close(sa, "internal_error", turn)
+        return turn.effects
+
+    def next_timer(self) -> float | None:
+        """When `handle_timers` wants to be called next; None while nothing waits."""
+        if self._due:
+            return 0.0
+        times = [time for time in (self._wheel.next_due(),) if time is not None]
+        if self._initial_order:
+            times.append(self._initial_order[0][0])
+        if self._last_words_order:
+            times.append(self._last_words_order[0][0])
+        return min(times, default=None)
+
+    def handle_timers(self, now: float) -> list[Effect]:
+        """Do what has come due: retransmit, give up, ask whether peers live, forget."""
+        turn = Turn(self.env, self, now)
+        self._due.extend(self._wheel.take_due(now))
+        while self._due:
+            # Taken out one by one: should one fail with an internal error, the rest are done by the next call.
+            sa = self.serving = self.sas.get(self._due.popleft())
+            if sa is not None:
+                sa.wheel_slot = 0
+                self._handle_timer(sa, turn)
+                self._schedule(sa)
+        self._expire(turn)
+        return turn.effects
+
+    # What the exchanges call.
+
+    def new_ike_spi(self) -> bytes:
+        """A fresh IKE SPI that carries this node and worker."""
+        while (spi := new_ike_spi(self.env.node, self.env.worker, self.env.entropy)) in self.sas:
+            pass
+        return spi
+
+    def new_child_spi(self, sa: IkeSa) -> bytes:
+        """A fresh ESP SPI that carries this worker, reserved for `sa`."""
+        while (spi := new_esp_spi(self.env.worker, self.env.entropy)) in self._children:
+            pass
+        self._children[spi] = sa.spi
+        return spi
+
+    def release_child_spi(self, spi_in: bytes) -> None:
+        """Give an inbound ESP SPI back."""
+        self._children.pop(spi_in, None)
+
+    def established(self, sa: IkeSa, turn: Turn) -> None:
+        """Note that both ends are authenticated, and drop what only the handshake needed."""
+        if sa.state == SaState.HALF_OPEN:
+            self.half_open -= 1
+        handshake = sa.handshake
+        sa.state = SaState.ESTABLISHED
+        sa.handshake = None
+        sa.last_inbound = turn.now
+        self._peers.add(sa.remote_id, sa.spi)
+        took_s = turn.now - handshake.started if handshake is not None else 0.0
+        turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s))
+
+    def initial_contact(self, sa: IkeSa, turn: Turn) -> None:
+        """Close the other SAs with the same peer, here and (by an effect) on the other workers."""
+        if sa.state == SaState.ESTABLISHED:
+            turn.effects += self.drop_peer(sa.remote_id, sa.spi, turn.now)
+            turn.effects.append(InitialContact(sa.spi, sa.remote_id))
+
+    def close(self, sa: IkeSa, reason: str, turn: Turn, *, is_answered: bool = False) -> None:
+        """Forget an SA with its CHILD_SAs and addresses.
+
+        With `is_answered` it ends by a request that was just answered: the answer is kept a little while, since it may
+        be lost.
+        """
+        if self.sas.pop(sa.spi, None) is None:
+            return
+        was_established = sa.state in (SaState.ESTABLISHED, SaState.DELETING)
+        if was_established:
+            self._peers.remove(sa.remote_id, sa.spi)
+        elif sa.state == SaState.HALF_OPEN:
+            self.half_open -= 1
+        for child in sa.children:
+            self._children.pop(child.spi_in, None)
+            turn.effects.append(RemoveChild(child.spi_in))
+        if sa.handshake is not None and sa.handshake.spi_in and not sa.children:
+            self._children.pop(sa.handshake.spi_in, None)
+        if not sa.is_original_initiator:
+            for address in sa.virtual_ips:
+                self.env.addresses.release(address)
+        if is_answered:
+            self._keep_last_words(sa, turn.now)
+        turn.effects.append(SaClosed(sa.spi, sa.name, reason, was_established))
+
+    # Receiving.
+
+    def _receive(self, datagram: bytes, path: Path, turn: Turn) -> None:
+        header = decode_header(datagram)
+        if header.version & _MAJOR_VERSION_MASK != VERSION_2:
+            self._refuse_version(header, path, turn)
+            return
+        # The sender's role in the SA is ours reversed (RFC 7296 section 3.1).
+        spi = header.spi_r if header.is_initiator else header.spi_i
+        sa = self.sas.get(spi)
+        if sa is None or sa.is_original_initiator == header.is_initiator:
+            self._receive_unknown(header, datagram, spi, path, turn)
+        elif header.is_response:
+            self.serving = sa
+            self._receive_response(sa, header, datagram, path, turn)
+            self._schedule(sa)
+        else:
+            self.serving = sa
+            self._receive_request(sa, header, datagram, path, turn)
+            self._schedule(sa)
+
+    def _receive_unknown(self, header: Header, datagram: bytes, spi: bytes, path: Path, turn: Turn) -> None:
+        if (
+            header.exchange_type == ExchangeType.IKE_SA_INIT
+            and header.is_initiator
+            and not header.is_response
+            and header.spi_r == NO_SPI
+        ):
+            self._receive_initial(header, datagram, path, turn)
+            return
+        words = self._last_words.get(spi)
+        if words is not None and not header.is_response and words.request_hash == hash(datagram):
+            self.env.count("responses_repeated_total")
+            turn.effects.append(Send(words.response, path))
+            return
+        self.env.count(_drop("unknown_spi"))
+
+    def _receive_initial(self, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
+        if header.message_id != 0 or header.spi_i == NO_SPI:
+            self.env.count(_drop("message_id" if header.message_id else "no_initiator_spi"))
+            return
+        key = (header.spi_i, path.remote)
+        known = self._initial.get(key)
+        if known is not None:
+            self._repeat_initial(known, datagram, path, turn)
+            return
+        settings = self.env.settings
+        if self.half_open >= settings.half_open_limit:
+            self.env.count(_drop("half_open_limit"))
+            return
+        cookies = self._cookies if self.half_open >= settings.cookie_threshold else None
+        try:
+            parts = Parts(decode_message(datagram, header).payloads)
+        except ProtocolViolation:
+            self.env.count(_drop("invalid_syntax"))
+            return
+        sa = ike_sa_init.respond(header, datagram, parts, path, turn, cookies)
+        if sa is None:
+            return
+        self.serving = sa
+        self.sas[sa.spi] = sa
+        self.half_open += 1
+        self._initial[key] = sa.spi
+        self._initial_order.append((turn.now + settings.half_open_timeout_s, key, sa.spi))
+
+    def _repeat_initial(self, spi: bytes, datagram: bytes, path: Path, turn: Turn) -> None:
+        sa = self.sas.get(spi)
+        if sa is None or sa.message_ids.classify(0, datagram) != Arrival.REPEATED:
+            self.env.count(_drop("stale_request"))
+            return
+        self.env.count("responses_repeated_total")
+        turn.effects.append(Send(sa.message_ids.cached_response, path))
+
+    def _refuse_version(self, header: Header, path: Path, turn: Turn) -> None:
+        """Tell a peer of a later protocol what we speak (RFC 7296 section 2.5); IKEv1 has no such answer."""
+        self.env.count(_drop("version"))
+        if header.version & _MAJOR_VERSION_MASK > VERSION_2 and not header.is_response:
+            datagram = encode_message(
+                spi_i=header.spi_i,
+                spi_r=header.spi_r,
+                exchange_type=header.exchange_type,
+                flags=FLAG_RESPONSE,
+                message_id=header.message_id,
+                payloads=(Notify(ProtocolId.NONE, b"", NotifyType.INVALID_MAJOR_VERSION, b""),),
+            )
+            turn.effects.append(Send(datagram, path))
+
+    def _receive_request(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
+        arrival = sa.message_ids.classify(header.message_id, datagram)
+        if arrival is Arrival.REPEATED:
+            self.env.count("responses_repeated_total")
+            turn.effects.append(Send(sa.message_ids.cached_response, path))
+            return
+        if arrival is not Arrival.NEW:
+            self.env.count(_drop("stale_request" if arrival is Arrival.STALE else "message_id"))
+            return
+        if not is_request_allowed(sa.state, header.exchange_type):
+            self.env.count(_drop("exchange_not_allowed"))
+            return
+        try:
+            inner_type, plaintext = self._open(sa, datagram, header, turn)
+        except CryptoError:
+            self.env.count(_drop("integrity"))
+            return
+        # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
+        self._note_alive(sa, path, turn)
+        try:
+            try:
+                parts = Parts(decode_payloads(inner_type, plaintext))
+            except WireError as error:
+                raise InvalidSyntax(f"the payloads don't decode: {error}") from error
+            self._run_request(sa, header, datagram, parts, turn)
+        except ProtocolViolation as error:
+            self._fail_request(sa, header, datagram, error, turn)
+
+    def _run_request(self, sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn) -> None:
+        if header.exchange_type == ExchangeType.IKE_AUTH:
+            ike_auth.respond(sa, datagram, parts, turn)
+        elif header.exchange_type == ExchangeType.INFORMATIONAL:
+            informational.respond(sa, datagram, parts, turn)
+        else:
+            raise NoAdditionalSas("CREATE_CHILD_SA is not set up to add SAs")
+
+    def _fail_request(self, sa: IkeSa, header: Header, datagram: bytes, error: ProtocolViolation, turn: Turn) -> None:
+        """Answer with the error; then end what it ends (RFC 7296 section 2.21)."""
+        self.env.count(f'requests_failed_total{{reason="{error.notify.name.lower()}"}}')
+        sa.send_response(datagram, header.exchange_type, (error_notify(error),), turn)
+        if error.scope is Scope.SA or sa.state == SaState.HALF_OPEN:
+            self.close(sa, error.notify.name.lower(), turn, is_answered=True)
+
+    def _receive_response(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
+        if not sa.message_ids.is_awaited(header.message_id, header.exchange_type):
+            self.env.count(_drop("unexpected_response"))
+            return
+        if not is_response_allowed(sa.state, header.exchange_type):
+            self.env.count(_drop("exchange_not_allowed"))
+            return
+        if sa.state == SaState.INIT_SENT:
+            self._finish_initial(sa, header, datagram, turn)
+            return
+        try:
+            inner_type, plaintext = self._open(sa, datagram, header, turn)
+        except CryptoError:
+            self.env.count(_drop("integrity"))
+            return
+        self._note_alive(sa, path, turn)
+        try:
+            try:
+                parts = Parts(decode_payloads(inner_type, plaintext))
+            except WireError as error:
+                raise InvalidSyntax(f"the payloads don't decode: {error}") from error
+            if header.exchange_type == ExchangeType.IKE_AUTH:
+                ike_auth.finish(sa, parts, turn)
+            else:
+                informational.finish(sa, turn)
+        except IkeError as error:
+            self._give_up(sa, error, turn)
+
+    def _finish_initial(self, sa: IkeSa, header: Header, datagram: bytes, turn: Turn) -> None:
+        """IKE_SA_INIT's response is not authenticated: what doesn't decode is dropped, and a good one may come yet."""
+        try:
+            parts = Parts(decode_message(datagram, header).payloads)
+            ike_sa_init.finish(sa, header, datagram, parts, turn)
+        except WireError:
+            raise
+        except IkeError as error:
+            self._give_up(sa, error, turn)
+
+    def _give_up(self, sa: IkeSa, error: IkeError, turn: Turn) -> None:
+        """A response ends the SA. If the peer may believe that it stands, it is told (RFC 7296 section 2.21.2)."""
+        reason = _reason_of(error)
+        peer_refused = isinstance(error, PeerRefused) and sa.message_ids.outstanding is not None
+        if sa.outgoing is not None and not peer_refused:
+            sa.message_ids.response_received()
+            informational.delete(sa, turn)
+        self.close(sa, reason, turn)
+
+    def _open(self, sa: IkeSa, datagram: bytes, header: Header, turn: Turn) -> tuple[int, bytes]:
+        """Verify and decrypt; returns the type of the first payload and the octets of the chain."""
+        payloads = decode_message(datagram, header).payloads
+        encrypted = payloads[-1] if payloads else None
+        if not isinstance(encrypted, Encrypted):
+            raise WireError("not_encrypted")
+        if sa.incoming is None:
+            sa.derive_keys(turn.env)
+        assert sa.incoming is not None
+        return encrypted.inner_type, open_message(sa.incoming, datagram, encrypted)
+
+    def _note_alive(self, sa: IkeSa, path: Path, turn: Turn) -> None:
+        """An authenticated message has come: the peer lives, and perhaps on another path (RFC 7296 section 2.23)."""
+        sa.last_inbound = turn.now
+        if sa.path == path:
+            return
+        # Before it is established an initiator floats to the NAT traversal port; later only a NAT moves a peer.
+        if sa.state == SaState.HALF_OPEN or sa.is_peer_behind_nat:
+            sa.path = path
+            for child in sa.children:
+                turn.effects.append(MoveChild(child.spi_in, path, sa.is_udp_encapsulated))
+
+    # Time.
+
+    def _schedule(self, sa: IkeSa) -> None:
+        """See to it that the wheel wakes the SA no later than it wants to be woken."""
+        due = sa.next_timer()
+        if due is None or self.sas.get(sa.spi) is not sa:
+            return
+        # Already in a slot that comes up sooner: it will look again then.
+        if not sa.wheel_slot or TimerWheel.slot_of(due) < sa.wheel_slot:
+            sa.wheel_slot = self._wheel.add(sa.spi, due)
+
+    def _handle_timer(self, sa: IkeSa, turn: Turn) -> None:
+        due = sa.next_timer()
+        if due is None or due > turn.now:
+            return
+        if sa.message_ids.outstanding is None:
+            heard = max((self.env.last_traffic(child.spi_in) for child in sa.children), default=0.0)
+            sa.last_inbound = max(sa.last_inbound, heard)
+            due = sa.liveness_due()
+            if due is not None and due <= turn.now:
+                informational.probe(sa, turn)
+            return
+        phase = _phase_of(sa)
+        datagram = sa.message_ids.retransmit(self.env.settings.retransmit, turn.now)
+        if datagram is None:
+            self.close(sa, f"timeout_{phase}", turn)
+            return
+        self.env.count("retransmissions_total")
+        turn.effects.append(Send(datagram, sa.path))
+        turn.effects.append(Retransmitted(sa.spi))
+
+    def _expire(self, turn: Turn) -> None:
+        while self._initial_order and self._initial_order[0][0] <= turn.now:
+            _, key, spi = self._initial_order.popleft()
+            del self._initial[key]
+            sa = self.sas.get(spi)
+            if sa is not None and sa.state == SaState.HALF_OPEN:
+                self.close(sa, "half_open_timeout", turn)
+        while self._last_words_order and self._last_words_order[0][0] <= turn.now:
+            self._last_words.pop(self._last_words_order.popleft()[1], None)
+
+    def _keep_last_words(self, sa: IkeSa, now: float) -> None:
+        words = sa.message_ids.last_words()
+        if words is None:
+            return
+        if len(self._last_words_order) >= MAX_LAST_WORDS:
+            self._last_words.pop(self._last_words_order.popleft()[1], None)
+        self._last_words[sa.spi] = words
+        self._last_words_order.append((now + LAST_WORDS_S, sa.spi))
+
+
+def _reason_of(error: IkeError) -> str:
+    """The counter's label for an error that ended an SA."""
+    if isinstance(error, PeerRefused):
+        return error.reason
+    if isinstance(error, ProtocolViolation):
+        return f"peer_{error.notify.name.lower()}"
+    if isinstance(error, CryptoError):
+        return "peer_invalid_key_exchange"
+    return "local_error" if isinstance(error, LocalError) else "peer_error"
+
+
+def _phase_of(sa: IkeSa) -> str:
+    waiting = sa.message_ids.outstanding
+    if waiting is None:
+        return "none"
+    return ExchangeType(waiting.exchange_type).name.lower()

@@ -1,0 +1,46 @@
+"""Timers of all IKE_SAs: a wheel that holds SPIs, not closures, and never scans.
+
+An SPI may be in a slot that its SA no longer cares for: cancelling is leaving it there. Whoever turns the wheel asks
+the SA whether it is really due, and puts it back if it is not.
+"""
+
+import heapq
+
+_SLOTS_PER_SECOND = 20
+
+
+class TimerWheel:
+    """Slots of 50 ms, made when first used."""
+
+    __slots__ = ("_heap", "_slots")
+
+    def __init__(self) -> None:
+        self._slots: dict[int, list[bytes]] = {}
+        self._heap: list[int] = []
+
+    @staticmethod
+    def slot_of(due: float) -> int:
+        """The number of the slot for `due`: the one after it, since a timer may be late by a slot, but never early."""
+        return int(due * _SLOTS_PER_SECOND) + 1
+
+    def add(self, spi: bytes, due: float) -> int:
+        """Put an SPI into the slot of `due` (seconds, monotonic); returns the slot's number. O(1) for a slot in use."""
+        number = self.slot_of(due)
+        slot = self._slots.get(number)
+        if slot is None:
+            self._slots[number] = [spi]
+            heapq.heappush(self._heap, number)
+        else:
+            slot.append(spi)
+        return number
+
+    def next_due(self) -> float | None:
+        """When the first slot comes up, in seconds; None if the wheel is empty."""
+        return self._heap[0] / _SLOTS_PER_SECOND if self._heap else None
+
+    def take_due(self, now: float) -> list[bytes]:
+        """Remove and return the SPIs of every slot that has come up."""
+        due: list[bytes] = []
+        while self._heap and self._heap[0] <= now * _SLOTS_PER_SECOND:
+            due += self._slots.pop(heapq.heappop(self._heap))
+        return due

@@ -1,0 +1,1 @@
+"""The sockets: opening them, steering datagrams between workers, receiving in batches, sending."""

@@ -1,0 +1,136 @@
+"""Joins the sans-IO core with sockets, a data plane, a clock and an event loop.
+
+The daemon's workers and the load tester drive the same core through this. What the driver does not carry out itself
+it hands on: `on_event` sees every effect but `Send`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from cygnet.dataplane.base import Dataplane
+from cygnet.ike.connections import Connection
+from cygnet.ike.effects import Effect, InstallChild, MoveChild, RemoveChild, Send
+from cygnet.ike.path import Path
+from cygnet.ike.table import IkeTable
+
+_log = logging.getLogger(__name__)
+
+
+class SendIke(Protocol):
+    """Puts an IKE datagram on the wire; `Endpoint.send_ike` is one."""
+
+    def __call__(self, datagram: bytes, path: Path, /) -> object: ...
+
+
+class Driver:
+    """Runs a table of IKE_SAs on an event loop."""
+
+    def __init__(
+        self,
+        table: IkeTable,
+        dataplane: Dataplane,
+        send_ike: SendIke,
+        *,
+        on_event: Callable[[Effect], None],
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.table = table
+        self.dataplane = dataplane
+        self.clock = clock
+        self._send_ike = send_ike
+        self._on_event = on_event
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+
+    def receive_ike(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
+        """Handle IKE datagrams, in this order; an error in our code costs the SA that it happened in, and no other."""
+        receive = self.table.receive
+        for datagram, path in batch:
+            try:
+                self._carry_out(receive(datagram, path, now))
+            except Exception:
+                self._survive(now)
+        self._arm()
+
+    def receive_esp(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
+        """Handle ESP packets, each from its SPI on."""
+        receive = self.dataplane.receive_esp
+        for packet, path in batch:
+            try:
+                receive(packet, path, now)
+            except Exception:
+                _log.exception("internal error in the data plane; the packet is dropped")
+                self.table.env.count("internal_errors_total")
+
+    def initiate(self, connection: Connection, path: Path) -> bytes:
+        """Begin an IKE_SA as initiator; returns our SPI, under which its events will come."""
+        spi, effects = self.table.initiate(connection, path, self.clock())
+        self._carry_out(effects)
+        self._arm()
+        return spi
+
+    def delete(self, spi: bytes) -> None:
+        """End an IKE_SA, and tell the peer."""
+        self._carry_out(self.table.delete(spi, self.clock()))
+        self._arm()
+
+    def follow(self, spi_in: bytes, path: Path) -> None:
+        """A peer's ESP comes on another path now; `UserspaceDataplane` calls this as its `moved`."""
+        self._carry_out(self.table.follow(spi_in, path, self.clock()))
+
+    def carry_out(self, effects: Iterable[Effect]) -> None:
+        """Carry out what a call to the table returned, and see to its timers."""
+        self._carry_out(effects)
+        self._arm()
+
+    def close(self) -> None:
+        """Stop the timers. The table and the data plane stay as they are."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                self._send_ike(effect.datagram, effect.path)  # type: ignore[union-attr]
+                continue
+            if kind is InstallChild:
+                self.dataplane.install(effect)  # type: ignore[arg-type]
+            elif kind is RemoveChild:
+                self.dataplane.remove(effect.spi_in)  # type: ignore[union-attr]
+            elif kind is MoveChild:
+                self.dataplane.update_path(effect.spi_in, effect.path, effect.is_udp_encapsulated)  # type: ignore[union-attr]
+            self._on_event(effect)
+
+    def _survive(self, now: float) -> None:
+        """The one catch-all on the way of a datagram: give up the SA that was being served, and go on."""
+        sa = self.table.serving
+        _log.exception("internal error; giving up %s", sa if sa is not None else "the datagram")
+        self.table.env.count("internal_errors_total")
+        if sa is not None:
+            self._carry_out(self.table.abort(sa, now))
+
+    def _arm(self) -> None:
+        """Have the loop wake us when the table's next timer is due."""
+        due = self.table.next_timer()
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self._loop.call_later(max(0.0, due - self.clock()), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = self.clock()
+        try:
+            self._carry_out(self.table.handle_timers(now))
+        except Exception:
+            self._survive(now)
+        self._arm()

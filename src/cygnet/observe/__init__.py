@@ -1,0 +1,1 @@
+"""Counters, histograms, and what the operating system knows about us."""

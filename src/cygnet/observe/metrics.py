@@ -1,0 +1,207 @@
+"""What is counted: the names, kinds and meanings of all metrics.
+
+Names follow Prometheus: `_total` for what only grows, base units, and the prefix `cygnet_` where they are
+exposed. A metric may have one label, whose values stand here: a value that is not listed counts as `other`,
+so nothing a peer sends makes a new series.
+"""
+
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+OTHER: Final = "other"
+
+
+class Kind(Enum):
+    """What may be done to a metric, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One metric: a single series, or with a label one series for each of its values."""
+
+    name: str
+    kind: Kind
+    help: str
+    label: str = ""
+    values: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which it is counted, such as `sas_closed_total{reason="timeout"}`."""
+        if not self.label:
+            return (self.name,)
+        return tuple(f'{self.name}{{{self.label}="{value}"}}' for value in self.values)
+
+
+def counter(name: str, text: str) -> Metric:
+    """A metric that only grows."""
+    return Metric(name, Kind.COUNTER, text)
+
+
+def gauge(name: str, text: str) -> Metric:
+    """A metric that goes up and down."""
+    return Metric(name, Kind.GAUGE, text)
+
+
+def by_reason(name: str, text: str, reasons: tuple[str, ...]) -> Metric:
+    """A counter with the label `reason`, and `other` for reasons that are not listed."""
+    return Metric(name, Kind.COUNTER, text, "reason", (*reasons, OTHER))
+
+
+_SOCKET_FAILURES: Final = (
+    "would_block",
+    "refused",
+    "unreachable",
+    "address_gone",
+    "not_permitted",
+    "too_big",
+    "no_socket",
+)
+
+# Why octets are no message: the reasons of WireError.
+_MALFORMED: Final = (
+    "truncated",
+    "trailing_octets",
+    "bad_length",
+    "bad_substructure",
+    "bad_nonce_length",
+    "bad_spi_size",
+    "bad_fragment_number",
+    "duplicate_attribute",
+    "encrypted_not_last",
+    "nested_encrypted",
+    "too_many_payloads",
+    "too_long",
+)
+
+_DROPS: Final = (
+    *_MALFORMED,
+    "too_short",
+    "version",
+    "unknown_spi",
+    "no_initiator_spi",
+    "invalid_syntax",
+    "integrity",
+    "message_id",
+    "stale_request",
+    "unexpected_response",
+    "exchange_not_allowed",
+    "half_open_limit",
+    "source_limit",
+    "queue_full",
+    "overdue",
+)
+
+# What a data plane counts besides the packets that it carries.
+_DATAPLANE_EVENTS: Final = (
+    "esp_unknown_spi",
+    "esp_short",
+    "esp_integrity",
+    "esp_replayed",
+    "esp_too_old",
+    "esp_padding",
+    "esp_inner_length",
+    "esp_next_header",
+    "esp_dummy",
+    "esp_selectors",
+    "esp_sequence_exhausted",
+    "esp_nonce_exhausted",
+    "esp_ignored",
+    "inner_malformed",
+    "inner_no_tunnel",
+    "tun_dropped",
+    "echo_answered",
+    "echo_ignored",
+)
+
+# The error notifies of RFC 7296 section 3.10.1, in lower case.
+_ERROR_NOTIFIES: Final = (
+    "unsupported_critical_payload",
+    "invalid_ike_spi",
+    "invalid_major_version",
+    "invalid_syntax",
+    "invalid_message_id",
+    "invalid_spi",
+    "no_proposal_chosen",
+    "invalid_ke_payload",
+    "authentication_failed",
+    "single_pair_required",
+    "no_additional_sas",
+    "internal_address_failure",
+    "failed_cp_required",
+    "ts_unacceptable",
+    "invalid_selectors",
+    "temporary_failure",
+    "child_sa_not_found",
+)
+
+_ENDINGS: Final = (
+    *_ERROR_NOTIFIES,
+    *(f"peer_{notify}" for notify in _ERROR_NOTIFIES),
+    "peer_invalid_key_exchange",
+    "peer_error",
+    "local_error",
+    "unknown_error_notify",
+    "timeout_ike_sa_init",
+    "timeout_ike_auth",
+    "timeout_informational",
+    "half_open_timeout",
+    "deleted",
+    "deleted_by_peer",
+    "abandoned",
+    "initial_contact",
+    "internal_error",
+)
+
+_AUTHENTICATION_FAILURES: Final = (
+    "no_auth_payload",
+    "auth_method",
+    "wrong_secret",
+    "no_connection",
+    "no_secret",
+    "peer_identity",
+)
+
+METRICS: Final = (
+    counter("datagrams_received_total", "UDP datagrams and raw ESP packets taken from the kernel."),
+    counter("datagrams_sent_total", "UDP datagrams and raw ESP packets given to the kernel."),
+    counter("keepalives_received_total", "NAT keepalives received (RFC 3948 section 2.3)."),
+    by_reason("datagrams_dropped_total", "IKE datagrams thrown away.", _DROPS),
+    by_reason("send_failures_total", "Datagrams that could not be sent.", _SOCKET_FAILURES),
+    by_reason("receive_failures_total", "Errors that a socket reported on receipt.", _SOCKET_FAILURES),
+    counter("kernel_drops_total", "Datagrams lost in the kernel because a socket's queue was full."),
+    Metric("ike_sas", Kind.GAUGE, "IKE_SAs that exist, by state.", "state", ("half_open", "established")),
+    gauge("child_sas", "CHILD_SAs that exist."),
+    counter("ike_sas_established_total", "IKE_SAs that became established."),
+    by_reason("ike_sas_closed_total", "IKE_SAs that ended, or never came to be.", _ENDINGS),
+    by_reason("ike_sa_init_refused_total", "New peers that were answered with an error.", _ERROR_NOTIFIES),
+    by_reason("authentication_failures_total", "Peers that were not let in.", _AUTHENTICATION_FAILURES),
+    by_reason("child_sas_refused_total", "CHILD_SAs that were answered with an error.", _ERROR_NOTIFIES),
+    by_reason("requests_failed_total", "Requests of peers that were answered with an error.", _ERROR_NOTIFIES),
+    counter("retransmissions_total", "Requests of ours that went unanswered and were sent again."),
+    counter("responses_repeated_total", "Retransmitted requests of peers, answered from the cache."),
+    counter("liveness_checks_total", "Silent peers asked whether they live (RFC 7296 section 2.4)."),
+    counter("cookies_sent_total", "Initiators asked to return a cookie (RFC 7296 section 2.6)."),
+    counter("cookies_accepted_total", "Initiators that returned a valid cookie."),
+    counter("cookies_rejected_total", "Initiators that returned something else."),
+    counter("cookies_returned_total", "Cookies that we were asked to return, as initiator."),
+    Metric("esp_packets_total", Kind.COUNTER, "ESP packets carried.", "direction", ("in", "out")),
+    Metric("esp_octets_total", Kind.COUNTER, "Octets of inner packets carried.", "direction", ("in", "out")),
+    Metric(
+        "dataplane_events_total",
+        Kind.COUNTER,
+        "Packets that the data plane dropped, or did something else with than to carry them.",
+        "event",
+        (*_DATAPLANE_EVENTS, OTHER),
+    ),
+    counter("internal_errors_total", "Exceptions that nobody expected; each ended one IKE_SA."),
+    gauge("pool_addresses_in_use", "Virtual addresses that peers hold."),
+    counter("worker_restarts_total", "Workers that ended and were started again."),
+    Metric("handshake_duration_seconds", Kind.HISTOGRAM, "From an initial request to an established IKE_SA."),
+)
+"""Every metric of the gateway."""

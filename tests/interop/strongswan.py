@@ -1,0 +1,408 @@
+"""strongSwan as a peer: charon in a namespace, with userspace ESP, configured by text, driven by swanctl."""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Union
+
+from tests.interop.daemons import Daemon
+from tests.interop.namespaces import Namespace
+from tests.interop.ownership import marked_environment
+
+Settings = Mapping[str, Union[str, int, float, bool, "Settings"]]
+"""A section of strongswan.conf: what is a mapping becomes a sub-section."""
+
+RawSection = dict[str, Union[str, list[str], "RawSection"]]
+"""A section of what `swanctl --raw` prints."""
+
+PLUGINS: Final = (
+    "random nonce openssl curve25519 chapoly pem x509 pubkey pkcs1 pkcs8 constraints revocation "
+    "kdf hmac cmac xcbc gcm ccm ctr aes sha1 sha2 md5 eap-identity eap-md5 eap-gtc eap-tls counters "
+    "socket-default kernel-libipsec kernel-netlink updown vici"
+)
+
+BENCHMARK_PLUGINS: Final = (
+    "random nonce openssl curve25519 pem kdf hmac gcm aes sha2 "
+    "socket-default kernel-libipsec kernel-netlink vici"
+)
+"""What a PSK handshake takes and no more: a further plugin that listens to the bus costs every handshake."""
+
+TEST_SETTINGS: Final[Settings] = {
+    "load": PLUGINS,
+    # Nothing is far away here: it gives up after 1 + 1.5 + 2.25 + 3.4 s.
+    "retransmit_timeout": 1.0,
+    "retransmit_base": 1.5,
+    "retransmit_tries": 3,
+    "half_open_timeout": 10,
+    "delete_rekeyed_delay": 1,
+    "keep_alive": 2,
+    # Routes go into the main table, since not every kernel has policy routing.
+    "routing_table": 254,
+    "routing_table_prio": 0,
+    # All clients of a test share one address.
+    "dos_protection": False,
+}
+
+BENCHMARK_SETTINGS: Final[Settings] = {
+    "load": BENCHMARK_PLUGINS,
+    # From one address it otherwise asks for cookies at 3 half-open SAs and blocks at 5.
+    "dos_protection": False,
+    "ikesa_table_size": 16384,
+    "ikesa_table_segments": 16,
+    "reuse_ikesa": False,
+    "threads": 32,
+    "install_routes": False,
+    "routing_table": 254,
+    "routing_table_prio": 0,
+}
+
+BENCHMARK_CONFIG: Final = """
+connections {
+    bench {
+        version = 2
+        remote_addrs = %any
+        unique = never
+        mobike = no
+        rekey_time = 0
+        proposals = aes128gcm16-prfsha256-x25519, aes128gcm16-prfsha256-modp2048
+        pools = bench
+        local {
+            auth = psk
+            id = gw.example.org
+        }
+        remote {
+            auth = psk
+            id = %any
+        }
+        children {
+            bench {
+                local_ts = 10.1.0.0/16
+                esp_proposals = aes128gcm16
+                rekey_time = 0
+            }
+        }
+    }
+}
+pools {
+    bench {
+        addrs = 10.64.0.0/10
+    }
+}
+secrets {
+    ike-bench {
+        secret = benchmark-secret
+    }
+}
+"""
+"""The responder's side of the benchmark, also for Cygnet: a virtual address for any number of clients."""
+
+
+class StrongSwan(Daemon):
+    """charon in a namespace and a mount namespace of its own, so that any number run side by side.
+
+    `config` is the text of swanctl.conf. Files that it names without a path (certificates, keys) are looked
+    for in the folders of `directory` that `swanctl` knows; `files` puts them there: {"x509/gw.pem": ...}.
+    `settings` changes or extends the section `charon-systemd` of strongswan.conf.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        namespace: Namespace,
+        config: str,
+        *,
+        settings: Settings | None = None,
+        files: Mapping[str, bytes] | None = None,
+        benchmark: bool = False,
+        core: int | None = None,
+    ) -> None:
+        super().__init__(label, namespace, core=core)
+        self.config = config
+        self.files = files or {}
+        self.settings = _merged(BENCHMARK_SETTINGS if benchmark else TEST_SETTINGS, settings or {})
+        self._is_silent = benchmark
+        self._is_loaded = False
+
+    @property
+    def vici_socket(self) -> Path:
+        return self.directory / "vici"
+
+    def prepare(self) -> None:
+        self.write_config(self.config)
+        for name, content in self.files.items():
+            path = self.directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        level = -1 if self._is_silent else 1
+        charon = _merged(
+            self.settings,
+            {
+                "plugins": {"vici": {"socket": f"unix://{self.vici_socket}"}},
+                "filelog": {
+                    "file": {"path": f"{self.log_path}", "append": True, "flush_line": True, "default": level}
+                },
+                "journal": {"default": -1},
+            },
+        )
+        (self.directory / "strongswan.conf").write_text(_render({"charon-systemd": charon}))
+
+    def write_config(self, config: str) -> None:
+        """Replace swanctl.conf; `load` makes the daemon read it."""
+        self.config = config
+        (self.directory / "swanctl.conf").write_text(config)
+
+    def command(self) -> list[str]:
+        # Its PID file has a fixed place below /var/run.
+        private_run = "mount -t tmpfs none /var/run && exec charon-systemd"
+        return ["unshare", "--mount", "sh", "-c", private_run]
+
+    def environment(self) -> dict[str, str]:
+        return {"STRONGSWAN_CONF": f"{self.directory}/strongswan.conf", "SWANCTL_DIR": f"{self.directory}"}
+
+    def start(self) -> None:
+        self.vici_socket.unlink(missing_ok=True)
+        super().start()
+        self.load()
+
+    def is_ready(self) -> bool:
+        return self.vici_socket.exists() and self._call("--version").returncode == 0
+
+    def _call(self, *arguments: str, timeout_s: float = 15.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["swanctl", *arguments, "--uri", f"unix://{self.vici_socket}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=marked_environment(**self.environment()),
+        )
+
+    def swanctl(self, *arguments: str, timeout_s: float = 15.0) -> str:
+        """What `swanctl ARGUMENTS` prints; its failure is an AssertionError that has what it printed."""
+        completed = self._call(*arguments, timeout_s=timeout_s)
+        if completed.returncode != 0:
+            raise AssertionError(
+                f"swanctl {' '.join(arguments)} on {self.label} ended with {completed.returncode}:\n"
+                f"{completed.stdout}{completed.stderr}"
+            )
+        return completed.stdout
+
+    def load(self) -> None:
+        """Load connections, pools and credentials from the configuration."""
+        self.swanctl("--load-all", "--noprompt")
+
+    def initiate(self, child: str, *, timeout_s: int = 10) -> None:
+        """Set up a child, and its IKE_SA if there is none; fails if it is not up in `timeout_s` seconds."""
+        self.swanctl("--initiate", "--child", child, "--timeout", str(timeout_s), timeout_s=timeout_s + 5.0)
+
+    def terminate(self, *, ike: str = "", child: str = "", timeout_s: int = 10) -> None:
+        """Delete the SAs of that name."""
+        self.swanctl(
+            *_target(ike, child, "--terminate"), "--timeout", str(timeout_s), timeout_s=timeout_s + 5.0
+        )
+
+    def rekey(self, *, ike: str = "", child: str = "") -> None:
+        """Start to rekey the SAs of that name; it goes on after the return."""
+        self.swanctl(*_target(ike, child, "--rekey"))
+
+    def sas(self) -> list[RawSection]:
+        """The IKE_SAs as `list-sas` reports them, each with its "name"; its children are in "child-sas"."""
+        found: list[RawSection] = []
+        for event in parse_raw(self.swanctl("--list-sas", "--raw"), event="list-sa"):
+            for name, section in event.items():
+                if isinstance(section, dict):
+                    found.append({"name": name, **section})
+        return found
+
+
+class BenchmarkResponder(StrongSwan):
+    """strongSwan as a responder that is as quick as it can be made, on one core, to compare others with.
+
+    Here ESP has no kernel, so kernel-libipsec takes the CHILD_SAs: it creates the cipher objects of both directions and
+    searches its SAs in a list, so keep `tunnels` below some thousands for each start.
+    """
+
+    def __init__(self, namespace: Namespace, *, core: int, config: str = BENCHMARK_CONFIG) -> None:
+        super().__init__("strongswan-responder", namespace, config, benchmark=True, core=core)
+
+    def established(self) -> int:
+        """How many IKE_SAs it has, half-open ones left out."""
+        stats = self.swanctl("--stats")
+        match = re.search(r"IKE_SAs: (\d+) total, (\d+) half-open", stats)
+        if match is None:
+            raise AssertionError(f"swanctl --stats has no line about IKE_SAs:\n{stats}")
+        return int(match[1]) - int(match[2])
+
+
+def client_config(
+    server_address: str,
+    *,
+    identity: str = "carol@example.org",
+    server_identity: str = "gw.example.org",
+    secret: str = "a-shared-secret",
+    virtual_ips: str = "0.0.0.0",
+    remote_ts: str = "10.1.0.0/24",
+    proposals: str = "default",
+    esp_proposals: str = "default",
+    connection: str = "",
+    child: str = "",
+) -> str:
+    """swanctl.conf of a road warrior: connection "home", child "net".
+
+    `connection` and `child` are further lines for those sections.
+    """
+    return f"""
+connections {{
+    home {{
+        version = 2
+        remote_addrs = {server_address}
+        vips = {virtual_ips}
+        proposals = {proposals}
+        local {{
+            auth = psk
+            id = {identity}
+        }}
+        remote {{
+            auth = psk
+            id = {server_identity}
+        }}
+        children {{
+            net {{
+                remote_ts = {remote_ts}
+                esp_proposals = {esp_proposals}
+                {child}
+            }}
+        }}
+        {connection}
+    }}
+}}
+secrets {{
+    ike-home {{
+        secret = "{secret}"
+    }}
+}}
+"""
+
+
+def server_config(
+    *,
+    identity: str = "gw.example.org",
+    secret: str = "a-shared-secret",
+    pools: Mapping[str, str] | None = None,
+    local_ts: str = "10.1.0.0/24",
+    proposals: str = "default",
+    esp_proposals: str = "default",
+    connection: str = "",
+    child: str = "",
+) -> str:
+    """swanctl.conf of the gateway for it: connection "rw", child "net"; `pools` maps names to addresses."""
+    pools = pools if pools is not None else {"v4": "10.3.0.0/24"}
+    pool_sections = "\n".join(
+        f"    {name} {{\n        addrs = {addresses}\n    }}" for name, addresses in pools.items()
+    )
+    return f"""
+connections {{
+    rw {{
+        version = 2
+        proposals = {proposals}
+        {f"pools = {', '.join(pools)}" if pools else ""}
+        local {{
+            auth = psk
+            id = {identity}
+        }}
+        remote {{
+            auth = psk
+        }}
+        children {{
+            net {{
+                local_ts = {local_ts}
+                esp_proposals = {esp_proposals}
+                {child}
+            }}
+        }}
+        {connection}
+    }}
+}}
+pools {{
+{pool_sections}
+}}
+secrets {{
+    ike-rw {{
+        secret = "{secret}"
+    }}
+}}
+"""
+
+
+# Values are not quoted and may have spaces ("C=CH, O=Acme, CN=gw"): one ends where the next key, which is in
+# lower case, the next section or the end of its own section follows.
+_RAW_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<close>\})
+      | (?P<section>[^\s={}\[\]]+)\s*\{
+      | (?P<list>[a-z][a-z0-9-]*)=\[(?P<items>[^\]]*)\]
+      | (?P<key>[a-z][a-z0-9-]*)=(?P<value>.*?)(?=\s[a-z][a-z0-9-]*=|\s[^\s={}\[\]]+\s*\{|\s*\}|\s*$)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_RAW_EVENT = re.compile(r"^(?P<name>\S+) (?:event|reply) \{(?P<body>.*)\}\s*$")
+
+
+def parse_raw(text: str, *, event: str) -> list[RawSection]:
+    """The messages called `event` in what `swanctl --raw` prints, one a line."""
+    found = []
+    for line in text.splitlines():
+        match = _RAW_EVENT.match(line)
+        if match and match["name"] == event:
+            found.append(_parse_raw_body(match["body"]))
+    return found
+
+
+def _parse_raw_body(body: str) -> RawSection:
+    root: RawSection = {}
+    open_sections = [root]
+    position = 0
+    while body[position:].strip():
+        token = _RAW_TOKEN.match(body, position)
+        if token is None:
+            raise AssertionError(
+                f"not understood in swanctl's raw output: {body[position : position + 60]!r}"
+            )
+        position = token.end()
+        if token["close"]:
+            open_sections.pop()
+        elif token["section"]:
+            section: RawSection = {}
+            open_sections[-1][token["section"]] = section
+            open_sections.append(section)
+        elif token["list"]:
+            open_sections[-1][token["list"]] = token["items"].split()
+        else:
+            open_sections[-1][token["key"]] = token["value"]
+    return root
+
+
+def _target(ike: str, child: str, verb: str) -> Sequence[str]:
+    return (verb, *(("--ike", ike) if ike else ()), *(("--child", child) if child else ()))
+
+
+def _merged(base: Settings, changes: Settings) -> Settings:
+    result = dict(base)
+    for name, value in changes.items():
+        old = result.get(name)
+        both_sections = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[name] = _merged(old, value) if both_sections else value  # type: ignore[arg-type]
+    return result
+
+
+def _render(section: Settings, indent: str = "") -> str:
+    lines = []
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name} {{", _render(value, f"{indent}    "), f"{indent}}}"]
+        else:
+            text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+            lines.append(f"{indent}{name} = {text}")
+    return "\n".join(lines)

@@ -1,0 +1,298 @@
+"""Two or more cores on a fake network with a fake clock: loss, duplication, reordering and NATs by a seed.
+
+Nothing sleeps: `World.run` takes the next event from a heap and sets the clock to it. The same seed gives the same run.
+"""
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+import msgspec
+
+from cygnet.auth.identity import Identity, parse_identity
+from cygnet.iana import ProtocolId
+from cygnet.ike.connections import Connection
+from cygnet.ike.effects import (
+    Effect,
+    InitialContact,
+    InstallChild,
+    MoveChild,
+    RemoveChild,
+    SaClosed,
+    SaEstablished,
+    Send,
+)
+from cygnet.ike.environment import Environment
+from cygnet.ike.path import Path
+from cygnet.ike.proposals import parse_proposal
+from cygnet.ike.selectors import parse_selector
+from cygnet.ike.settings import (
+    AuthSettings,
+    ChildSettings,
+    ConnectionSettings,
+    RetransmitPolicy,
+    Settings,
+    SharedSecret,
+)
+from cygnet.ike.table import IkeTable
+
+IKE = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519"),)
+ESP = (parse_proposal(ProtocolId.ESP, "aes128gcm16"),)
+EVERYTHING = (parse_selector("0.0.0.0/0"), parse_selector("::/0"))
+GATEWAY_ID = parse_identity("gw.example.org")
+CLIENT_ID = parse_identity("carol@example.org")
+SECRET = SharedSecret(b"a secret of some length")
+
+Address = tuple[str, int]
+
+
+class ListPool:
+    """Virtual addresses from a list: the simplest thing that is one."""
+
+    def __init__(self, addresses: Iterable[bytes] = (), dns: tuple[bytes, ...] = ()) -> None:
+        self.free = list(addresses)
+        self.used: set[bytes] = set()
+        self._dns = dns
+
+    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
+        for address in self.free:
+            if len(address) == octets:
+                self.free.remove(address)
+                self.used.add(address)
+                return address
+        return None
+
+    def release(self, address: bytes) -> None:
+        self.used.remove(address)
+        self.free.append(address)
+
+    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
+        return self._dns
+
+
+def gateway_settings(**changes: object) -> Settings:
+    """A gateway for road warriors with one pool."""
+    connection = ConnectionSettings(
+        name="rw",
+        proposals=IKE,
+        local=AuthSettings(id=GATEWAY_ID),
+        remote=AuthSettings(id=parse_identity("*@example.org")),
+        pools=("pool",),
+        children=(ChildSettings(name="net", esp_proposals=ESP, local_ts=EVERYTHING),),
+    )
+    settings = Settings(connections=(connection,), secrets=(SECRET,))
+    return msgspec.structs.replace(settings, **changes)
+
+
+def change_connection(settings: Settings, **changes: object) -> Settings:
+    """The same with other values in its first connection."""
+    first = msgspec.structs.replace(settings.connections[0], **changes)
+    return msgspec.structs.replace(settings, connections=(first, *settings.connections[1:]))
+
+
+def client_connection(**changes: object) -> ConnectionSettings:
+    """A road warrior that wants an IPv4 address."""
+    connection = ConnectionSettings(
+        name="home",
+        proposals=IKE,
+        local=AuthSettings(id=CLIENT_ID),
+        remote=AuthSettings(id=GATEWAY_ID),
+        vips=(bytes(4),),
+        children=(ChildSettings(name="net", esp_proposals=ESP, remote_ts=EVERYTHING),),
+    )
+    return msgspec.structs.replace(connection, **changes)
+
+
+def client_settings(**changes: object) -> Settings:
+    """What goes with `client_connection`."""
+    settings = Settings(secrets=(SECRET,), retransmit=RetransmitPolicy(timeout_s=1.0, base=1.5, tries=5))
+    return msgspec.structs.replace(settings, **changes)
+
+
+def counted(number: int) -> Iterator[bytes]:
+    """That many packed addresses, 10.0.0.1 and up."""
+    return (bytes((10, 0, n >> 8, n & 255)) for n in range(1, number + 1))
+
+
+class Host:
+    """A core at an address, with what its effects left behind."""
+
+    def __init__(self, world: "World", address: str, settings: Settings, pool: ListPool | None = None) -> None:
+        self.world = world
+        self.address = address
+        self.counters: Counter[str] = Counter()
+        self.children: dict[bytes, InstallChild] = {}
+        self.paths: dict[bytes, Path] = {}
+        self.events: list[Effect] = []
+        self.pool = pool if pool is not None else ListPool()
+        self.env = Environment(
+            settings,
+            entropy=world.rng.randbytes,
+            count=self._count,
+            addresses=self.pool,
+        )
+        self.table = IkeTable(self.env)
+        self.is_down = False
+        world.add(self)
+
+    def _count(self, name: str) -> None:
+        self.counters[name] += 1
+
+    def initiate(self, peer: "Host", connection: ConnectionSettings) -> bytes:
+        """Begin an IKE_SA with the peer."""
+        path = Path(self.address, 500, peer.address, 500)
+        spi, effects = self.table.initiate(Connection(connection), path, self.world.now)
+        self.carry_out(effects)
+        return spi
+
+    def delete(self, spi: bytes) -> None:
+        """End an IKE_SA and tell the peer."""
+        self.carry_out(self.table.delete(spi, self.world.now))
+
+    def receive(self, datagram: bytes, path: Path) -> None:
+        if not self.is_down:
+            self.carry_out(self.table.receive(datagram, path, self.world.now))
+
+    def carry_out(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self.world.send(self, effect)
+                case InstallChild():
+                    assert effect.spi_in not in self.children, "an inbound SPI is in use twice"
+                    self.children[effect.spi_in] = effect
+                    self.paths[effect.spi_in] = effect.path
+                case RemoveChild():
+                    del self.children[effect.spi_in]
+                case MoveChild():
+                    self.paths[effect.spi_in] = effect.path
+            self.events.append(effect)
+
+    def of_kind(self, kind: type) -> list[Effect]:
+        """The events of one kind so far."""
+        return [e for e in self.events if type(e) is kind]
+
+    @property
+    def closed(self) -> list[str]:
+        """Why SAs were closed, in order."""
+        return [e.reason for e in self.events if isinstance(e, SaClosed)]
+
+    @property
+    def established(self) -> list[SaEstablished]:
+        return [e for e in self.events if isinstance(e, SaEstablished)]
+
+    @property
+    def initial_contacts(self) -> list[InitialContact]:
+        return [e for e in self.events if isinstance(e, InitialContact)]
+
+
+@dataclass
+class Weather:
+    """What the network does to datagrams: probabilities, and delays in seconds."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay: float = 0.01
+    jitter: float = 0.0
+    """Up to this much more delay; what exceeds the gap between two datagrams reorders them."""
+
+
+@dataclass
+class Nat:
+    """Hides a host behind another address; each of its ports gets a port there when it is first used."""
+
+    inside: str
+    outside: str
+    ports: dict[Address, Address] = field(default_factory=dict)
+    back: dict[Address, Address] = field(default_factory=dict)
+    next_port: Iterator[int] = field(default_factory=lambda: count(40000))
+
+    def out(self, source: Address) -> Address:
+        if source not in self.ports:
+            mapped = (self.outside, next(self.next_port))
+            self.ports[source] = mapped
+            self.back[mapped] = source
+        return self.ports[source]
+
+    def rebind(self) -> None:
+        """Forget what goes out through which port, as after a restart; old ports lead nowhere."""
+        self.ports.clear()
+        self.back.clear()
+
+
+class World:
+    """The network, the clock and the hosts."""
+
+    def __init__(self, seed: int = 0, weather: Weather | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.now = 1000.0
+        self.weather = weather if weather is not None else Weather()
+        self.nats: list[Nat] = []
+        self.hosts: dict[str, Host] = {}
+        self.sent: list[tuple[Host, Send]] = []
+        self.tamper: Callable[[Host, Send], Iterable[Send]] = lambda host, send: (send,)
+        """Sees each datagram that is sent, and returns what goes on in its place."""
+        self._order = count()
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
+
+    def add(self, host: Host) -> None:
+        self.hosts[host.address] = host
+
+    def at(self, delay: float, event: Callable[[], object]) -> None:
+        """Let something happen `delay` seconds from now."""
+        heapq.heappush(self._events, (self.now + delay, next(self._order), event))
+
+    def send(self, host: Host, send: Send) -> None:
+        self.sent.append((host, send))
+        for each in self.tamper(host, send):
+            copies = 1 + (self.rng.random() < self.weather.duplication)
+            for _ in range(copies):
+                if self.rng.random() >= self.weather.loss:
+                    delay = self.weather.delay + self.rng.random() * self.weather.jitter
+                    self._carry(each, delay)
+
+    def _carry(self, send: Send, delay: float) -> None:
+        path = send.path
+        source, target = (path.local, path.local_port), (path.remote, path.remote_port)
+        for nat in self.nats:
+            if source[0] == nat.inside:
+                source = nat.out(source)
+            if target[0] == nat.outside:
+                target = nat.back.get(target, ("0.0.0.0", 0))
+        host = self.hosts.get(target[0])
+        if host is not None:
+            arrived = Path(target[0], target[1], source[0], source[1])
+            self.at(delay, lambda: host.receive(send.datagram, arrived))
+
+    def run(self, seconds: float) -> None:
+        """Let that much time pass."""
+        end = self.now + seconds
+        while True:
+            due = [(host.table.next_timer(), host) for host in self.hosts.values() if not host.is_down]
+            timer, host = min(
+                ((max(t, self.now), h) for t, h in due if t is not None),
+                key=lambda item: item[0],
+                default=(None, None),
+            )
+            event = self._events[0][0] if self._events else None
+            nearest = min((t for t in (timer, event) if t is not None), default=None)
+            if nearest is None or nearest > end:
+                break
+            self.now = max(self.now, nearest)
+            if event is not None and event <= nearest:
+                heapq.heappop(self._events)[2]()
+            elif host is not None:
+                host.carry_out(host.table.handle_timers(self.now))
+        self.now = end
+
+
+def agree(a: Host, b: Host) -> bool:
+    """Whether both hold the same IKE_SAs and, key by key, the same CHILD_SAs."""
+    if {(s.spi_i, s.spi_r) for s in a.table.sas.values()} != {(s.spi_i, s.spi_r) for s in b.table.sas.values()}:
+        return False
+    ours = {(c.spi_in, c.spi_out, c.keys_in, c.keys_out, c.ts_local, c.ts_remote) for c in a.children.values()}
+    theirs = {(c.spi_out, c.spi_in, c.keys_out, c.keys_in, c.ts_remote, c.ts_local) for c in b.children.values()}
+    return ours == theirs

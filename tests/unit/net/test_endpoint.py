@@ -1,0 +1,284 @@
+import asyncio
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import uvloop
+
+from cygnet.ike.path import Path
+from cygnet.net.endpoint import Batch, Endpoint
+from cygnet.net.sockets import EspSocket, UdpSocket, open_esp_socket, open_udp_socket
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
+MARKER = bytes(4)
+
+
+class Fixture:
+    """An endpoint, what it handed over, and what it counted."""
+
+    def __init__(
+        self, udp: list[UdpSocket], esp: list[EspSocket] | None = None, *, datagrams_per_turn: int = 128
+    ) -> None:
+        self.ike: Batch = []
+        self.esp: Batch = []
+        self.batches: list[tuple[str, int, float]] = []
+        self.counted: Counter[str] = Counter()
+        self.now = 100.0
+        self.endpoint = Endpoint(
+            udp,
+            esp or [],
+            on_ike=self._on_ike,
+            on_esp=self._on_esp,
+            count=self._count,
+            clock=lambda: self.now,
+            datagrams_per_turn=datagrams_per_turn,
+        )
+
+    def _on_ike(self, batch: Batch, now: float) -> None:
+        self.ike += batch
+        self.batches.append(("ike", len(batch), now))
+
+    def _on_esp(self, batch: Batch, now: float) -> None:
+        self.esp += batch
+        self.batches.append(("esp", len(batch), now))
+
+    def _count(self, name: str, n: int = 1, /) -> None:
+        self.counted[name] += n
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def address(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def peer(address: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.bind((address, 0))
+        opened.settimeout(2)
+        yield opened
+
+
+@pytest.fixture
+def pair(address: str) -> Iterator[Fixture]:
+    """An endpoint with an IKE socket and a NAT-T socket, both on all addresses of the family."""
+    everywhere = "::" if ":" in address else "0.0.0.0"
+    fixture = Fixture([open_udp_socket(everywhere, 0), open_udp_socket(everywhere, 0, is_natt=True)])
+    yield fixture
+    fixture.endpoint.close()
+
+
+def _ports(fixture: Fixture) -> tuple[int, int]:
+    plain, natt = fixture.endpoint.sockets
+    return plain.socket.getsockname()[1], natt.socket.getsockname()[1]
+
+
+def test_a_datagram_comes_with_both_ends_of_its_path(pair: Fixture, peer: socket.socket, address: str) -> None:
+    port, _ = _ports(pair)
+    peer.sendto(b"hello", (address, port))
+    assert pair.endpoint.drain() == 1
+    assert pair.ike == [(b"hello", Path(address, port, address, peer.getsockname()[1]))]
+    assert pair.batches == [("ike", 1, 100.0)]
+    assert pair.counted == {"datagrams_received_total": 1}
+
+
+def test_the_local_address_is_the_one_that_was_sent_to() -> None:
+    fixture = Fixture([open_udp_socket("0.0.0.0", 0)])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.settimeout(2)
+        peer.bind(("127.0.0.1", 0))
+        port = fixture.endpoint.sockets[0].socket.getsockname()[1]
+        peer.sendto(b"x", ("127.3.2.1", port))
+        fixture.endpoint.drain()
+        (received,) = fixture.ike
+        assert received[1].local == "127.3.2.1"
+        assert fixture.endpoint.send_ike(b"y", received[1])
+        assert peer.recvfrom(10) == (b"y", ("127.3.2.1", port))
+    fixture.endpoint.close()
+
+
+def test_a_natt_socket_sorts_by_the_marker(pair: Fixture, peer: socket.socket, address: str) -> None:
+    _, natt = _ports(pair)
+    for datagram in (MARKER + b"ike", b"\x01\x02\x03\x04esp", b"\xff", b"\xfe", b"", MARKER, b"\x01\x02\x03\x04"):
+        peer.sendto(datagram, (address, natt))
+    pair.endpoint.drain()
+    assert [datagram for datagram, _ in pair.ike] == [b"ike", b""]
+    assert [datagram for datagram, _ in pair.esp] == [b"\x01\x02\x03\x04esp"]
+    assert pair.counted == {
+        "datagrams_received_total": 7,
+        "keepalives_received_total": 1,
+        'datagrams_dropped_total{reason="too_short"}': 3,
+    }
+
+
+def test_the_plain_socket_does_not_look_for_a_marker(pair: Fixture, peer: socket.socket, address: str) -> None:
+    port, _ = _ports(pair)
+    peer.sendto(MARKER + b"x", (address, port))
+    pair.endpoint.drain()
+    assert pair.ike[0][0] == MARKER + b"x"
+
+
+def test_ike_leaves_with_the_marker_only_from_a_natt_socket(pair: Fixture, peer: socket.socket, address: str) -> None:
+    for port, expected in zip(_ports(pair), (b"ike", MARKER + b"ike"), strict=True):
+        assert pair.endpoint.send_ike(b"ike", Path(address, port, address, peer.getsockname()[1]))
+        datagram, source = peer.recvfrom(100)
+        assert (datagram, source[:2]) == (expected, (address, port))
+    assert pair.counted == {"datagrams_sent_total": 2}
+
+
+def test_encapsulated_esp_leaves_as_it_is(pair: Fixture, peer: socket.socket, address: str) -> None:
+    _, natt = _ports(pair)
+    assert pair.endpoint.send_esp(b"\x01\x02\x03\x04", Path(address, natt, address, peer.getsockname()[1]), True)
+    assert peer.recv(100) == b"\x01\x02\x03\x04"
+
+
+def test_without_a_local_address_the_route_decides(pair: Fixture, peer: socket.socket, address: str) -> None:
+    port, _ = _ports(pair)
+    everywhere = "::" if ":" in address else "0.0.0.0"
+    assert pair.endpoint.send_ike(b"x", Path(everywhere, port, address, peer.getsockname()[1]))
+    assert peer.recvfrom(10)[1][:2] == (address, port)
+
+
+def test_a_turn_ends_after_its_share_and_the_next_socket_gets_one(peer: socket.socket, address: str) -> None:
+    fixture = Fixture([open_udp_socket(address, 0), open_udp_socket(address, 0)], datagrams_per_turn=4)
+    ports = _ports(fixture)
+    for n in range(10):
+        peer.sendto(b"flood%d" % n, (address, ports[0]))
+    peer.sendto(b"quiet", (address, ports[1]))
+    assert fixture.endpoint.drain() == 5
+    assert fixture.ike[-1][0] == b"quiet"
+    assert [fixture.endpoint.drain() for _ in range(3)] == [4, 2, 0]
+    assert [datagram for datagram, _ in fixture.ike if datagram != b"quiet"] == [b"flood%d" % n for n in range(10)]
+    fixture.endpoint.close()
+
+
+@pytest.fixture
+def anywhere() -> Iterator[Fixture]:
+    """An endpoint with one IPv4 socket on all addresses."""
+    fixture = Fixture([open_udp_socket("0.0.0.0", 0)])
+    yield fixture
+    fixture.endpoint.close()
+
+
+def test_a_path_from_a_port_that_is_not_ours_is_counted(anywhere: Fixture) -> None:
+    assert not anywhere.endpoint.send_ike(b"x", Path("127.0.0.1", 1, "127.0.0.1", 9))
+    assert anywhere.counted == {'send_failures_total{reason="no_socket"}': 1}
+
+
+@pytest.mark.parametrize(
+    ("local", "remote"),
+    [
+        pytest.param("198.51.100.1", "127.0.0.1", id="source is not ours"),
+        pytest.param("127.0.0.1", "255.255.255.255", id="broadcast"),
+        pytest.param("nonsense", "127.0.0.1", id="source is no address"),
+    ],
+)
+def test_what_the_kernel_will_not_send_is_counted_and_not_raised(anywhere: Fixture, local: str, remote: str) -> None:
+    port = anywhere.endpoint.sockets[0].socket.getsockname()[1]
+    assert not anywhere.endpoint.send_ike(b"x", Path(local, port, remote, 9))
+    ((name, n),) = anywhere.counted.items()
+    assert name.startswith("send_failures_total{reason=")
+    assert n == 1
+
+
+def test_a_datagram_too_big_for_udp_is_counted(pair: Fixture, address: str) -> None:
+    port, _ = _ports(pair)
+    assert not pair.endpoint.send_ike(bytes(65536), Path(address, port, address, 9))
+    assert pair.counted == {'send_failures_total{reason="too_big"}': 1}
+
+
+def test_esp_without_a_raw_socket_is_counted(pair: Fixture, address: str) -> None:
+    assert not pair.endpoint.send_esp(b"x", Path(address, 0, address, 0), False)
+    assert pair.counted == {'send_failures_total{reason="no_socket"}': 1}
+
+
+def test_a_refusal_that_waits_in_the_socket_is_counted_and_the_next_datagram_is_received() -> None:
+    bound = open_udp_socket("127.0.0.1", 0)
+    fixture = Fixture([bound])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        # Only a connected socket hears of ICMP errors.
+        bound.socket.connect(peer.getsockname())
+        gone = peer.getsockname()
+    bound.socket.send(b"x")
+    fixture.endpoint.drain()
+    assert fixture.counted['receive_failures_total{reason="refused"}'] == 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(gone)
+        peer.sendto(b"back", bound.socket.getsockname())
+        fixture.endpoint.drain()
+    assert [datagram for datagram, _ in fixture.ike] == [b"back"]
+    fixture.endpoint.close()
+
+
+@needs_root
+def test_raw_esp_goes_both_ways_without_ports(address: str) -> None:
+    is_ipv6 = ":" in address
+    fixture = Fixture([], [open_esp_socket(is_ipv6=is_ipv6)])
+    packet = b"\x01\x02\x03\x04" + b"esp packet"
+    assert fixture.endpoint.send_esp(packet, Path(address, 4500, address, 4500), False)
+    assert fixture.endpoint.drain() == 1
+    assert fixture.esp == [(packet, Path(address, 0, address, 0))]
+    fixture.endpoint.close()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_drives_it_until_it_is_detached(
+    new_loop: type[asyncio.AbstractEventLoop], pair: Fixture, peer: socket.socket, address: str
+) -> None:
+    loop = new_loop()
+
+    async def play() -> None:
+        port, natt = _ports(pair)
+        peer.sendto(b"ike", (address, port))
+        peer.sendto(b"\x01\x02\x03\x04esp", (address, natt))
+        async with asyncio.timeout(2):
+            while not (pair.ike and pair.esp):
+                await asyncio.sleep(0)
+        pair.endpoint.detach()
+        peer.sendto(b"later", (address, port))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(pair.ike) == 1
+        pair.endpoint.attach(loop)
+        async with asyncio.timeout(2):
+            while len(pair.ike) < 2:
+                await asyncio.sleep(0)
+
+    try:
+        pair.endpoint.attach(loop)
+        loop.run_until_complete(play())
+    finally:
+        pair.endpoint.detach()
+        loop.close()
+
+
+@needs_root
+def test_a_link_local_peer_is_answered_on_its_interface() -> None:
+    scoped = _link_local_address()
+    if scoped is None:
+        pytest.skip("no interface has a link-local address")
+    host, index = scoped
+    fixture = Fixture([open_udp_socket("::", 0)])
+    port = fixture.endpoint.sockets[0].socket.getsockname()[1]
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+        peer.settimeout(2)
+        peer.bind((host, 0, 0, index))
+        peer.sendto(b"x", (host, port, 0, index))
+        fixture.endpoint.drain()
+        ((_, path),) = fixture.ike
+        assert path == Path(host, port, host, peer.getsockname()[1])
+        assert fixture.endpoint.send_ike(b"y", path)
+        assert peer.recv(10) == b"y"
+    fixture.endpoint.close()
+
+
+def _link_local_address() -> tuple[str, int] | None:
+    with open("/proc/net/if_inet6") as lines:  # noqa: PTH123
+        for line in lines:
+            octets, index, _, scope, flags, _ = line.split()
+            if scope == "20" and not int(flags, 16) & 0x40:
+                return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(octets)), int(index, 16)
+    return None

@@ -1,0 +1,78 @@
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cygnet.observe import system
+
+
+def test_a_process_tree_has_grandchildren() -> None:
+    # The grandchild announces itself on standard output, and both end when standard input closes.
+    grandchild = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert system.process_tree(process.pid) == [process.pid, pid]
+        alone = system.pss_octets(pid)
+        assert 1_000_000 < alone < system.pss_octets(process.pid)
+    assert system.process_tree(process.pid) == []
+    assert system.cpu_seconds(process.pid) == 0
+
+
+def test_cpu_seconds_include_children_that_have_ended() -> None:
+    before = system.cpu_seconds(os.getpid())
+    burn = "import time\nwhile time.process_time() < 0.15: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    with_child = system.cpu_seconds(os.getpid())
+    assert with_child - before >= 0.14
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    assert 0.03 <= system.cpu_seconds(os.getpid()) - with_child < 5
+
+
+def test_a_command_name_with_brackets_is_no_obstacle() -> None:
+    code = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'a) R (b', 0, 0, 0); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert process.pid in system.process_tree(os.getpid())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_udp_sockets_show_their_queue_and_their_drops(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as receiver, socket.socket(family, socket.SOCK_DGRAM) as sender:
+        receiver.bind((address, 0))
+        port = receiver.getsockname()[1]
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        errors = system.udp_statistics().get("RcvbufErrors", 0)
+        for _ in range(100):
+            sender.sendto(bytes(1000), (address, port))
+        (state,) = system.udp_sockets([port])
+        assert (state.address, state.port, state.uid) == (address, port, os.geteuid())
+        assert state.inode == os.fstat(receiver.fileno()).st_ino
+        assert state.receive_queue_octets > 1000
+        assert 0 < state.drops < 100
+        assert system.udp_drops([port, 1]) == {port: state.drops, 1: 0}
+        assert state in system.udp_sockets(pid=os.getpid())
+        if family == socket.AF_INET:
+            assert system.udp_statistics()["RcvbufErrors"] >= errors + state.drops
+
+
+def test_the_machine_is_described_in_one_line() -> None:
+    machine = system.describe_machine()
+    assert machine.python == platform.python_version()
+    assert machine.cores == len(os.sched_getaffinity(0))
+    assert "OpenSSL" in machine.openssl
+    assert machine.cryptography
+    text = str(machine)
+    assert machine.cpu in text
+    assert "\n" not in text
