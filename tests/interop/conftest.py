@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 from tests.interop.daemons import Daemon
-from tests.interop.ownership import leftovers, sweep
+from tests.interop.ownership import leftovers, search_path, sweep
 from tests.interop.topologies import Topology, direct_topology, nat_topology
 
 TOOLS = ("charon-systemd", "swanctl", "pki", "ip", "ping", "nft", "sysctl", "setpriv", "taskset", "unshare")
@@ -19,11 +19,7 @@ HERE = Path(__file__).parent
 def missing_requirements() -> str:
     """What the machine lacks for these tests, in words; empty if nothing."""
     lacking = [] if os.geteuid() == 0 else ["root"]
-    lacking += [
-        tool
-        for tool in TOOLS
-        if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None
-    ]
+    lacking += [tool for tool in TOOLS if shutil.which(tool, path=search_path()) is None]
     lacking += [device for device in ("/dev/net/tun",) if not Path(device).exists()]
     return ", ".join(lacking)
 

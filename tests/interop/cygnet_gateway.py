@@ -27,6 +27,7 @@ class Cygnet(Daemon):
         super().__init__(label, namespace, core=core)
         self.config = config
         self.options: Sequence[str] = options
+        self._earlier_log = ""
 
     @property
     def config_path(self) -> Path:
@@ -61,12 +62,12 @@ class Cygnet(Daemon):
         return {"PYTHONUNBUFFERED": "1"}
 
     def start(self) -> None:
-        self._log_octets_before = len(self.log())
+        self._earlier_log = self.log()
         super().start()
 
     def is_ready(self) -> bool:
         """Its counters exist, and it has said so itself since this start."""
-        said = self.log()[self._log_octets_before :]
+        said = self.log().removeprefix(self._earlier_log)
         return (self.state_directory / "counters").exists() and "cygnet: serving" in said
 
     def cygnet(self, *arguments: str) -> str:
@@ -75,7 +76,5 @@ class Cygnet(Daemon):
 
     def counters(self) -> dict[str, int]:
         """Every counter and gauge by name, summed over the workers."""
-        values: dict[str, int] = json.loads(
-            self.cygnet("status", "--state-dir", str(self.state_directory), "--json")
-        )
+        values: dict[str, int] = json.loads(self.cygnet("status", "--state-dir", str(self.state_directory), "--json"))
         return values

@@ -134,21 +134,25 @@ class Daemon:
             raise
 
     def stop(self) -> None:
-        """End it with SIGTERM. Fails if it takes longer than STOP_LIMIT_S or its status is not 0."""
+        """End it with SIGTERM.
+
+        Fails if that takes longer than STOP_LIMIT_S, if its status is not 0 or if processes of it are left.
+        """
         process = self._process
         if process is None:
             return
         process.terminate()
         try:
             status = process.wait(self.STOP_LIMIT_S)
+            orphans = session_members(process.pid)
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"{self.label} did not end within {self.STOP_LIMIT_S:g} s of SIGTERM"
-            ) from None
+            raise AssertionError(f"{self.label} did not end within {self.STOP_LIMIT_S:g} s of SIGTERM") from None
         finally:
             self.kill()
         if status != 0:
             raise AssertionError(f"{self.label} ended with status {status}\n{self.log_tail()}")
+        if orphans:
+            raise AssertionError(f"{self.label} ended and left the processes {orphans}\n{self.log_tail()}")
 
     def kill(self) -> None:
         """End it, and every process it started, at once and without a chance to tidy up (SIGKILL)."""
@@ -156,30 +160,45 @@ class Daemon:
         if process is None:
             return
         self.running.remove(self)
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        for pid in session_members(process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
         process.wait()
+        # Its sockets are free only when the last of them is gone.
+        eventually(lambda: not session_members(process.pid), what=f"the processes of {self.label} end")
 
     def _has_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
     def processes(self) -> list[int]:
         """IDs of the daemon and of the processes it started."""
-        found = [self.pid]
-        for pid in found:
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += [int(child) for child in children.read_text().split()]
-        return found
+        return session_members(self.pid)
 
     def cpu_seconds(self) -> float:
-        """CPU time that all threads of all its processes have used so far, those that ended included."""
+        """CPU time that its processes have used so far, with all their threads, ended ones too."""
         return sum(cpu_seconds(pid) for pid in self.processes())
 
     def pss_octets(self) -> int:
         """Memory that is its own, and its share of what it shares (proportional set size)."""
         return sum(pss_octets(pid) for pid in self.processes())
+
+
+def session_members(session: int) -> list[int]:
+    """IDs of the processes in a session (see setsid(2)) that still run, whoever their parent is by now."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            # proc(5): after the name, in parentheses, come state, parent, group and session.
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session and fields[0] not in "ZX":
+            members.append(int(entry.name))
+    return members
 
 
 def cpu_seconds(pid: int) -> float:

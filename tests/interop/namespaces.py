@@ -54,22 +54,18 @@ class Namespace:
             except ProcessLookupError:
                 continue
         eventually(lambda: not self.processes(), what=f"the processes in {self.name} end")
-        subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
+        _run("ip", "netns", "delete", self.name, check=False)
 
     def processes(self) -> list[int]:
         """IDs of the processes whose network this is."""
-        listing = subprocess.run(
-            ["ip", "netns", "pids", self.name], check=False, capture_output=True, text=True
-        )
+        listing = _run("ip", "netns", "pids", self.name, check=False)
         return [int(pid) for pid in listing.stdout.split()]
 
     def command(self, *argv: str) -> list[str]:
         """`argv` as it must be called to run in here. The process keeps its ID: every step is an exec."""
         return ["ip", "netns", "exec", self.name, *argv]
 
-    def run(
-        self, *argv: str, timeout_s: float = 10.0, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, timeout_s: float = 10.0, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command to its end. With `check`, any status but 0 is an AssertionError with its output."""
         return _run(*self.command(*argv), timeout_s=timeout_s, check=check)
 
@@ -98,9 +94,7 @@ class Namespace:
         )
         received = _PINGS_RECEIVED.search(answer.stdout)
         if received is None:
-            raise AssertionError(
-                f"ping {source} -> {destination} did not run: {answer.stdout}{answer.stderr}"
-            )
+            raise AssertionError(f"ping {source} -> {destination} did not run: {answer.stdout}{answer.stderr}")
         return int(received[1])
 
 
@@ -141,8 +135,7 @@ class Link:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        delete = ["ip", "-n", self.left.name, "link", "delete", self.left_device]
-        subprocess.run(delete, check=False, capture_output=True)
+        _run("ip", "-n", self.left.name, "link", "delete", self.left_device, check=False)
 
 
 class NatNamespace(Namespace):

@@ -34,8 +34,13 @@ def marked_directory(label: str) -> Path:
 
 
 def marked_environment(**extra: str) -> dict[str, str]:
-    """The environment for a process that this session starts."""
-    return {**os.environ, **extra, OWNER_VARIABLE: str(os.getpid())}
+    """The environment for a process that this session starts, with the folders that hold daemons on PATH."""
+    return {**os.environ, "PATH": search_path(), **extra, OWNER_VARIABLE: str(os.getpid())}
+
+
+def search_path() -> str:
+    """PATH with the folders that Debian gives to root's shells only."""
+    return f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
 
 
 def _owner_of(name: str) -> int | None:
@@ -44,8 +49,8 @@ def _owner_of(name: str) -> int | None:
 
 
 def _namespaces() -> list[str]:
-    listing = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    return [line.split()[0] for line in listing.splitlines() if line.strip()]
+    directory = Path("/run/netns")
+    return [entry.name for entry in directory.iterdir()] if directory.exists() else []
 
 
 def _directories() -> list[Path]:
@@ -101,7 +106,7 @@ def sweep(owner: int | None = None) -> None:
         time.sleep(0.01)
     for name in _namespaces():
         if is_prey(_owner_of(name)):
-            subprocess.run(["ip", "netns", "delete", name], check=True)
+            subprocess.run(["ip", "netns", "delete", name], check=True, env=marked_environment())
     for path in _directories():
         if is_prey(_owner_of(path.name)):
             shutil.rmtree(path)

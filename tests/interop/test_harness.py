@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.interop.cygnet_gateway import Cygnet
 from tests.interop.daemons import Daemon, cpu_seconds, pss_octets
 from tests.interop.namespaces import Namespace
 from tests.interop.ownership import leftovers, sweep
@@ -50,9 +51,7 @@ def test_strongswan_tunnel_carries_pings_both_ways(topology: Topology) -> None:
 def test_a_wrong_secret_fails_and_says_so(direct: Topology) -> None:
     with (
         StrongSwan("responder", direct.server, server_config(secret="one")),
-        StrongSwan(
-            "initiator", direct.client, client_config(direct.server_address, secret="another")
-        ) as initiator,
+        StrongSwan("initiator", direct.client, client_config(direct.server_address, secret="another")) as initiator,
         pytest.raises(AssertionError, match="AUTHENTICATION_FAILED"),
     ):
         initiator.initiate("net")
@@ -98,7 +97,7 @@ def test_nat_rebinding_moves_the_source_port(behind_nat: Topology) -> None:
 
     assert behind_nat.nat is not None
     echo = shlex.join([sys.executable, "-c", textwrap.dedent(ECHO_SOURCE_PORT)])
-    with Shell(behind_nat.server, f"trap 'exit 0' TERM; {echo} & wait"):
+    with Shell(behind_nat.server, f"trap 'kill $!; exit 0' TERM; {echo} & wait"):
         first = seen_port()
         assert first in behind_nat.nat.ports
         assert seen_port() == first
@@ -119,7 +118,7 @@ def test_benchmark_responder_is_pinned_and_metered(direct: Topology) -> None:
     client = client_config(
         direct.server_address,
         secret="benchmark-secret",
-        remote_ts="10.1.0.0/16",
+        remote_ts="0.0.0.0/0",
         proposals="aes128gcm16-prfsha256-x25519",
         esp_proposals="aes128gcm16",
     )
@@ -173,9 +172,10 @@ class Shell(Daemon):
             "trap '' TERM; echo ready; sleep 60 & while :; do wait; done",
             "did not end within 0.5 s of SIGTERM",
         ),
-        ("trap 'echo giving up; exit 3' TERM; echo ready; sleep 60 & wait", "ended with status 3"),
+        ("trap 'kill $!; exit 3' TERM; echo ready; sleep 60 & wait", "ended with status 3"),
+        ("trap 'exit 0' TERM; echo ready; sleep 60 & wait", "left the processes"),
     ],
-    ids=["ends-early", "never-ready", "ignores-sigterm", "wrong-status"],
+    ids=["ends-early", "never-ready", "ignores-sigterm", "wrong-status", "leaves-a-child"],
 )
 def test_misbehaving_daemon_fails_the_test_and_is_gone(script: str, complaint: str) -> None:
     with Namespace("alone") as namespace:
@@ -188,7 +188,7 @@ def test_misbehaving_daemon_fails_the_test_and_is_gone(script: str, complaint: s
 
 
 def test_failure_shows_the_log() -> None:
-    script = "trap 'exit 0' TERM; echo ready for nothing; sleep 60 & wait"
+    script = "echo ready for nothing; sleep 60"
     with (
         Namespace("alone") as namespace,
         pytest.raises(ZeroDivisionError) as raised,
@@ -199,17 +199,21 @@ def test_failure_shows_the_log() -> None:
 
 
 SESSION = """
-    import sys, time
+    import signal, time
     from tests.interop.strongswan import StrongSwan, server_config
     from tests.interop.topologies import direct_topology
 
+    # A shell that started pytest in the background has had SIGINT ignored for all below.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with direct_topology() as net, StrongSwan("responder", net.server, server_config()):
         print("up", flush=True)
         time.sleep(60)
 """
 
 
-def _session() -> subprocess.Popen[str]:
+@contextmanager
+def running_session() -> Iterator[subprocess.Popen[str]]:
+    """Another process that uses the harness and has a daemon running."""
     session = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SESSION)],
         cwd=ROOT,
@@ -217,28 +221,31 @@ def _session() -> subprocess.Popen[str]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert session.stdout is not None
-    with session.stdout:
-        assert session.stdout.readline() == "up\n"
-    return session
+    with session:
+        try:
+            assert session.stdout is not None
+            assert session.stdout.readline() == "up\n"
+            yield session
+        finally:
+            session.kill()
 
 
 def test_interrupted_session_leaves_nothing() -> None:
-    session = _session()
-    session.send_signal(signal.SIGINT)
-    assert session.wait(10) != 0
-    assert leftovers(session.pid) == []
+    with running_session() as session:
+        session.send_signal(signal.SIGINT)
+        assert session.wait(10) != 0
+        assert leftovers(session.pid) == []
 
 
 def test_killed_session_is_swept_by_the_next() -> None:
-    session = _session()
-    session.kill()
-    session.wait()
-    # The kernel ends the daemons with the session; what needs a hand to go is the rest.
-    eventually(lambda: not [line for line in leftovers(session.pid) if line.startswith("process")])
-    assert [line.split()[0] for line in leftovers(session.pid)] == ["namespace", "namespace", "directory"]
-    sweep()
-    assert leftovers(session.pid) == []
+    with running_session() as session:
+        session.kill()
+        session.wait()
+        # The kernel ends the daemons with the session; what needs a hand to go is the rest.
+        eventually(lambda: not [line for line in leftovers(session.pid) if line.startswith("process")])
+        assert [line.split()[0] for line in leftovers(session.pid)] == ["namespace", "namespace", "directory"]
+        sweep()
+        assert leftovers(session.pid) == []
 
 
 def test_sweep_spares_sessions_that_run() -> None:
@@ -247,12 +254,6 @@ def test_sweep_spares_sessions_that_run() -> None:
         sweep()
         assert leftovers() == before
         assert topology.client.ping(topology.server_address, source=topology.client_address, count=1) == 1
-
-
-def test_cygnet_is_called_as_documented(direct: Topology) -> None:
-    cygnet = Cygnet(direct.server, "", "--workers", "1")
-    assert cygnet.command()[:4] == [sys.executable, "-m", "cygnet", "gateway"]
-    assert cygnet.command()[-2:] == ["--workers", "1"]
 
 
 def test_raw_output_is_parsed() -> None:
@@ -271,3 +272,71 @@ def test_raw_output_is_parsed() -> None:
             }
         }
     ]
+
+
+PACKAGES_SCRIPT = ROOT / "tests/interop/packages"
+
+
+class FakeDebian:
+    """A PATH whose apt-get and dpkg-query write down how they are called."""
+
+    def __init__(self, directory: Path, *, missing: str, apt_status: int = 0, user_id: int = 0) -> None:
+        self.calls = directory / "calls"
+        self.policy = directory / "policy-rc.d"
+        self._path = directory / "bin"
+        self._path.mkdir()
+        self._tool("id", f"echo {user_id}")
+        self._tool("dpkg-query", f'for p; do :; done; [ "$p" = "{missing}" ] || printf installed')
+        self._tool("apt-get", f'echo "$@ policy=$({self.policy} 2>&1; echo $?)" >>{self.calls}; exit {apt_status}')
+
+    def _tool(self, name: str, script: str) -> None:
+        path = self._path / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def packages(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": f"{self._path}:/usr/bin:/bin", "CYGNET_POLICY_RC_D": str(self.policy)}
+        return subprocess.run(
+            [PACKAGES_SCRIPT, *arguments], capture_output=True, text=True, check=False, env=environment
+        )
+
+
+def test_packages_installs_what_is_missing_and_starts_no_service(tmp_path: Path) -> None:
+    debian = FakeDebian(tmp_path, missing="nftables")
+    assert debian.packages("--if-root").returncode == 0
+    [call] = debian.calls.read_text().splitlines()
+    assert "install" in call
+    assert "nftables" in call
+    assert "iproute2" not in call
+    assert "policy=101" in call
+    assert not debian.policy.exists()
+
+
+def test_packages_leaves_a_policy_that_is_not_its_own(tmp_path: Path) -> None:
+    debian = FakeDebian(tmp_path, missing="nftables")
+    debian.policy.write_text("#!/bin/sh\nexit 7\n")
+    debian.policy.chmod(0o755)
+    assert debian.packages().returncode == 0
+    assert "policy=7" in debian.calls.read_text()
+    assert debian.policy.exists()
+
+
+def test_packages_has_nothing_to_do(tmp_path: Path) -> None:
+    debian = FakeDebian(tmp_path, missing="")
+    completed = debian.packages("--if-root")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "")
+    assert not debian.calls.exists()
+
+
+@pytest.mark.parametrize(("user_id", "apt_status", "reason"), [(1000, 0, "not root"), (0, 100, "could not install")])
+def test_packages_says_why_not(tmp_path: Path, user_id: int, apt_status: int, reason: str) -> None:
+    debian = FakeDebian(tmp_path, missing="nftables", apt_status=apt_status, user_id=user_id)
+    for arguments, status in ((["--if-root"], 0), ([], 1)):
+        completed = debian.packages(*arguments)
+        assert completed.returncode == status
+        assert reason in completed.stderr.splitlines()[-1]
+    assert not debian.policy.exists()
+
+
+def test_packages_refuses_other_arguments(tmp_path: Path) -> None:
+    assert FakeDebian(tmp_path, missing="").packages("--force").returncode == 2

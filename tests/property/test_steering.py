@@ -113,6 +113,16 @@ def test_the_program_does_what_the_rules_say(datagram: bytes, n: int, key: Steer
     assert stated is None or 0 <= stated < n
 
 
+@pytest.mark.parametrize("is_natt", [False, True])
+@pytest.mark.parametrize("octets", range(33))
+def test_a_datagram_cut_anywhere_is_steered_or_left_alone(octets: int, is_natt: bool) -> None:
+    marker = bytes(4) if is_natt else b""
+    datagram = (marker + ike(b"\x01" * 8, b"\x01\x02" * 4, 0x28) + b"more")[:octets]
+    result = run(steering_program(workers=4, key=KEY, is_natt=is_natt), datagram)
+    assert result == (2 if octets >= len(marker) + 20 else SPREAD_BY_FLOW)
+    assert steer(datagram, workers=4, key=KEY, is_natt=is_natt) == (None if result == SPREAD_BY_FLOW else result)
+
+
 @settings(deadline=None)
 @given(st.integers(0, 6), spis, st.booleans())
 def test_our_spis_lead_to_their_worker(worker: int, peer: bytes, is_natt: bool) -> None:

@@ -4,12 +4,23 @@ import random
 
 import msgspec
 import pytest
-from tests.sim.world import Host, ListPool, World, agree, client_connection, client_settings, counted, gateway_settings
+from tests.sim.world import (
+    Host,
+    ListPool,
+    World,
+    agree,
+    client_connection,
+    client_settings,
+    counted,
+    drops,
+    gateway_settings,
+    request,
+    sa_of,
+)
 
 from cygnet.iana import ExchangeType, NotifyType, PayloadType
 from cygnet.ike.effects import Effect, Send
 from cygnet.ike.path import Path
-from cygnet.ike.sa import IkeSa
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, decode_header
 from cygnet.wire.message import decode_message, encode_message
 from cygnet.wire.payloads.notify import Notify
@@ -37,23 +48,6 @@ def client(world: World, gateway: Host) -> Host:
     world.run(1.0)
     assert agree(host, gateway)
     return host
-
-
-def sa_of(host: Host) -> IkeSa:
-    (sa,) = host.table.sas.values()
-    return sa
-
-
-def request(host: Host, payloads: tuple[object, ...], exchange_type: int = ExchangeType.INFORMATIONAL) -> bytes:
-    """An authentic request of `host`, whatever it says, with the message ID that the peer expects."""
-    sa = sa_of(host)
-    return sa.seal(exchange_type, sa.message_ids.next_id, payloads, is_response=False)  # type: ignore[arg-type]
-
-
-def drops(host: Host) -> dict[str, int]:
-    """Dropped datagrams by reason."""
-    prefix = 'datagrams_dropped_total{reason="'
-    return {name[len(prefix) : -2]: n for name, n in host.counters.items() if name.startswith(prefix)}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -13,7 +13,7 @@ from itertools import count
 import msgspec
 
 from cygnet.auth.identity import Identity, parse_identity
-from cygnet.iana import ProtocolId
+from cygnet.iana import ExchangeType, ProtocolId
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import (
     Effect,
@@ -28,6 +28,7 @@ from cygnet.ike.effects import (
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
+from cygnet.ike.sa import IkeSa
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import (
     AuthSettings,
@@ -38,6 +39,7 @@ from cygnet.ike.settings import (
     SharedSecret,
 )
 from cygnet.ike.table import IkeTable
+from cygnet.wire.payloads import Payload
 
 IKE = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519"),)
 ESP = (parse_proposal(ProtocolId.ESP, "aes128gcm16"),)
@@ -296,3 +298,21 @@ def agree(a: Host, b: Host) -> bool:
     ours = {(c.spi_in, c.spi_out, c.keys_in, c.keys_out, c.ts_local, c.ts_remote) for c in a.children.values()}
     theirs = {(c.spi_out, c.spi_in, c.keys_out, c.keys_in, c.ts_remote, c.ts_local) for c in b.children.values()}
     return ours == theirs
+
+
+def sa_of(host: Host) -> IkeSa:
+    """Its one IKE_SA."""
+    (sa,) = host.table.sas.values()
+    return sa
+
+
+def request(host: Host, payloads: tuple[Payload, ...], exchange_type: int = ExchangeType.INFORMATIONAL) -> bytes:
+    """An authentic request of `host`, whatever it says, with the message ID that the peer expects."""
+    sa = sa_of(host)
+    return sa.seal(exchange_type, sa.message_ids.next_id, payloads, is_response=False)
+
+
+def drops(host: Host) -> dict[str, int]:
+    """Dropped datagrams by reason."""
+    prefix = 'datagrams_dropped_total{reason="'
+    return {name[len(prefix) : -2]: n for name, n in host.counters.items() if name.startswith(prefix)}

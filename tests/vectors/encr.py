@@ -1,7 +1,8 @@
 """Encryption: one packet each, sealed under known keys.
 
-`key` is the keying material with the salt at its end; `sealed` is the ciphertext, followed by the ICV of an AEAD. Where a
-mode's authors publish no vector in the layout of IPsec, nonces are cut into salt | IV and tags to the length of the ICV.
+`key` is the keying material with the salt at its end; `sealed` is the ciphertext, followed by the ICV of an AEAD.
+Where a mode's authors publish no vector in the layout of IPsec, nonces are cut into salt | IV, and tags to the length
+of the ICV.
 """
 
 from typing import NamedTuple

@@ -1,13 +1,14 @@
 """Key exchanges: two private keys, their public values as KE payloads carry them, and the secret they share.
 
-Nobody publishes vectors for the MODP groups. Theirs are made of the published primes with Python's own arithmetic, which
-shares nothing with the library that is tested.
+Nobody publishes vectors for the MODP groups. Theirs are made of the published primes with Python's own arithmetic,
+which shares nothing with the library that is tested.
 """
 
 from typing import NamedTuple
 
-from cygnet.iana.transforms import KeId
 from tests.vectors.modp_primes import MODP_PRIMES
+
+from cygnet.iana.transforms import KeId
 
 
 class KeVector(NamedTuple):

@@ -1,8 +1,6 @@
-"""Key derivation: the IKEv2 vector of NIST's CAVS (SP 800-135 section 4.1.2), HMAC-SHA-1, 132 octets of each keying material."""
+"""Key derivation: NIST CAVS, IKEv2 (SP 800-135 section 4.1.2), HMAC-SHA-1, as in libreswan's self-test."""
 
 from typing import Final
-
-SOURCE: Final = "NIST CAVS, IKEv2 key derivation function, HMAC-SHA-1, as in libreswan's self-test"
 
 NONCE_I: Final = bytes.fromhex("32b50d5f4a3763f3")
 NONCE_R: Final = bytes.fromhex("9206a04b26564cb1")

@@ -134,9 +134,7 @@ INTEG = (
         )
         for case, octets, code in _XCBC_CASES
     ),
-    IntegVector(
-        "RFC 3566 section 4.6, case 7", IntegId.AES_XCBC_96, _AES_KEY, "00" * 1000, "f0dafee895db30253761103b"
-    ),
+    IntegVector("RFC 3566 section 4.6, case 7", IntegId.AES_XCBC_96, _AES_KEY, "00" * 1000, "f0dafee895db30253761103b"),
     *(
         IntegVector(
             f"RFC 4494 section 4, case {case}",
@@ -153,12 +151,8 @@ _TWENTY_OCTETS = bytes(range(20)).hex()
 _LARGER_KEY = b"Test Using Larger Than Block-Size Key - Hash Key First".hex()
 
 PRF = (
-    PrfVector(
-        "RFC 2202 section 2, case 1", PrfId.HMAC_MD5, "0b" * 16, _HI_THERE, "9294727a3638bb1c13f48ef8158bfc9d"
-    ),
-    PrfVector(
-        "RFC 2202 section 2, case 2", PrfId.HMAC_MD5, _JEFE, _JEFE_WANTS, "750c783e6ab0b503eaa86e310a5db738"
-    ),
+    PrfVector("RFC 2202 section 2, case 1", PrfId.HMAC_MD5, "0b" * 16, _HI_THERE, "9294727a3638bb1c13f48ef8158bfc9d"),
+    PrfVector("RFC 2202 section 2, case 2", PrfId.HMAC_MD5, _JEFE, _JEFE_WANTS, "750c783e6ab0b503eaa86e310a5db738"),
     PrfVector(
         "RFC 2202 section 3, case 1",
         PrfId.HMAC_SHA1,

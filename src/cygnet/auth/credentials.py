@@ -6,7 +6,7 @@ one that names only us. A secret without owners is anybody's, at the rank of `%a
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cygnet.auth.identity import ANY_IDENTITY, EXACT, Identity, MatchKey, matches
 
@@ -36,6 +36,10 @@ class _Rank(NamedTuple):
     age: int
 
 
+_LOCALS_REMEMBERED: Final = 1024
+"""A load tester is a fleet, with an identity of ours for each tunnel."""
+
+
 class SharedSecrets:
     """The secrets of a configuration, ready to be found.
 
@@ -43,7 +47,7 @@ class SharedSecrets:
     only secrets with a pattern or `%any` among their owners are tried one by one.
     """
 
-    __slots__ = ("_by_owner", "_entries", "_patterned")
+    __slots__ = ("_by_local", "_by_owner", "_entries", "_has_wildcards", "_patterned")
 
     def __init__(self, secrets: Iterable[OwnedSecret]) -> None:
         self._entries = [_Entry(item.secret, tuple(item.owners) or (ANY_IDENTITY,)) for item in secrets]
@@ -56,6 +60,11 @@ class SharedSecrets:
                 else:
                     self._by_owner.setdefault(owner.match_key, {})[number] = None
 
+        self._has_wildcards = any(
+            owner.is_pattern and not owner.is_any for entry in self._entries for owner in entry.owners
+        )
+        self._by_local: dict[Identity, bytes | None] = {}
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -64,6 +73,18 @@ class SharedSecrets:
 
     def find(self, local: Identity, remote: Identity) -> bytes | None:
         """The secret for our identity `local` and the peer's `remote`; None if there is none."""
+        if self._has_wildcards or remote.match_key in self._by_owner:
+            return self._search(local, remote)
+        # No secret names the peer: then all such peers share one, which depends on our identity alone.
+        try:
+            return self._by_local[local]
+        except KeyError:
+            if len(self._by_local) >= _LOCALS_REMEMBERED:
+                self._by_local.clear()
+            found = self._by_local[local] = self._search(local, remote)
+            return found
+
+    def _search(self, local: Identity, remote: Identity) -> bytes | None:
         of_remote = self._by_owner.get(remote.match_key, {})
         of_local = self._by_owner.get(local.match_key, {})
         fewer, more = sorted((of_remote, of_local), key=len)

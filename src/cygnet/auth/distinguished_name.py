@@ -59,7 +59,7 @@ _STRING_CODECS: Final = MappingProxyType(
     }
 )
 _PRINTABLE: Final = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*\Z")
-_DOTTED: Final = re.compile(r"[0-2](\.\d{1,10})+\Z")
+_DOTTED: Final = re.compile(r"[0-2](\.[0-9]{1,10})+\Z")
 _ATTRIBUTE: Final = re.compile(r"([A-Za-z0-9.]+)\s*=(.*)\Z", re.DOTALL)
 _BETWEEN_COMMAS: Final = re.compile(r"(?:\\.|[^\\,]|\\\Z)+", re.DOTALL)
 _BETWEEN_SLASHES: Final = re.compile(r"(?:\\.|[^\\/]|\\\Z)+", re.DOTALL)
@@ -81,11 +81,11 @@ def encode_name(text: str) -> bytes:
     for part in _split(text):
         match = _ATTRIBUTE.match(part.strip())
         if match is None:
-            raise ValueError(f"{part.strip()!r} is not of the form TYPE=value")
+            raise ValueError(f'"{part.strip()}" is not of the form TYPE=value')
         keyword, value = match[1], _unescape(match[2].strip())
         oid = keyword if _DOTTED.match(keyword) else _KEYWORDS.get(keyword.upper())
         if oid is None:
-            raise ValueError(f"{keyword!r} is no attribute of a distinguished name that is known here")
+            raise ValueError(f'"{keyword}" is no attribute of a distinguished name that is known here')
         attribute = _tlv(_OBJECT_IDENTIFIER, _encode_oid(oid)) + _encode_string(oid, value)
         rdns += _tlv(_SET, _tlv(_SEQUENCE, attribute))
     return _tlv(_SEQUENCE, bytes(rdns))

@@ -28,7 +28,7 @@ ANYBODY: Final = 1
 _TEXT_TYPES: Final = frozenset({IdType.FQDN, IdType.RFC822_ADDR})
 _RANGES: Final = MappingProxyType({IPV4_RANGE: IdType.IPV4_ADDR, IPV6_RANGE: IdType.IPV6_ADDR})
 _ANY_TEXTS: Final = frozenset({"", "%any", "%any4", "%any6", "*", "0.0.0.0", "::", "0::0"})  # noqa: S104 - strongSwan's
-_NUMBERED: Final = re.compile(r"\{(\d{1,3})\}:(.*)\Z", re.DOTALL)
+_NUMBERED: Final = re.compile(r"\{([0-9]{1,3})\}:(.*)\Z", re.DOTALL)
 
 MatchKey = tuple[int, object]
 
@@ -195,7 +195,7 @@ def _parse_addresses(text: str) -> Identity | None:
     except ValueError:
         return None
     if len(first) != len(last) or first > last:
-        raise ValueError(f"{text!r} is no range: the first address must be the lower, and of the same family")
+        raise ValueError(f'"{text}" is no range: the first address must be the lower, and of the same family')
     return Identity(IPV4_RANGE if len(first) == 4 else IPV6_RANGE, first + last)
 
 
@@ -216,7 +216,7 @@ def _text_octets(text: str) -> bytes:
 
 
 def _refuse_text(text: str) -> bytes:
-    raise ValueError(f"{text!r} can't be converted: give the octets, as #hex")
+    raise ValueError(f'"{text}" has no conversion to octets: give them, as #hex')
 
 
 _PREFIXES: Final[MappingProxyType[str, tuple[IdType, Callable[[str], bytes]]]] = MappingProxyType(

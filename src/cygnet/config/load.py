@@ -62,9 +62,7 @@ class _Loader:
         connections = self._read_connections(root)
         self._check_pool_names(root, connections, {pool.name for pool in pools} | set(_section(root, "pools").sections))
         if not secrets and any(_uses_psk(connection) for connection in connections):
-            self._reader.warn(
-                _section(root, "connections").position, "no secrets.ike section: no peer can authenticate"
-            )
+            self._warn_of_no_secrets(root)
         # What several sections inherit is found wrong several times, in one place.
         problems = sorted(dict.fromkeys(self._reader.problems))
         if any(not problem.is_warning for problem in problems):
@@ -79,6 +77,11 @@ class _Loader:
             gateway=GatewaySettings(**_part_of(GatewaySettings, gateway)),
             warnings=tuple(problems),
         )
+
+    def _warn_of_no_secrets(self, root: Section) -> None:
+        if not self._reader.inner_sections(_section(root, "secrets"), "ike"):
+            message = "there is no secret (secrets { ike { ... } }): no peer can authenticate itself"
+            self._reader.warn(_section(root, "connections").position, message)
 
     def _check_outermost(self, root: Section, referenced: frozenset[str]) -> None:
         for name, setting in root.settings.items():

@@ -100,12 +100,12 @@ class Reader:
         if any(not inner.refusal and inner.name == name for inner in table.sections):
             self.error(setting.name_position, f"{name} in {path} is a section: write {name} {{ ... }}")
             return
-        hint = _suggest(name, _key_names(table))
+        hint = _suggest(name, table.names)
         self.error(setting.name_position, f"unknown key {quote(name)} in {path}{hint}")
 
     def _check_section(self, name: str, section: Section, path: str, table: Table) -> None:
         inner = _find(name, table.sections)
-        if name in _key_names(table):
+        if name in table.names:
             self.error(section.position, f"{name} in {path} is a key: write {name} = VALUE")
         elif inner is None:
             self.unknown_section(section, f" in {path}", [inner.name for inner in table.sections])
@@ -122,10 +122,6 @@ def _find(name: str, rows: Iterable[_R]) -> _R | None:
         if row.is_prefix and name.startswith(row.name):
             return row
     return None
-
-
-def _key_names(table: Table) -> list[str]:
-    return [*(key.name for key in table.keys), *(row.name for row in table.unbuilt)]
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

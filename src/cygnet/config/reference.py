@@ -47,7 +47,7 @@ secrets {
     ike-everybody {
         id-1 = gw.example.org
         id-2 = *@example.org
-        secret = 0sv+NkxY9LLZvwj4qCC2o/gGrWDF2d21jL
+        secret = 0sRXhhbXBsZSBvbmx5LCBtYWtlIHlvdXIgb3du
     }
 }
 gateway {

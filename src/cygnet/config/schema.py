@@ -61,3 +61,8 @@ class Table(msgspec.Struct, frozen=True):
     keys: tuple[Key, ...] = ()
     unbuilt: tuple[Unbuilt, ...] = ()
     sections: tuple[Inner, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all keys, built or not."""
+        return [*(key.name for key in self.keys), *(row.name for row in self.unbuilt)]

@@ -118,7 +118,7 @@ def parse_text(text: str, name: str = "<text>") -> Section:
     root = Section("", Position(Source(name, text), 0))
     _Parser(root.position.source, problems, (os.path.realpath(name),)).parse_into(root, 0)
     if problems:
-        raise ConfigError(problems[:MAX_PROBLEMS])
+        raise ConfigError(sorted(problems[:MAX_PROBLEMS]))
     return root
 
 

@@ -28,11 +28,11 @@ _BOOLEANS: Final = {
     **dict.fromkeys(("yes", "true", "enabled", "1"), True),
     **dict.fromkeys(("no", "false", "disabled", "0"), False),
 }
-_TIME: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?\Z")
+_TIME: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)?\Z")
 _TIME_UNITS_S: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE: Final = re.compile(r"(\d{1,12})\s*([kKmMgG]?)\Z")
+_SIZE: Final = re.compile(r"([0-9]{1,12})\s*([kKmMgG]?)\Z")
 _SIZE_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_INTEGER: Final = re.compile(r"\d{1,18}\Z")
+_INTEGER: Final = re.compile(r"[0-9]{1,18}\Z")
 _ANY_PEER: Final = {
     "%any": "%any",
     "%any4": "0.0.0.0/0",
@@ -96,7 +96,7 @@ def positive_number(low: float, high: float) -> Callable[[str], float]:
     """A parser of decimal numbers within `low` to `high`, both included."""
 
     def parse(text: str) -> float:
-        if not re.match(r"\d{1,9}(\.\d{1,9})?\Z", text) or not low <= float(text) <= high:
+        if not re.match(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z", text) or not low <= float(text) <= high:
             raise ValueError(f"{quote(text)} is no number from {low:g} to {high:g}")
         return float(text)
 
@@ -164,9 +164,11 @@ def parse_pool_addresses(text: str) -> AddressRange:
         first, last = _range(text)
         return AddressRange(first.packed, last.packed)
     try:
-        network = ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"{quote(text)} is neither a subnet (10.3.0.0/16) nor a range (10.3.0.1-10.3.0.99)") from None
+    if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
+        raise ValueError(f"{quote(text)} starts within the subnet {network}; write that, or a range")
     if network.num_addresses > 2:
         return AddressRange(network[1].packed, network[-2].packed)
     return AddressRange(network[0].packed, network[-1].packed)

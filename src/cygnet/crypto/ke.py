@@ -7,7 +7,7 @@ InvalidKeyExchange. Private keys come from OpenSSL's own generator, which knows 
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -59,15 +59,15 @@ class _X25519KeyPair:
     __slots__ = ("_private", "public")
 
     def __init__(self, private: bytes | None) -> None:
-        self._private = X25519PrivateKey.from_private_bytes(private) if private else X25519PrivateKey.generate()
+        self._private = (
+            X25519PrivateKey.from_private_bytes(private) if private is not None else X25519PrivateKey.generate()
+        )
         self.public = self._private.public_key().public_bytes_raw()
 
     def shared(self, peer: bytes) -> bytes:
         try:
             return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
-        except (
-            ValueError
-        ) as exc:  # wrong length, or a point of small order, which gives all zeros (RFC 8031 section 3.2)
+        except ValueError as exc:  # wrong length, or a point of small order: all zeros (RFC 7748 section 6.1)
             raise InvalidKeyExchange("unusable X25519 public value") from exc
 
 
@@ -77,7 +77,7 @@ class _X448KeyPair:
     __slots__ = ("_private", "public")
 
     def __init__(self, private: bytes | None) -> None:
-        self._private = X448PrivateKey.from_private_bytes(private) if private else X448PrivateKey.generate()
+        self._private = X448PrivateKey.from_private_bytes(private) if private is not None else X448PrivateKey.generate()
         self.public = self._private.public_key().public_bytes_raw()
 
     def shared(self, peer: bytes) -> bytes:
@@ -87,7 +87,7 @@ class _X448KeyPair:
             raise InvalidKeyExchange("unusable X448 public value") from exc
 
 
-_UNCOMPRESSED = b"\x04"
+_UNCOMPRESSED: Final = b"\x04"
 
 
 class _EcpKeyPair:
@@ -96,7 +96,7 @@ class _EcpKeyPair:
     __slots__ = ("_private", "public")
 
     def __init__(self, curve: ec.EllipticCurve, private: bytes | None) -> None:
-        if private:
+        if private is not None:
             self._private = ec.derive_private_key(int.from_bytes(private, "big"), curve)
         else:
             self._private = ec.generate_private_key(curve)
@@ -104,11 +104,9 @@ class _EcpKeyPair:
         self.public = point[1:]
 
     def shared(self, peer: bytes) -> bytes:
-        if len(peer) != len(self.public):
-            raise InvalidKeyExchange("the public value has the wrong length")
         try:
             point = ec.EllipticCurvePublicKey.from_encoded_point(self._private.curve, _UNCOMPRESSED + peer)
-        except ValueError as exc:
+        except ValueError as exc:  # wrong length, or off the curve (RFC 6989 section 2.3)
             raise InvalidKeyExchange("the public value is no point of the curve") from exc
         return self._private.exchange(ec.ECDH(), point)
 

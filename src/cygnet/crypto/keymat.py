@@ -1,5 +1,8 @@
 """From a shared secret to the keys of IKE_SAs and CHILD_SAs (RFC 7296 sections 2.14, 2.17 and 2.18)."""
 
+import struct
+from functools import lru_cache
+
 import msgspec
 
 from cygnet.crypto.encr import EncrAlgorithm
@@ -119,12 +122,12 @@ def _expand_skeyseed(suite: IkeSuite, skeyseed: bytes, seed: bytes) -> IkeKeys:
     return IkeKeys(*_take(suite.prf.key(skeyseed), seed, lengths))
 
 
-def _take(keyed: KeyedPrf, seed: bytes, lengths: tuple[int, ...]) -> list[bytes]:
+def _take(keyed: KeyedPrf, seed: bytes, lengths: tuple[int, ...]) -> tuple[bytes, ...]:
     """Consecutive pieces, of these lengths, of prf+(key, seed)."""
-    stream = keyed.plus(seed, sum(lengths))
-    pieces = []
-    start = 0
-    for octets in lengths:
-        pieces.append(stream[start : start + octets])
-        start += octets
-    return pieces
+    layout = _layout(lengths)
+    return layout.unpack(keyed.plus(seed, layout.size))
+
+
+@lru_cache(maxsize=256)
+def _layout(lengths: tuple[int, ...]) -> struct.Struct:
+    return struct.Struct("".join(f"{octets}s" for octets in lengths))

@@ -1,5 +1,6 @@
 """The pseudorandom functions of transform type 2, and the function prf+ that stretches them."""
 
+import hmac
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -71,16 +72,21 @@ class PrfAlgorithm(msgspec.Struct, frozen=True, gc=False):
 class _HmacPrf:
     """prf+ over HMAC is HKDF-Expand (RFC 5869 section 2.3), which the library runs in one call."""
 
-    __slots__ = ("_function", "_key", "_mac")
+    __slots__ = ("_function", "_is_used", "_key", "_mac")
 
     def __init__(self, function: HashFunction, key: bytes) -> None:
         self._function = function
         self._key = key
+        self._is_used = False
         self._mac: Hmac | None = None
 
     def digest(self, data: bytes) -> bytes:
         mac = self._mac
         if mac is None:
+            # Most keys of a handshake are used once: hashing the pads in advance pays from the second time on.
+            if not self._is_used:
+                self._is_used = True
+                return hmac.digest(self._key, data, self._function.library.name)
             mac = self._mac = Hmac(self._function, self._key)
         return mac.digest(data)
 

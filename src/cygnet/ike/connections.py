@@ -3,13 +3,17 @@
 An index belongs to one configuration; a new configuration gets a new index, and with it empty memories.
 """
 
+import copy
 import ipaddress
 from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from cygnet.auth.identity import Identity, matches
 from cygnet.iana import KeId, TransformType
 from cygnet.ike.path import Path
-from cygnet.ike.proposals import Negotiator, to_offer
+from cygnet.ike.proposals import Negotiator, ProposalChoice, to_offer
+from cygnet.ike.selectors import TrafficPolicy
 from cygnet.ike.settings import ChildSettings, ConnectionSettings
 from cygnet.wire.payloads.security_association import SecurityAssociation
 
@@ -19,11 +23,13 @@ _AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Child:
     """A `children` section, with its negotiator."""
 
-    __slots__ = ("negotiator", "settings")
+    __slots__ = ("local", "negotiator", "remote", "settings")
 
     def __init__(self, settings: ChildSettings) -> None:
         self.settings = settings
         self.negotiator = Negotiator(settings.esp_proposals, has_ke=False)
+        self.local = TrafficPolicy(settings.local_ts)
+        self.remote = TrafficPolicy(settings.remote_ts)
 
 
 class Connection:
@@ -42,6 +48,14 @@ class Connection:
         """The key exchange methods that we may use, best first."""
         self.local = _AddressSet(settings.local_addrs)
         self.remote = _AddressSet(settings.remote_addrs)
+
+    def with_local_id(self, identity: Identity) -> "Connection":
+        """The same connection for another identity of ours; it shares all else, so a fleet of them is cheap."""
+        twin = copy.copy(self)
+        twin.settings = msgspec.structs.replace(
+            self.settings, local=msgspec.structs.replace(self.settings.local, id=identity)
+        )
+        return twin
 
     def fits(self, path: Path) -> bool:
         """Whether its addresses admit a peer on this path."""
@@ -121,10 +135,13 @@ class ConnectionIndex:
         return tuple(exact + [c for c in self._wide if c not in exact and c.fits(path)])
 
 
-def choose_connection(candidates: Sequence[Connection], id_i: Identity, id_r: Identity | None) -> Connection | None:
+def choose_connection(
+    candidates: Sequence[Connection], id_i: Identity, id_r: Identity | None, choice: ProposalChoice | None = None
+) -> Connection | None:
     """Choose, as responder, by the identities that the initiator names: the best match, the first among equals.
 
-    `id_i` is the initiator's own identity, `id_r` the one of ours that it asks for, if it does.
+    `id_i` is the initiator's own identity, `id_r` the one of ours that it asks for, if it does. `choice` is what the
+    first candidate agreed on in IKE_SA_INIT; another one must allow it too, or its policy would be got round.
     """
     best: Connection | None = None
     best_quality = -1
@@ -138,6 +155,8 @@ def choose_connection(candidates: Sequence[Connection], id_i: Identity, id_r: Id
             if ours is None:
                 continue
             quality += ours
-        if quality > best_quality:
+        if quality > best_quality and (
+            candidate is candidates[0] or choice is None or candidate.negotiator.allows(choice)
+        ):
             best, best_quality = candidate, quality
     return best

@@ -73,10 +73,14 @@ class SaEstablished(msgspec.Struct, frozen=True, gc=False):
 
 
 class InitialContact(msgspec.Struct, frozen=True, gc=False):
-    """The peer of an IKE_SA has no other with us, whatever we believe: other workers are to close theirs."""
+    """The peer of an IKE_SA has no other with us, whatever we believe: other workers are to close theirs.
+
+    It speaks of a pair of identities (RFC 7296 section 2.4): SAs with another identity of ours stand.
+    """
 
     sa: bytes
     """The one that stands."""
+    local_id: Identity
     remote_id: Identity
 
 

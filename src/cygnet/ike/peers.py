@@ -13,7 +13,8 @@ class PeerIndex:
 
     def add(self, identity: Identity, spi: bytes) -> None:
         """An IKE_SA with that peer is established."""
-        self._spis[identity] = (*self.of(identity), spi) if identity in self._spis else spi
+        if self._spis.setdefault(identity, spi) != spi:
+            self._spis[identity] = (*self.of(identity), spi)
 
     def remove(self, identity: Identity, spi: bytes) -> None:
         """It is gone."""

@@ -6,6 +6,7 @@ received octets (without the SPIs in them, which differ).
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +22,8 @@ from cygnet.wire.payloads.security_association import Proposal, SecurityAssociat
 
 _CHOICES_REMEMBERED = 1024
 """Bound of a negotiator's memory: a peer that invents offers can push out the fleet's, but not grow it."""
+_REMEMBERED_OCTETS = 1024
+"""Longer offers, which no fleet makes, are not remembered: they would be the peer's to fill our memory with."""
 
 _PRF_OF_INTEG = {
     IntegId.HMAC_SHA1_96: PrfId.HMAC_SHA1,
@@ -59,14 +62,10 @@ class ProposalChoice(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     transforms: tuple[Transform, ...]
-
-    @property
-    def ke_method(self) -> int:
-        """The chosen key exchange method; KeId.NONE where there is none."""
-        for transform in self.transforms:
-            if transform.type == TransformType.KE:
-                return transform.id
-        return KeId.NONE
+    ke_method: int
+    """The chosen key exchange method; KeId.NONE where there is none."""
+    answer: SecurityAssociation
+    """The payload that tells the initiator, as it is for an SA whose SPIs are in the header (IKE_SA_INIT)."""
 
     def __str__(self) -> str:
         return "-".join(transform_names(self.transforms))
@@ -195,7 +194,13 @@ def _match(settings: ProposalSettings, proposal: Proposal, *, has_ke: bool) -> P
     # What is left are types that we don't want; acceptable only where "none of it" (0) is on offer.
     if any((0, 0) not in ids for ids in offered.values()):
         return None
-    return ProposalChoice(number=proposal.number, transforms=tuple(chosen))
+    transforms = tuple(chosen)
+    return ProposalChoice(
+        number=proposal.number,
+        transforms=transforms,
+        ke_method=next((t.id for t in transforms if t.type == TransformType.KE), KeId.NONE),
+        answer=SecurityAssociation((Proposal(proposal.number, proposal.protocol_id, b"", transforms),)),
+    )
 
 
 def select_proposal(
@@ -211,46 +216,60 @@ def select_proposal(
 
 
 class Negotiator:
-    """Choices for one list of configured proposals, remembered by the octets of the offer.
+    """Choices for one list of configured proposals, remembered by the octets of the offer or the answer.
 
     Make a new one when the configuration changes: what it remembers belongs to the list that it was made for.
     """
 
-    __slots__ = ("_choices", "_has_ke", "configured")
+    __slots__ = ("_answers", "_choices", "_has_ke", "configured")
 
     def __init__(self, configured: Sequence[ProposalSettings], *, has_ke: bool) -> None:
         self.configured = tuple(configured)
         self._has_ke = has_ke
         self._choices: dict[bytes, ProposalChoice | None] = {}
+        self._answers: dict[bytes, ProposalChoice] = {}
 
     def choose(self, offer: SecurityAssociation) -> ProposalChoice | None:
         """As `select_proposal`, remembering the answer."""
-        key = offer.fingerprint
-        if key in self._choices:
-            return self._choices[key]
-        choice = select_proposal(offer.proposals, self.configured, has_ke=self._has_ke)
-        if key:
-            if len(self._choices) >= _CHOICES_REMEMBERED:
-                self._choices.clear()
-            self._choices[key] = choice
-        return choice
+        try:
+            return self._choices[offer.fingerprint]
+        except KeyError:
+            choice = select_proposal(offer.proposals, self.configured, has_ke=self._has_ke)
+            _remember(self._choices, offer.fingerprint, choice)
+            return choice
+
+    def allows(self, choice: ProposalChoice) -> bool:
+        """Whether what another negotiator chose could have been chosen here."""
+        chosen = set(choice.transforms)
+        types = {t.type for t in chosen}
+        return any(chosen <= set(p.transforms) and types == {t.type for t in p.transforms} for p in self.configured)
+
+    def accept(self, answer: SecurityAssociation) -> ProposalChoice:
+        """Check a responder's choice against what we offered, all that is configured (RFC 7296 section 3.3.6).
+
+        Raises InvalidSyntax unless it is exactly one proposal, with one transform of each type that we offered.
+        """
+        try:
+            return self._answers[answer.fingerprint]
+        except KeyError:
+            choice = _check_answer(answer, self.configured, has_ke=self._has_ke)
+            _remember(self._answers, answer.fingerprint, choice)
+            return choice
 
 
-def spi_of(offer: SecurityAssociation, number: int) -> bytes:
-    """The SPI in the proposal of that number."""
-    for proposal in offer.proposals:
-        if proposal.number == number:
-            return proposal.spi
-    raise InvalidSyntax(f"no proposal {number} in the SA payload")
+_T = TypeVar("_T")
 
 
-def accept_answer(
+def _remember(memory: dict[bytes, _T], fingerprint: bytes, choice: _T) -> None:
+    if len(memory) >= _CHOICES_REMEMBERED:
+        memory.clear()
+    if 0 < len(fingerprint) <= _REMEMBERED_OCTETS:
+        memory[fingerprint] = choice
+
+
+def _check_answer(
     answer: SecurityAssociation, configured: Sequence[ProposalSettings], *, has_ke: bool
 ) -> ProposalChoice:
-    """Check a responder's choice against our offer (RFC 7296 section 3.3.6).
-
-    Raises InvalidSyntax unless it is exactly one proposal, with one transform of each type that we offered.
-    """
     if len(answer.proposals) != 1:
         raise InvalidSyntax("the answer holds not exactly one proposal")
     proposal = answer.proposals[0]
@@ -263,6 +282,14 @@ def accept_answer(
     if choice is None:
         raise InvalidSyntax("the answer chooses what was not offered")
     return choice
+
+
+def spi_of(offer: SecurityAssociation, number: int) -> bytes:
+    """The SPI in the proposal of that number."""
+    for proposal in offer.proposals:
+        if proposal.number == number:
+            return proposal.spi
+    raise InvalidSyntax(f"no proposal {number} in the SA payload")
 
 
 @lru_cache(maxsize=256)

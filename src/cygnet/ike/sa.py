@@ -1,5 +1,6 @@
 """One IKE_SA and what it holds. The exchanges work on it; the table owns it."""
 
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from cygnet.ike.effects import Effect, Send
 from cygnet.ike.environment import Environment
 from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
+from cygnet.ike.proposals import ProposalChoice
 from cygnet.ike.protected import seal_message
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE
@@ -44,12 +46,14 @@ class Registry(Protocol):
 class Turn:
     """One entry into the core: the time, the world, and the effects gathered so far."""
 
-    __slots__ = ("effects", "env", "now", "table")
+    __slots__ = ("effects", "env", "now", "path", "table")
 
-    def __init__(self, env: Environment, table: Registry, now: float) -> None:
+    def __init__(self, env: Environment, table: Registry, now: float, path: Path | None = None) -> None:
         self.env = env
         self.table = table
         self.now = now
+        self.path = path
+        """Where the datagram came from that is being handled; None if it isn't a datagram."""
         self.effects: list[Effect] = []
 
 
@@ -59,6 +63,7 @@ class Handshake:
     __slots__ = (
         "candidates",
         "child",
+        "choice",
         "cookie",
         "cookies_taken",
         "init_request",
@@ -87,6 +92,8 @@ class Handshake:
         self.keys: IkeKeys | None = None
         # As original responder.
         self.candidates: tuple[Connection, ...] = ()
+        """The first made the choice; of the others those that don't allow it are out."""
+        self.choice: ProposalChoice | None = None
         # As original initiator.
         self.cookie = b""
         self.cookies_taken = 0
@@ -104,22 +111,25 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False):
 
 
 class IkeSa:
-    """One IKE_SA. `spi` is the SPI of ours, by which the table knows it."""
+    """One IKE_SA."""
 
     __slots__ = (
         "children",
         "connection",
         "handshake",
         "incoming",
+        "is_behind_nat",
         "is_original_initiator",
         "is_peer_behind_nat",
         "is_udp_encapsulated",
         "last_inbound",
+        "local_id",
         "message_ids",
         "outgoing",
         "path",
         "remote_id",
         "sk_d",
+        "spi",
         "spi_i",
         "spi_r",
         "state",
@@ -131,6 +141,8 @@ class IkeSa:
 
     def __init__(self, *, is_original_initiator: bool, spi_i: bytes, spi_r: bytes, path: Path, now: float) -> None:
         self.is_original_initiator = is_original_initiator
+        self.spi = spi_i if is_original_initiator else spi_r
+        """Our SPI, by which the table knows it."""
         self.spi_i = spi_i
         self.spi_r = spi_r
         self.path = path
@@ -144,11 +156,14 @@ class IkeSa:
         """Key from which the keys of CHILD_SAs are derived."""
         self.message_ids = MessageIds()
         self.children: tuple[ChildSa, ...] = ()
+        self.local_id: Identity = ANY_IDENTITY
+        """The identity that we have proven; ANY_IDENTITY until then."""
         self.remote_id: Identity = ANY_IDENTITY
         """The peer's identity; ANY_IDENTITY until it has proven it."""
         self.virtual_ips: tuple[bytes, ...] = ()
         """As initiator those that we were given, as responder those that we gave."""
         self.is_udp_encapsulated = False
+        self.is_behind_nat = False
         self.is_peer_behind_nat = False
         self.last_inbound = now
         """When the peer last proved that it lives, in seconds of the driver's clock."""
@@ -162,11 +177,6 @@ class IkeSa:
         return f"<IkeSa {self.spi_i.hex()}_i {self.spi_r.hex()}_r {self.state.name} as {role}, {self.path}>"
 
     @property
-    def spi(self) -> bytes:
-        """Our SPI."""
-        return self.spi_i if self.is_original_initiator else self.spi_r
-
-    @property
     def name(self) -> str:
         """Name of its connection; empty while that isn't known."""
         return self.connection.settings.name if self.connection is not None else ""
@@ -175,21 +185,13 @@ class IkeSa:
         """Protect what follows with these keys (RFC 7296 section 2.14)."""
         suite = self.suite
         assert suite is not None
-        ours = (keys.sk_ei, keys.sk_ai)
-        theirs = (keys.sk_er, keys.sk_ar)
-        if not self.is_original_initiator:
-            ours, theirs = theirs, ours
-        self.outgoing, self.incoming = (
-            make_protection(
-                suite.encr,
-                suite.encr_key_bits,
-                suite.integ,
-                encr_key=encr_key,
-                integ_key=integ_key,
-                entropy=env.entropy,
-            )
-            for encr_key, integ_key in (ours, theirs)
-        )
+        protect = partial(make_protection, suite.encr, suite.encr_key_bits, suite.integ, entropy=env.entropy)
+        from_initiator = protect(encr_key=keys.sk_ei, integ_key=keys.sk_ai)
+        from_responder = protect(encr_key=keys.sk_er, integ_key=keys.sk_ar)
+        if self.is_original_initiator:
+            self.outgoing, self.incoming = from_initiator, from_responder
+        else:
+            self.outgoing, self.incoming = from_responder, from_initiator
         self.sk_d = keys.sk_d
 
     def derive_keys(self, env: Environment) -> IkeKeys:
@@ -249,7 +251,8 @@ class IkeSa:
         """Answer the peer's request (its octets are `request`), and keep the answer for a repetition."""
         response = self.seal(exchange_type, self.message_ids.expected_id, payloads, is_response=True)
         self.message_ids.answered(request, response)
-        turn.effects.append(Send(response, self.path))
+        # RFC 7296 section 2.11: to where the request came from, whatever the path of the SA is.
+        turn.effects.append(Send(response, turn.path or self.path))
 
     def child_with(self, spi_out: bytes) -> ChildSa | None:
         """The CHILD_SA whose outbound SPI this is: the one by which the peer names it (RFC 7296 section 1.4.1)."""

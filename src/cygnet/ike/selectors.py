@@ -11,7 +11,7 @@ from cygnet.iana import IpProtocol, TsType
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 MAX_SELECTORS = 64
-"""Selectors taken from one payload; narrowing compares each with each."""
+"""Selectors taken from one payload, and put into one; narrowing compares each with each."""
 
 _SELECTOR = re.compile(r"^(?P<net>[^\[\]]*)(?:\[(?P<proto>[^/\]]*)(?:/(?P<port>[^\]]*))?\])?$")
 _LAST_PORT = 65535
@@ -109,11 +109,37 @@ def host_selector(address: bytes) -> TrafficSelector:
     )
 
 
-def resolve(settings: Iterable[SelectorSettings], dynamic: Sequence[bytes]) -> tuple[TrafficSelector, ...]:
-    """The selectors of a policy, with `dynamic` ones replaced by the packed addresses that they stand for."""
+class TrafficPolicy:
+    """One end's configured selectors, ready for use."""
+
+    __slots__ = ("_settings", "_static")
+
+    def __init__(self, settings: Sequence[SelectorSettings]) -> None:
+        self._settings = tuple(settings)
+        self._static = None if any(s.is_dynamic for s in settings) else resolve(settings, ())
+
+    def resolve(self, dynamic: Sequence[bytes]) -> tuple[TrafficSelector, ...]:
+        """The selectors, with `dynamic` ones replaced by the packed addresses that they stand for."""
+        return self._static if self._static is not None else resolve(self._settings, [(a, a) for a in dynamic])
+
+    def before_assignment(self, vips: Sequence[bytes]) -> tuple[TrafficSelector, ...]:
+        """The selectors while the virtual addresses are yet to be assigned.
+
+        `dynamic` ones are all addresses then, of the families of `vips`: the responder narrows them (RFC 7296
+        section 2.19).
+        """
+        if self._static is not None:
+            return self._static
+        return resolve(self._settings, [(bytes(n), b"\xff" * n) for n in dict.fromkeys(map(len, vips))])
+
+
+def resolve(
+    settings: Iterable[SelectorSettings], dynamic: Sequence[tuple[bytes, bytes]]
+) -> tuple[TrafficSelector, ...]:
+    """The selectors of a policy, with `dynamic` ones replaced by these ranges of packed addresses."""
     resolved = []
     for selector in settings:
-        bounds = [(a, a) for a in dynamic] if selector.is_dynamic else [(selector.first, selector.last)]
+        bounds = dynamic if selector.is_dynamic else [(selector.first, selector.last)]
         for first, last in bounds:
             resolved.append(
                 TrafficSelector(
@@ -134,10 +160,11 @@ def intersect(a: TrafficSelector, b: TrafficSelector) -> TrafficSelector | None:
         return None
     if a.ip_protocol and b.ip_protocol and a.ip_protocol != b.ip_protocol:
         return None
-    start, end = max(a.start, b.start), min(a.end, b.end)
-    start_port, end_port = max(a.start_port, b.start_port), min(a.end_port, b.end_port)
+    start = a.start if a.start >= b.start else b.start
+    end = a.end if a.end <= b.end else b.end
     if start > end:
         return None
+    start_port, end_port = max(a.start_port, b.start_port), min(a.end_port, b.end_port)
     if start_port > end_port:
         # OPAQUE (65535 to 0, RFC 7296 section 3.13.1) is covered by "all ports" alone and by itself.
         if not (_covers_opaque(a) and _covers_opaque(b)):
@@ -167,6 +194,9 @@ def narrow(policy: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]
 
     The order is the policy's. What another selector of the result covers already is left out.
     """
+    if len(policy) == len(offered) == 1:
+        common = intersect(policy[0], offered[0])
+        return () if common is None else (common,)
     found: list[TrafficSelector] = []
     for ours in policy:
         for theirs in offered[:MAX_SELECTORS]:
@@ -175,6 +205,9 @@ def narrow(policy: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]
                 continue
             found = [f for f in found if not _contains(common, f)]
             found.append(common)
+            if len(found) == MAX_SELECTORS:
+                # An authenticated peer is told a subset rather than served for long, or not at all.
+                return tuple(found)
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ of it leaves: errors become answers, closed SAs and counters.
 from collections import deque
 
 from cygnet.auth.identity import Identity
-from cygnet.crypto.errors import CryptoError
+from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.connections import Connection
 from cygnet.ike.cookies import CookieJar
@@ -42,7 +42,7 @@ from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
 from cygnet.ike.timer_wheel import TimerWheel
-from cygnet.wire.errors import IkeError, WireError
+from cygnet.wire.errors import IkeError, WireError, WireFault
 from cygnet.wire.header import FLAG_RESPONSE, NO_SPI, VERSION_2, Header, decode_header
 from cygnet.wire.message import decode_message, decode_payloads, encode_message
 from cygnet.wire.payloads.encrypted import Encrypted
@@ -52,6 +52,10 @@ LAST_WORDS_S = 12.0
 """Seconds for which the last response of a closed SA is repeated: past the second retransmission of most peers."""
 MAX_LAST_WORDS = 50_000
 """Closed SAs whose last response is kept; above that the oldest is forgotten early."""
+
+MAX_INITIAL_OCTETS = 10_000
+"""IKE_SA_INIT requests above are dropped: a half-open SA keeps its request, and its peer has proven nothing. As much as
+strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
 
 _MAJOR_VERSION_MASK = 0xF0
 
@@ -76,10 +80,11 @@ class IkeTable:
         self._wheel = TimerWheel()
         self._due: deque[bytes] = deque()
         self._cookies = CookieJar(env.entropy)
-        # IKE_SA_INIT requests answered in the last half-open time-out, by initiator SPI and address, to tell a
-        # repetition from a new peer; and the order in which they came.
-        self._initial: dict[tuple[bytes, str], bytes] = {}
-        self._initial_order: deque[tuple[float, tuple[bytes, str], bytes]] = deque()
+        # IKE_SA_INIT requests answered in the last half-open time-out, by their octets and the sender's address, to
+        # tell a repetition from a new peer; and the order in which they came. Two peers behind one NAT may choose the
+        # same SPI, so that does not tell (RFC 7296 section 2.1).
+        self._initial: dict[tuple[int, str], bytes] = {}
+        self._initial_order: deque[tuple[float, tuple[int, str], bytes]] = deque()
         self._last_words: dict[bytes, LastWords] = {}
         self._last_words_order: deque[tuple[float, bytes]] = deque()
 
@@ -87,7 +92,7 @@ class IkeTable:
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Effect]:
         """Handle one IKE datagram, without its non-ESP marker. `now` is in seconds of a monotonic clock."""
-        turn = Turn(self.env, self, now)
+        turn = Turn(self.env, self, now, path)
         self.serving = None
         try:
             self._receive(datagram, path, turn)
@@ -128,12 +133,17 @@ class IkeTable:
             self._note_alive(sa, path, turn)
         return turn.effects
 
-    def drop_peer(self, identity: Identity, keep: bytes, now: float) -> list[Effect]:
-        """Close every IKE_SA with that peer but `keep`, telling it nothing: it has said that it knows of none."""
+    def drop_peer(
+        self, identity: Identity, keep: bytes, now: float, *, local_id: Identity | None = None
+    ) -> list[Effect]:
+        """Close every IKE_SA with that peer but `keep`, telling it nothing: it has said that it knows of none.
+
+        With `local_id` only those in which that was our identity.
+        """
         turn = Turn(self.env, self, now)
         for spi in self._peers.of(identity):
             sa = self.sas.get(spi)
-            if sa is not None and spi != keep:
+            if sa is not None and spi != keep and local_id in (None, sa.local_id):
                 self.close(sa, "initial_contact", turn)
         return turn.effects
 
@@ -162,7 +172,8 @@ class IkeTable:
         while self._due:
             # Taken out one by one: should one fail with an internal error, the rest are done by the next call.
             sa = self.serving = self.sas.get(self._due.popleft())
-            if sa is not None:
+            # In a later slot too: then this is one that it has left behind.
+            if sa is not None and not self._wheel.is_ahead(sa.wheel_slot, now):
                 sa.wheel_slot = 0
                 self._handle_timer(sa, turn)
                 self._schedule(sa)
@@ -203,8 +214,8 @@ class IkeTable:
     def initial_contact(self, sa: IkeSa, turn: Turn) -> None:
         """Close the other SAs with the same peer, here and (by an effect) on the other workers."""
         if sa.state == SaState.ESTABLISHED:
-            turn.effects += self.drop_peer(sa.remote_id, sa.spi, turn.now)
-            turn.effects.append(InitialContact(sa.spi, sa.remote_id))
+            turn.effects += self.drop_peer(sa.remote_id, sa.spi, turn.now, local_id=sa.local_id)
+            turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id))
 
     def close(self, sa: IkeSa, reason: str, turn: Turn, *, is_answered: bool = False) -> None:
         """Forget an SA with its CHILD_SAs and addresses.
@@ -272,7 +283,10 @@ class IkeTable:
         if header.message_id != 0 or header.spi_i == NO_SPI:
             self.env.count(_drop("message_id" if header.message_id else "no_initiator_spi"))
             return
-        key = (header.spi_i, path.remote)
+        if len(datagram) > MAX_INITIAL_OCTETS:
+            self.env.count(_drop(WireFault.TOO_LONG))
+            return
+        key = (hash(datagram), path.remote)
         known = self._initial.get(key)
         if known is not None:
             self._repeat_initial(known, datagram, path, turn)
@@ -284,8 +298,8 @@ class IkeTable:
         cookies = self._cookies if self.half_open >= settings.cookie_threshold else None
         try:
             parts = Parts(decode_message(datagram, header).payloads)
-        except ProtocolViolation:
-            self.env.count(_drop("invalid_syntax"))
+        except ProtocolViolation as error:
+            ike_sa_init.refuse(header, error, path, turn)
             return
         sa = ike_sa_init.respond(header, datagram, parts, path, turn, cookies)
         if sa is None:
@@ -332,6 +346,10 @@ class IkeTable:
             return
         try:
             inner_type, plaintext = self._open(sa, datagram, header, turn)
+        except InvalidKeyExchange:
+            # There will never be keys; and each further try would cost us the key exchange.
+            self.close(sa, "invalid_key_exchange", turn)
+            return
         except CryptoError:
             self.env.count(_drop("integrity"))
             return
@@ -385,7 +403,7 @@ class IkeTable:
             if header.exchange_type == ExchangeType.IKE_AUTH:
                 ike_auth.finish(sa, parts, turn)
             else:
-                informational.finish(sa, turn)
+                informational.finish(sa, parts, turn)
         except IkeError as error:
             self._give_up(sa, error, turn)
 
@@ -403,9 +421,9 @@ class IkeTable:
         """A response ends the SA. If the peer may believe that it stands, it is told (RFC 7296 section 2.21.2)."""
         reason = _reason_of(error)
         peer_refused = isinstance(error, PeerRefused) and sa.message_ids.outstanding is not None
-        if sa.outgoing is not None and not peer_refused:
+        if sa.state != SaState.INIT_SENT and not peer_refused:
             sa.message_ids.response_received()
-            informational.delete(sa, turn)
+            informational.say_goodbye(sa, turn)
         self.close(sa, reason, turn)
 
     def _open(self, sa: IkeSa, datagram: bytes, header: Header, turn: Turn) -> tuple[int, bytes]:
@@ -424,8 +442,10 @@ class IkeTable:
         sa.last_inbound = turn.now
         if sa.path == path:
             return
-        # Before it is established an initiator floats to the NAT traversal port; later only a NAT moves a peer.
-        if sa.state == SaState.HALF_OPEN or sa.is_peer_behind_nat:
+        # Before it is established an initiator floats to the NAT traversal port; later only a NAT moves a peer. An
+        # initiator behind a NAT itself stays where it is: anybody on the way could redirect it.
+        is_movable = sa.is_peer_behind_nat and not (sa.is_behind_nat and sa.is_original_initiator)
+        if sa.state == SaState.HALF_OPEN or is_movable:
             sa.path = path
             for child in sa.children:
                 turn.effects.append(MoveChild(child.spi_in, path, sa.is_udp_encapsulated))

@@ -34,6 +34,15 @@ class TimerWheel:
             slot.append(spi)
         return number
 
+    @staticmethod
+    def is_ahead(number: int, now: float) -> bool:
+        """Whether the slot of that number has not come up yet."""
+        return number > now * _SLOTS_PER_SECOND
+
+    def __len__(self) -> int:
+        """The SPIs in it, those left behind included."""
+        return sum(map(len, self._slots.values()))
+
     def next_due(self) -> float | None:
         """When the first slot comes up, in seconds; None if the wheel is empty."""
         return self._heap[0] / _SLOTS_PER_SECOND if self._heap else None

@@ -94,7 +94,8 @@ _DROPS: Final = (
     "half_open_limit",
     "source_limit",
     "queue_full",
-    "overdue",
+    "too_late",
+    "stopping",
 )
 
 # What a data plane counts besides the packets that it carries.

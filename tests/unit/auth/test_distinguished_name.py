@@ -33,7 +33,12 @@ def test_long_values_get_long_lengths() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["C=CH, O=strongSwan, CN=moon", "/C=CH/O=strongSwan/CN=moon", "c=CH,o=strongSwan,cn=moon", "2.5.4.6=CH,O=strongSwan,CN=moon,"],
+    [
+        "C=CH, O=strongSwan, CN=moon",
+        "/C=CH/O=strongSwan/CN=moon",
+        "c=CH,o=strongSwan,cn=moon",
+        "2.5.4.6=CH,O=strongSwan,CN=moon,",
+    ],
 )
 def test_spellings_of_one_name(text: str) -> None:
     assert encode_name(text) == encode_name("C=CH, O=strongSwan, CN=moon")

@@ -89,8 +89,8 @@ def test_printing(identity: Identity, printed: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["@", "@@", "@#", "@#0", "@#xy", "fqdn:", "keyid:#", "ipv4:moon", "ipv6:10.0.0.1", "asn1gn:x", "XX=y", "{0}:x", "{256}:x", "{7}:x",
-     "10.0.0.9-10.0.0.1", "10.0.0.1-fd00::1"],
+    ["@", "@@", "@#", "@#0", "@#xy", "fqdn:", "keyid:#", "ipv4:moon", "ipv6:10.0.0.1", "asn1gn:x", "XX=y", "{0}:x",
+     "{256}:x", "{7}:x", "10.0.0.9-10.0.0.1", "10.0.0.1-fd00::1"],
 )  # fmt: skip
 def test_what_can_not_be_meant_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

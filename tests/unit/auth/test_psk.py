@@ -42,7 +42,14 @@ def test_every_prf_gives_its_length_and_verifies(prf: PrfId) -> None:
 
 @pytest.mark.parametrize("part", ["secret", "sk_p", "message", "nonce", "id_body", "received"])
 def test_a_change_of_any_part_fails(part: str) -> None:
-    parts = {"secret": b"secret", "sk_p": SK_P, "message": MESSAGE, "nonce": NONCE, "id_body": ID_BODY, "received": auth()}
+    parts = {
+        "secret": b"secret",
+        "sk_p": SK_P,
+        "message": MESSAGE,
+        "nonce": NONCE,
+        "id_body": ID_BODY,
+        "received": auth(),
+    }
     parts[part] = parts[part][:-1] + bytes((parts[part][-1] ^ 1,))
     assert not verify_psk_auth(
         parts["received"],

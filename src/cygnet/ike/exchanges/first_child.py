@@ -9,9 +9,9 @@ from cygnet.ike.effects import InstallChild
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
-from cygnet.ike.proposals import accept_answer, child_suite, spi_of, to_offer
+from cygnet.ike.proposals import child_suite, spi_of, to_offer
 from cygnet.ike.sa import ChildSa, Handshake, IkeSa, Turn
-from cygnet.ike.selectors import is_within, narrow, resolve
+from cygnet.ike.selectors import is_within, narrow
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
 from cygnet.wire.payloads.traffic_selectors import (
@@ -46,8 +46,8 @@ def choose(sa: IkeSa, parts: Parts, virtual_ips: tuple[bytes, ...]) -> tuple[Agr
     local = (pack_address(sa.path.local),)
     has_traffic = False
     for child in sa.connection.children:
-        ts_i = narrow(resolve(child.settings.remote_ts, remote), offered_i)
-        ts_r = narrow(resolve(child.settings.local_ts, local), offered_r)
+        ts_i = narrow(child.remote.resolve(remote), offered_i)
+        ts_r = narrow(child.local.resolve(local), offered_r)
         if not ts_i or not ts_r:
             continue
         has_traffic = True
@@ -74,34 +74,17 @@ def offer(sa: IkeSa, child: Child, spi_in: bytes) -> tuple[Payload, Payload, Pay
 
 
 def _own_policy(sa: IkeSa, child: Child) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
-    """What we offer as initiator: with a virtual address to come, `dynamic` is everything, for the peer to narrow."""
+    """What we offer as initiator: our end and the peer's."""
     assert sa.connection is not None
     wanted = sa.connection.settings.vips
-    if not wanted:
-        return (
-            resolve(child.settings.local_ts, (pack_address(sa.path.local),)),
-            resolve(child.settings.remote_ts, (pack_address(sa.path.remote),)),
-        )
-    everything = tuple(
-        TrafficSelector(
-            ts_type=s.ts_type,
-            ip_protocol=s.ip_protocol,
-            start_port=s.start_port,
-            end_port=s.end_port,
-            start=bytes(len(s.start)),
-            end=b"\xff" * len(s.end),
-        )
-        if any(c.is_dynamic for c in child.settings.local_ts) and s.start in wanted
-        else s
-        for s in resolve(child.settings.local_ts, wanted)
-    )
-    return everything, resolve(child.settings.remote_ts, (pack_address(sa.path.remote),))
+    ours = child.local.before_assignment(wanted) if wanted else child.local.resolve((pack_address(sa.path.local),))
+    return ours, child.remote.resolve((pack_address(sa.path.remote),))
 
 
 def accept(sa: IkeSa, child: Child, parts: Parts) -> Agreed:
     """As initiator: check the responder's answer. Raises InvalidSyntax or TsUnacceptable."""
     answer = parts.need(SecurityAssociation)
-    choice = accept_answer(answer, child.settings.esp_proposals, has_ke=False)
+    choice = child.negotiator.accept(answer)
     ts_i = parts.need(TrafficSelectorsInitiator).selectors
     ts_r = parts.need(TrafficSelectorsResponder).selectors
     ours, theirs = _own_policy(sa, child)

@@ -78,7 +78,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     asked = parts.find(IdentificationResponder)
     remote_id = Identity(id_i.id_type, id_i.data)
     asked_id = Identity(asked.id_type, asked.data) if asked is not None else None
-    connection = choose_connection(handshake.candidates, remote_id, asked_id)
+    connection = choose_connection(handshake.candidates, remote_id, asked_id, handshake.choice)
     if connection is None:
         raise _failed("no_connection", turn)
     own = connection.settings.local.id
@@ -88,7 +88,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         raise _failed("no_secret", turn)
     _check_auth(sa, parts, secret, id_body=id_i.body, turn=turn)
     sa.connection = connection
-    sa.remote_id = remote_id
+    sa.local_id, sa.remote_id = own_id, remote_id
     id_r = IdentificationResponder(id_type=own_id.id_type, data=own_id.data)
     auth = _own_auth(sa, secret, id_r.body)
     answer = _answer_child(sa, parts, turn)
@@ -184,7 +184,7 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
         raise _failed("no_secret", turn)
     _check_auth(sa, parts, secret, id_body=id_r.body, turn=turn)
     sa.message_ids.response_received()
-    sa.remote_id = remote_id
+    sa.local_id, sa.remote_id = own_id, remote_id
     turn.effects.append(PhaseDone(sa.spi, "ike_auth"))
     if refusal is not None:
         raise refusal

@@ -17,7 +17,7 @@ from cygnet.ike.exchanges import ike_auth
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import DIGEST_OCTETS, detection_digest, pack_address
 from cygnet.ike.path import Path
-from cygnet.ike.proposals import ProposalChoice, accept_answer, ike_suite
+from cygnet.ike.proposals import ProposalChoice, ike_suite
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header
@@ -26,7 +26,7 @@ from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
 from cygnet.wire.payloads.notify import Notify
-from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
+from cygnet.wire.payloads.security_association import SecurityAssociation
 
 NONCE_OCTETS = 32
 MAX_COOKIE_OCTETS = 64
@@ -56,7 +56,6 @@ def _nat_detection(sa: IkeSa, turn: Turn, *, is_forced: bool) -> tuple[Notify, N
 def _detect_nat(sa: IkeSa, parts: Parts, header: Header, *, is_forced: bool) -> None:
     """See from the peer's notifies whether it or we are behind a NAT."""
     path = sa.path
-    is_ours = False
     sources = parts.notify_data(NotifyType.NAT_DETECTION_SOURCE_IP)
     destinations = parts.notify_data(NotifyType.NAT_DETECTION_DESTINATION_IP)
     if sources:
@@ -64,10 +63,10 @@ def _detect_nat(sa: IkeSa, parts: Parts, header: Header, *, is_forced: bool) -> 
         sa.is_peer_behind_nat = theirs not in sources
     if destinations:
         ours = detection_digest(header.spi_i, header.spi_r, path.local, path.local_port)
-        is_ours = ours not in destinations
+        sa.is_behind_nat = ours not in destinations
     # A peer without these notifies does no NAT traversal, and can't be forced to.
     can_encapsulate = bool(sources or destinations)
-    sa.is_udp_encapsulated = can_encapsulate and (sa.is_peer_behind_nat or is_ours or is_forced)
+    sa.is_udp_encapsulated = can_encapsulate and (sa.is_peer_behind_nat or sa.is_behind_nat or is_forced)
 
 
 # As original responder.
@@ -86,17 +85,16 @@ def respond(
         if cookies is not None and not _has_good_cookie(header, parts, nonce, path, turn, cookies):
             cookie = cookies.make(nonce, pack_address(path.remote), header.spi_i, turn.now)
             turn.env.count("cookies_sent_total")
-            _refuse(header, (_notify(NotifyType.COOKIE, cookie),), path, turn)
+            _answer(header, _notify(NotifyType.COOKIE, cookie), path, turn)
             return None
         offer, ke = parts.need(SecurityAssociation), parts.need(KeyExchange)
         candidates, choice = _choose(offer, path, turn)
         if choice.ke_method != ke.method:
             raise InvalidKePayload(choice.ke_method)
-        if len(ke.data) != KE[KeId(ke.method)].public_octets:
+        if len(ke.data) != ike_suite(choice.transforms).ke.public_octets:
             raise InvalidSyntax("the public value has not the length of its key exchange method")
     except ProtocolViolation as error:
-        turn.env.count(f'ike_sa_init_refused_total{{reason="{error.notify.name.lower()}"}}')
-        _refuse(header, (error_notify(error),), path, turn)
+        refuse(header, error, path, turn)
         return None
     return _accept(header, datagram, parts, path, turn, candidates, choice)
 
@@ -122,13 +120,12 @@ def _accept(
     sa.suite = ike_suite(choice.transforms)
     is_forced = candidates[0].settings.encap
     _detect_nat(sa, parts, header, is_forced=is_forced)
-    handshake.candidates = candidates
+    handshake.candidates, handshake.choice = candidates, choice
     handshake.peer_public = parts.need(KeyExchange).data
     handshake.nonce_i = parts.need(Nonce).data
     handshake.nonce_r = turn.env.entropy(NONCE_OCTETS)
     handshake.key_pair = sa.suite.ke.generate()
     handshake.init_request = datagram
-    proposal = Proposal(number=choice.number, protocol_id=ProtocolId.IKE, spi=b"", transforms=choice.transforms)
     handshake.init_response = encode_message(
         spi_i=sa.spi_i,
         spi_r=sa.spi_r,
@@ -136,7 +133,7 @@ def _accept(
         flags=FLAG_RESPONSE,
         message_id=0,
         payloads=(
-            SecurityAssociation(proposals=(proposal,)),
+            choice.answer,
             KeyExchange(method=choice.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_r),
             *_nat_detection(sa, turn, is_forced=is_forced),
@@ -166,7 +163,18 @@ def _has_good_cookie(header: Header, parts: Parts, nonce: bytes, path: Path, tur
     return False
 
 
-def _refuse(header: Header, payloads: tuple[Payload, ...], path: Path, turn: Turn) -> None:
+def refuse(header: Header, error: ProtocolViolation, path: Path, turn: Turn) -> None:
+    """Tell the peer of an error, unless that is kept for peers with keys: then the request is dropped and counted."""
+    reason = error.notify.name.lower()
+    if isinstance(error, InvalidSyntax):
+        # RFC 7296 section 3.10.1: only in and for a message whose integrity was verified.
+        turn.env.count(f'datagrams_dropped_total{{reason="{reason}"}}')
+        return
+    turn.env.count(f'ike_sa_init_refused_total{{reason="{reason}"}}')
+    _answer(header, error_notify(error), path, turn)
+
+
+def _answer(header: Header, notify: Notify, path: Path, turn: Turn) -> None:
     """An answer that leaves no state behind: the responder SPI stays zero (RFC 7296 section 2.6)."""
     datagram = encode_message(
         spi_i=header.spi_i,
@@ -174,7 +182,7 @@ def _refuse(header: Header, payloads: tuple[Payload, ...], path: Path, turn: Tur
         exchange_type=ExchangeType.IKE_SA_INIT,
         flags=FLAG_RESPONSE,
         message_id=0,
-        payloads=payloads,
+        payloads=(notify,),
     )
     turn.effects.append(Send(datagram, path))
 
@@ -221,7 +229,7 @@ def finish(sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn)
     refusal = parts.error()
     if refusal is not None:
         raise refusal
-    choice = accept_answer(parts.need(SecurityAssociation), connection.settings.proposals, has_ke=True)
+    choice = connection.negotiator.accept(parts.need(SecurityAssociation))
     ke = parts.need(KeyExchange)
     if choice.ke_method != handshake.ke_method or ke.method != handshake.ke_method:
         raise InvalidSyntax("the response is for another key exchange method than ours")
@@ -238,8 +246,8 @@ def finish(sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn)
         sa.path = _floated(sa, connection, turn)
     sa.derive_keys(turn.env)
     turn.effects.append(PhaseDone(sa.spi, "ike_sa_init"))
-    sa.state = SaState.AUTH_SENT
     ike_auth.start(sa, turn)
+    sa.state = SaState.AUTH_SENT
 
 
 def _floated(sa: IkeSa, connection: Connection, turn: Turn) -> Path:

@@ -18,10 +18,13 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
             is_ike_deleted = True
         elif delete.protocol_id == ProtocolId.ESP:
             ours += _remove_children(sa, delete, turn)
-    if is_ike_deleted:
+    # An initiator that does not accept our AUTH may say so, and nothing else (RFC 7296 section 2.21.2).
+    is_rejected = parts.has_notify(NotifyType.AUTHENTICATION_FAILED)
+    if is_ike_deleted or is_rejected:
         # The CHILD_SAs go with it, unnamed (RFC 7296 section 1.4.1).
         sa.send_response(datagram, ExchangeType.INFORMATIONAL, (), turn)
-        turn.table.close(sa, "deleted_by_peer", turn, is_answered=True)
+        reason = "authentication_failed" if is_rejected else "deleted_by_peer"
+        turn.table.close(sa, reason, turn, is_answered=True)
         return
     answer: tuple[Payload, ...] = ()
     if ours:
@@ -52,6 +55,11 @@ def delete(sa: IkeSa, turn: Turn) -> None:
         return
     sa.wants_delete = False
     sa.state = SaState.DELETING
+    say_goodbye(sa, turn)
+
+
+def say_goodbye(sa: IkeSa, turn: Turn) -> None:
+    """Send the Delete, of an SA that ends whether it is answered or not."""
     payload = Delete(protocol_id=ProtocolId.IKE, spis=())
     sa.send_request(ExchangeType.INFORMATIONAL, (payload,), turn)
 
@@ -62,10 +70,13 @@ def probe(sa: IkeSa, turn: Turn) -> None:
     sa.send_request(ExchangeType.INFORMATIONAL, (), turn)
 
 
-def finish(sa: IkeSa, turn: Turn) -> None:
-    """Take the response to our request; what it says beyond "I live" doesn't matter."""
+def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
+    """Take the response to our request: that the peer lives, or that it could not read us."""
     sa.message_ids.response_received()
-    if sa.state == SaState.DELETING:
+    if parts.has_notify(NotifyType.INVALID_SYNTAX):
+        # Fatal at both ends, without a Delete (RFC 7296 section 2.21.3).
+        turn.table.close(sa, "invalid_syntax", turn)
+    elif sa.state == SaState.DELETING:
         turn.table.close(sa, "deleted", turn)
     elif sa.wants_delete:
         delete(sa, turn)

@@ -74,7 +74,7 @@ class Transform(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     understood is not to be chosen (section 3.3.6)."""
 
 
-class Proposal(msgspec.Struct, frozen=True, gc=False):
+class Proposal(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """One way to protect an SA: of each transform type in it, one transform is to be chosen."""
 
     number: int
@@ -86,7 +86,7 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     transforms: tuple[Transform, ...]
 
 
-class SecurityAssociation(msgspec.Struct, frozen=True, gc=False):
+class SecurityAssociation(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """What is on offer, in the order of preference, or the single proposal that was chosen."""
 
     payload_type: ClassVar[PayloadType] = PayloadType.SA
@@ -107,6 +107,12 @@ def decode_security_association(body: bytes) -> SecurityAssociation:
 
 def encode_security_association(payload: SecurityAssociation) -> bytes:
     """The body of an SA payload."""
+    # One without SPIs is the same for a whole fleet.
+    has_spi = not payload.proposals or payload.proposals[0].spi
+    return _encode_offer(payload) if has_spi else _encode_offer_cached(payload)
+
+
+def _encode_offer(payload: SecurityAssociation) -> bytes:
     parts = []
     more = len(payload.proposals)
     for proposal in payload.proposals:
@@ -229,6 +235,7 @@ def _encode_transforms(transforms: tuple[Transform, ...]) -> bytes:
     return b"".join([*more, _encode_transform(transforms[-1], _LAST)])
 
 
+_encode_offer_cached = lru_cache(maxsize=256)(_encode_offer)
 _decode_offer_cached = lru_cache(maxsize=256)(_decode_offer)
 _decode_transforms_cached = lru_cache(maxsize=256)(_decode_transforms)
 _decode_transform_cached = lru_cache(maxsize=1024)(_decode_transform)

@@ -1,0 +1,101 @@
+"""`cygnet gateway`: runs the daemon in the foreground."""
+
+import argparse
+import ipaddress
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from cygnet.config import defaults
+from cygnet.config.errors import ConfigError, Problem
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, LogLevel
+from cygnet.config.load import load_settings
+from cygnet.gateway.supervisor import Serving, Supervisor
+
+DEFAULT_CONFIG: Final = "/etc/swanctl/swanctl.conf"
+_LOG_FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(message)s"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the program's parser."""
+    parser = subparsers.add_parser(
+        "gateway",
+        help="run the gateway in the foreground",
+        description="Run the gateway in the foreground until SIGTERM or SIGINT. What is given here overrides the "
+        "section gateway { } of the configuration.",
+    )
+    add = parser.add_argument
+    add("--config", metavar="PATH", default=DEFAULT_CONFIG, help="configuration (default: %(default)s)")
+    add("--workers", metavar="N|auto", type=_workers, help="worker processes; auto is one for each usable core")
+    add("--dataplane", choices=[kind.value for kind in DataplaneKind], help="who carries the traffic")
+    add("--port", metavar="P", type=_port, help=f"UDP port of IKE (default: {defaults.PORT})")
+    add("--natt-port", metavar="P", type=_port, help=f"UDP port of NAT traversal (default: {defaults.NATT_PORT})")
+    add("--listen", metavar="ADDR", action="append", type=_address, help="address to listen on; may be repeated")
+    add("--state-dir", metavar="DIR", help=f"folder of the running gateway (default: {defaults.STATE_DIR})")
+    add("--log-level", choices=[level.value for level in LogLevel], help="least severe messages to log")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the gateway until it is told to stop."""
+    configuration = load_settings(args.config)
+    for warning in configuration.warnings:
+        print(warning, file=sys.stderr)
+    gateway = override(configuration.gateway, args)
+    if gateway.port == gateway.natt_port:
+        message = f"port and natt_port are both {gateway.port}: they must be two ports"
+        raise ConfigError([Problem(args.config, 0, 0, message)])
+    # Of libraries only what matters: at `debug` they print what is none of our user's business.
+    logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("cygnet").setLevel(gateway.log_level.value.upper())
+    return Supervisor(
+        configuration.settings, gateway, state_dir=Path(gateway.state_dir), on_serving=_tell_serving
+    ).run()
+
+
+def override(gateway: GatewaySettings, args: argparse.Namespace) -> GatewaySettings:
+    """The settings of the configuration, with those of the command line in their place."""
+    given: dict[str, Any] = {
+        "workers": args.workers,
+        "dataplane": DataplaneKind(args.dataplane) if args.dataplane else None,
+        "port": args.port,
+        "natt_port": args.natt_port,
+        "listen": tuple(args.listen) if args.listen else None,
+        "state_dir": args.state_dir,
+        "log_level": LogLevel(args.log_level) if args.log_level else None,
+    }
+    return msgspec.structs.replace(gateway, **{name: value for name, value in given.items() if value is not None})
+
+
+def _tell_serving(serving: Serving) -> None:
+    try:
+        print(serving, flush=True)
+    except BrokenPipeError:
+        # Nobody wants to know; that is no reason not to serve.
+        pass
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        return 0
+    return _number(text, 1, defaults.MAX_WORKERS, "a number of workers, or auto")
+
+
+def _port(text: str) -> int:
+    return _number(text, 1, 65535, "a port")
+
+
+def _number(text: str, low: int, high: int, what: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f'"{text}" is not {what} ({low} to {high})')
+    return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is no IP address') from None

@@ -1,0 +1,73 @@
+"""The program `cygnet`: one module for each command, imported only when it is the one that is run."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import cygnet
+
+COMMANDS: Final = {
+    "gateway": "run the gateway in the foreground",
+    "load": "open many tunnels against an IKEv2 responder, and report",
+    "demo": "run a gateway and the load tester against it, on this machine",
+    "status": "show what a running gateway does",
+    "check": "validate a configuration",
+}
+"""With the line that `cygnet --help` shows of each; `cygnet.cli.COMMAND` has the rest."""
+
+EXIT_OK: Final = 0
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name; returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. What is left of it must not fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    return status
+
+
+def build_parser(chosen: str = "") -> argparse.ArgumentParser:
+    """The parser, with the arguments of the `chosen` command; the others are there by name."""
+    parser = argparse.ArgumentParser(
+        prog="cygnet",
+        description="An IKEv2 gateway for the moment when everyone connects at once, and the load tester to prove it.",
+    )
+    parser.add_argument("--version", action="version", version=f"cygnet {cygnet.__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        if name == chosen:
+            importlib.import_module(f"cygnet.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=text)
+    return parser
+
+
+def _run(arguments: list[str]) -> int:
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else ""
+    args = build_parser(chosen).parse_args(arguments)
+    # Not sooner: these take as long to import as the rest of `cygnet --help` takes in all.
+    from cygnet.config.errors import ConfigError
+    from cygnet.ike.errors import LocalError
+
+    try:
+        status: int = args.run(args)
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)
+        return EXIT_USAGE
+    except LocalError as exc:
+        print(f"cygnet {chosen}: {exc}", file=sys.stderr)
+        return EXIT_FAILURE
+    return status

@@ -1,0 +1,194 @@
+"""What the supervisor and a worker tell each other, and the channel they tell it over.
+
+A channel is a pair of SOCK_SEQPACKET sockets: a message is a packet, a packet is a message. Neither side ever waits
+for the other: what the kernel doesn't take is kept, up to a bound. A worker that restarts gets a new channel.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+_log = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 10_000
+"""Messages kept for a side that doesn't read: some seconds of the busiest talk there is."""
+_MAX_MESSAGE_OCTETS: Final = 65536
+_MESSAGES_PER_TURN: Final = 256
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """One message; each kind says who sends it."""
+
+
+class Ready(Message, frozen=True, array_like=True, tag=True):
+    """Worker: I serve."""
+
+
+class Stop(Message, frozen=True, array_like=True, tag=True):
+    """Supervisor: tell your peers and end; your end is answer enough."""
+
+
+class LeaseRequest(Message, frozen=True, array_like=True, tag=True):
+    """Worker: I have too few free addresses of this pool."""
+
+    pool: str
+    blocks: int
+    """How many more I want."""
+    is_empty: bool
+    """Whether I have none left: others should give me theirs."""
+
+
+class LeaseGrant(Message, frozen=True, array_like=True, tag=True):
+    """Supervisor: these blocks of the pool are yours. None: there are none to be had now."""
+
+    pool: str
+    blocks: tuple[int, ...]
+
+
+class LeaseRecall(Message, frozen=True, array_like=True, tag=True):
+    """Supervisor: another worker has no address of this pool left; give back blocks that you don't need."""
+
+    pool: str
+
+
+class LeaseReturn(Message, frozen=True, array_like=True, tag=True):
+    """Worker: nobody has an address of these blocks, and I will give none from now on."""
+
+    pool: str
+    blocks: tuple[int, ...]
+
+
+class PeerIsAlone(Message, frozen=True, array_like=True, tag=True):
+    """Worker, and supervisor to all others: this peer has no IKE_SA but `sa` (RFC 7296 section 2.4)."""
+
+    id_type: int
+    id_data: bytes
+    sa: bytes
+
+
+class AddRoute(Message, frozen=True, array_like=True, tag=True):
+    """Worker: a tunnel of mine leads to this prefix, such as `10.7.0.0/16`."""
+
+    prefix: str
+
+
+class DelRoute(Message, frozen=True, array_like=True, tag=True):
+    """Worker: no tunnel of mine leads there any more."""
+
+    prefix: str
+
+
+AnyMessage = Ready | Stop | LeaseRequest | LeaseGrant | LeaseRecall | LeaseReturn | PeerIsAlone | AddRoute | DelRoute
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(AnyMessage)
+
+
+class Channel:
+    """One end."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._waiting: deque[bytes] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_message: Callable[[AnyMessage], None] | None = None
+        self._on_end: Callable[[], None] | None = None
+
+    @classmethod
+    def pair(cls) -> tuple["Channel", "Channel"]:
+        """The two ends."""
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in ends:
+            end.setblocking(False)
+        return cls(ends[0]), cls(ends[1])
+
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_message: Callable[[AnyMessage], None], on_end: Callable[[], None]
+    ) -> None:
+        """Receive on a loop; `on_end` is called once, when the other side is gone."""
+        self._loop = loop
+        self._on_message = on_message
+        self._on_end = on_end
+        loop.add_reader(self._socket.fileno(), self._readable)
+        if self._waiting:
+            loop.add_writer(self._socket.fileno(), self._writable)
+
+    def send(self, message: AnyMessage) -> bool:
+        """Send, or keep to be sent; False if the other side is gone, or so far behind that the message is dropped."""
+        octets = _encoder.encode(message)
+        if self._waiting:
+            if len(self._waiting) >= MAX_WAITING:
+                return False
+            self._waiting.append(octets)
+            return True
+        try:
+            self._socket.send(octets)
+        except BlockingIOError:
+            self._waiting.append(octets)
+            if self._loop is not None:
+                self._loop.add_writer(self._socket.fileno(), self._writable)
+        except OSError:
+            # Reading tells why, and what to do.
+            return False
+        return True
+
+    def close(self) -> None:
+        """Leave the loop and close this end."""
+        if self._socket.fileno() < 0:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+            self._loop = None
+        self._waiting.clear()
+        self._socket.close()
+
+    def forget(self) -> None:
+        """Close this end in a process that has inherited it, whose loop, if it has one, is another process's too."""
+        self._loop = None
+        self.close()
+
+    def _readable(self) -> None:
+        for _ in range(_MESSAGES_PER_TURN):
+            if self._loop is None:
+                return
+            try:
+                octets = self._socket.recv(_MAX_MESSAGE_OCTETS)
+            except BlockingIOError:
+                return
+            except OSError:
+                octets = b""
+            if not octets:
+                self._end()
+                return
+            try:
+                message = _decoder.decode(octets)
+            except msgspec.MsgspecError as exc:
+                _log.error("a control message does not decode: %s", exc)
+                continue
+            if self._on_message is not None:
+                self._on_message(message)
+
+    def _writable(self) -> None:
+        while self._waiting:
+            try:
+                self._socket.send(self._waiting[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self._waiting.clear()
+                break
+            self._waiting.popleft()
+        if self._loop is not None:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _end(self) -> None:
+        on_end = self._on_end
+        self.close()
+        if on_end is not None:
+            on_end()

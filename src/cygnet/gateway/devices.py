@@ -1,0 +1,53 @@
+"""The TUN devices of the workers, and the routes into them."""
+
+import logging
+import os
+
+from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
+from cygnet.gateway.routes import Routes
+from cygnet.ike.errors import LocalError
+
+_log = logging.getLogger(__name__)
+
+MTU_OCTETS = 1400
+"""Of inner packets: leaves room for UDP, ESP and IPv6 outside in Ethernet's 1500, and IPv6 inside needs 1280."""
+
+
+class Devices:
+    """One device for each worker. They are gone when the last process that has their descriptors is."""
+
+    def __init__(self, workers: int) -> None:
+        """Make and configure them all; raises LocalError."""
+        self.descriptors: list[int] = []
+        try:
+            for _ in range(workers):
+                self.descriptors.append(open_tun())
+            names = [tun_name(fd) for fd in self.descriptors]
+            for name in names:
+                configure_tun(name, (), MTU_OCTETS)
+            self.routes = Routes(names)
+        except BaseException:
+            self.close_descriptors()
+            raise
+
+    def close(self) -> None:
+        """Give the devices up; the kernel drops their routes with them."""
+        self.routes.close()
+        self.close_descriptors()
+
+    def close_descriptors(self, but_of: int | None = None) -> None:
+        """Close the descriptors, or in a worker those of the others."""
+        for worker, fd in enumerate(self.descriptors):
+            if worker != but_of:
+                os.close(fd)
+
+
+def open_devices(workers: int) -> Devices | None:
+    """The devices, if we may have any; None, with a word in the log, if not."""
+    try:
+        return Devices(workers)
+    except LocalError as exc:
+        # Root expects its traffic carried; others know that they get the echo only.
+        level = logging.WARNING if os.geteuid() == 0 else logging.INFO
+        _log.log(level, "inner packets reach the echo only: %s", exc)
+        return None

@@ -1,0 +1,163 @@
+"""What a worker makes of the events of its core: gauges, the log, routes, and word to the other workers."""
+
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute, PeerIsAlone
+from cygnet.gateway.pools import AddressPools
+from cygnet.ike.effects import Effect, InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished
+from cygnet.observe.counters import CounterWriter
+
+_log = logging.getLogger(__name__)
+
+LINES_PER_SECOND: Final = 50
+"""Of single IKE_SAs in the log; what comes above that is summed up. In a storm a line for each would cost more than
+its handshake's parsing."""
+MAX_PREFIXES: Final = 64
+"""Of one CHILD_SA: its selectors are from our configuration, narrowed by the peer, and a range can be many prefixes."""
+
+
+class Events:
+    """Called with each effect of the core but `Send`."""
+
+    __slots__ = (
+        "_children",
+        "_counters",
+        "_established",
+        "_is_logging",
+        "_lines",
+        "_on_sa",
+        "_pools",
+        "_prefixes",
+        "_record",
+        "_routed",
+        "_send",
+        "_unlogged",
+    )
+
+    def __init__(
+        self,
+        counters: CounterWriter,
+        pools: AddressPools,
+        *,
+        send: Callable[[AnyMessage], object],
+        on_sa: Callable[[SaEstablished | SaClosed], object],
+        has_routes: bool,
+    ) -> None:
+        """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends."""
+        self._counters = counters
+        self._pools = pools
+        self._send = send
+        self._on_sa = on_sa
+        self._record = counters.histogram("handshake_duration_seconds").record
+        self._established = 0
+        self._children = 0
+        # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
+        self._prefixes: dict[bytes, tuple[str, ...]] | None = {} if has_routes else None
+        self._routed: Counter[str] = Counter()
+        self._is_logging = _log.isEnabledFor(logging.INFO)
+        self._lines = 0
+        self._unlogged = 0
+
+    def __call__(self, effect: Effect) -> None:
+        kind = type(effect)
+        if kind is InstallChild:
+            self._child_installed(effect)  # type: ignore[arg-type]
+        elif kind is SaEstablished:
+            self._sa_established(effect)  # type: ignore[arg-type]
+        elif kind is RemoveChild:
+            self._child_removed(effect.spi_in)  # type: ignore[union-attr]
+        elif kind is SaClosed:
+            self._sa_closed(effect)  # type: ignore[arg-type]
+        elif isinstance(effect, InitialContact):
+            self._send(PeerIsAlone(effect.remote_id.id_type, effect.remote_id.data, effect.sa))
+
+    def tick(self) -> None:
+        """A second has passed."""
+        if self._unlogged:
+            _log.info("%d more IKE_SAs began or ended in the last second", self._unlogged)
+        self._lines = self._unlogged = 0
+
+    def _sa_established(self, effect: SaEstablished) -> None:
+        self._established += 1
+        self._counters.set('ike_sas{state="established"}', self._established)
+        self._counters.count("ike_sas_established_total")
+        self._record(effect.took_s)
+        self._on_sa(effect)
+        if self._may_log():
+            addresses = ", ".join(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
+            _log.info(
+                "%s: IKE_SA with %s established in %.0f ms%s",
+                effect.connection,
+                effect.remote_id,
+                1000 * effect.took_s,
+                f", virtual address {addresses}" if addresses else "",
+            )
+
+    def _sa_closed(self, effect: SaClosed) -> None:
+        if effect.was_established:
+            self._established -= 1
+            self._counters.set('ike_sas{state="established"}', self._established)
+        self._counters.count(f'ike_sas_closed_total{{reason="{effect.reason}"}}')
+        self._on_sa(effect)
+        if self._may_log():
+            what = "closed" if effect.was_established else "not established"
+            _log.info("%s: IKE_SA %s %s: %s", effect.connection or "unknown peer", effect.sa.hex(), what, effect.reason)
+
+    def _may_log(self) -> bool:
+        if not self._is_logging:
+            return False
+        if self._lines >= LINES_PER_SECOND:
+            self._unlogged += 1
+            return False
+        self._lines += 1
+        return True
+
+    def _child_installed(self, child: InstallChild) -> None:
+        self._children += 1
+        self._counters.set("child_sas", self._children)
+        if self._prefixes is None:
+            return
+        prefixes = prefixes_to_route(child, self._pools.covers)
+        if not prefixes:
+            return
+        self._prefixes[child.spi_in] = prefixes
+        for prefix in prefixes:
+            self._routed[prefix] += 1
+            if self._routed[prefix] == 1:
+                self._send(AddRoute(prefix))
+
+    def _child_removed(self, spi_in: bytes) -> None:
+        self._children -= 1
+        self._counters.set("child_sas", self._children)
+        if not self._prefixes:
+            return
+        for prefix in self._prefixes.pop(spi_in, ()):
+            self._routed[prefix] -= 1
+            if not self._routed[prefix]:
+                del self._routed[prefix]
+                self._send(DelRoute(prefix))
+
+
+def prefixes_to_route(child: InstallChild, is_pooled: Callable[[int, int, int], bool]) -> tuple[str, ...]:
+    """The prefixes behind the peer that need a route of their own: those that no pool's blocks cover.
+
+    `is_pooled(octets, first, last)` tells whether a range of addresses, as numbers, lies within one pool. A prefix that
+    the peer's own address is in gets no route: ESP to the peer would be sent into the tunnel that it makes up.
+    """
+    peer = ipaddress.ip_address(child.path.remote)
+    prefixes: dict[str, None] = {}
+    for selector in child.ts_remote:
+        first, last = int.from_bytes(selector.start, "big"), int.from_bytes(selector.end, "big")
+        if first > last or is_pooled(len(selector.start), first, last):
+            continue
+        low, high = ipaddress.ip_address(selector.start), ipaddress.ip_address(selector.end)
+        for network in ipaddress.summarize_address_range(low, high):
+            if peer in network:
+                _log.debug("%s: no route to %s, which the peer itself is in", child.name, network)
+            elif len(prefixes) < MAX_PREFIXES:
+                prefixes[str(network)] = None
+    return tuple(prefixes)

@@ -1,0 +1,146 @@
+"""In which order a worker serves: finish before start.
+
+IKE datagrams are sorted by their header alone into three queues: exchanges of established SAs, handshakes under way,
+and new peers. The queues are served in that order, for a slice of time; then the sockets get their turn, so that
+what arrives meanwhile is sorted too and not lost in the kernel, where nobody can tell the one from the other. Under
+more load than it can take, a worker thus completes what it has begun and lets new peers wait or fail: its goodput
+stays where it was. What has waited for longer than its sender has patience is dropped, because the sender has sent
+it again by then, and will do so with what it gets for an answer to the first.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import Final
+
+from cygnet.iana import ExchangeType
+from cygnet.ike.path import Path
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_OCTETS, NO_SPI
+
+
+class Standing(IntEnum):
+    """What an IKE datagram belongs to: in the order of service."""
+
+    ESTABLISHED = 0
+    UNDER_WAY = 1
+    """A handshake of which we have seen the first message."""
+    NEW = 2
+    """No SA of ours."""
+
+
+Entry = tuple[bytes, Path]
+StandingOf = Callable[[bytes], Standing]
+"""The standing of the SA with that SPI of ours; NEW if there is none."""
+Serve = Callable[[Sequence[Entry], float], object]
+
+SLICE_S: Final = 0.005
+"""How long the queues are served before the sockets get their turn: 10 to 20 handshakes. The kernel's queues hold what
+comes in a thousand times that."""
+PATIENCE_S: Final = 4.0
+"""After which a sender repeats a request (strongSwan's default; others take 0.5 to 10 seconds)."""
+CAPACITY: Final = (8192, 8192, 4096)
+"""Datagrams that each queue holds. The last is what a worker can serve of new peers in about half a second."""
+_CHUNK: Final = 8
+"""Datagrams served between two looks at the clock."""
+
+_EXCHANGE_TYPE_OFFSET: Final = 18
+_FLAGS_OFFSET: Final = 19
+_IKE_SA_INIT: Final = int(ExchangeType.IKE_SA_INIT)
+
+_QUEUE_FULL: Final = 'datagrams_dropped_total{reason="queue_full"}'
+_TOO_LATE: Final = 'datagrams_dropped_total{reason="too_late"}'
+_STOPPING: Final = 'datagrams_dropped_total{reason="stopping"}'
+
+
+def standing_of(datagram: bytes, standing_of_sa: StandingOf) -> Standing:
+    """Place a datagram by its header. One too short to have a header is NEW, to be refused when there is time."""
+    if len(datagram) < HEADER_OCTETS:
+        return Standing.NEW
+    if not datagram[_FLAGS_OFFSET] & FLAG_INITIATOR:
+        return standing_of_sa(datagram[:8])
+    spi_r = datagram[8:16]
+    if datagram[_EXCHANGE_TYPE_OFFSET] == _IKE_SA_INIT and spi_r == NO_SPI:
+        return Standing.NEW
+    return standing_of_sa(spi_r)
+
+
+class Intake:
+    """The three queues."""
+
+    def __init__(
+        self,
+        *,
+        standing_of_sa: StandingOf,
+        serve: Serve,
+        count: Callable[[str], object],
+        again: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float] = time.monotonic,
+        capacity: tuple[int, int, int] = CAPACITY,
+        slice_s: float = SLICE_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`serve(batch, now)` handles datagrams; `again(run)` has `run` called after the sockets' next turn."""
+        self._standing_of_sa = standing_of_sa
+        self._serve = serve
+        self._count = count
+        self._again = again
+        self._clock = clock
+        self._capacity = capacity
+        self._slice_s = slice_s
+        self._patience_s = patience_s
+        self._queues: tuple[deque[tuple[float, Entry]], ...] = (deque(), deque(), deque())
+        self._is_scheduled = False
+        self.is_closed_to_new = False
+        """Whether new peers are turned away: the worker is about to end."""
+
+    def __len__(self) -> int:
+        """How many datagrams wait."""
+        return sum(map(len, self._queues))
+
+    def put(self, batch: Iterable[Entry], now: float) -> None:
+        """Sort what has arrived at `now`, and see to it that it is served."""
+        queues = self._queues
+        capacity = self._capacity
+        standing_of_sa = self._standing_of_sa
+        for entry in batch:
+            standing = standing_of(entry[0], standing_of_sa)
+            queue = queues[standing]
+            if standing is Standing.NEW and self.is_closed_to_new:
+                self._count(_STOPPING)
+            elif len(queue) >= capacity[standing]:
+                self._count(_QUEUE_FULL)
+            else:
+                queue.append((now, entry))
+        self._schedule()
+
+    def run(self) -> None:
+        """Serve for one slice of time, in the order of standing."""
+        self._is_scheduled = False
+        now = self._clock()
+        end = now + self._slice_s
+        for queue in self._queues:
+            while queue and now < end:
+                chunk = self._take(queue, now)
+                if chunk:
+                    self._serve(chunk, now)
+                now = self._clock()
+        self._schedule()
+
+    def _take(self, queue: deque[tuple[float, Entry]], now: float) -> list[Entry]:
+        """The next chunk, without requests that come too late. A response has no such time: nobody repeats it for
+        us, and the core knows by itself whether it still waits for it."""
+        oldest = now - self._patience_s
+        chunk: list[Entry] = []
+        while queue and len(chunk) < _CHUNK:
+            arrived, entry = queue.popleft()
+            if arrived < oldest and len(entry[0]) >= HEADER_OCTETS and not entry[0][_FLAGS_OFFSET] & FLAG_RESPONSE:
+                self._count(_TOO_LATE)
+            else:
+                chunk.append(entry)
+        return chunk
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and any(self._queues):
+            self._is_scheduled = True
+            self._again(self.run)

@@ -1,0 +1,156 @@
+"""Who has which virtual addresses: the supervisor's side of the pools.
+
+A pool is cut into blocks of a power of two addresses, aligned, so that each block is one prefix to route. A worker
+leases blocks and gives addresses from them without asking anybody; see `pools.py`. Blocks that nobody ever had are a
+number to count up from, so a pool of 2^64 addresses costs no more than one of 16.
+"""
+
+import ipaddress
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from cygnet.ike.settings import PoolSettings
+
+BLOCKS_PER_WORKER: Final = 16
+"""A pool has at least so many blocks for each worker, if it has as many addresses: so that little of it is bound to a
+worker that doesn't need it."""
+MAX_BLOCK_OCTAVE: Final = 12
+"""A block has at most 2^12 addresses, which a worker at 4,000 new peers a second gives away in one second."""
+MAX_BLOCKS: Final = 1 << 32
+"""Of one pool; what lies beyond in a pool larger than 2^44 addresses is not used."""
+
+
+class PoolPlan:
+    """How one pool is cut. Blocks are numbered from 0; the first and the last may be partly outside of the pool."""
+
+    __slots__ = ("_base", "blocks", "first", "last", "name", "octave", "octets", "size")
+
+    def __init__(self, pool: PoolSettings, workers: int) -> None:
+        self.name = pool.name
+        self.octets = len(pool.first)
+        self.first = int.from_bytes(pool.first, "big")
+        self.last = int.from_bytes(pool.last, "big")
+        share = (self.last - self.first + 1) // (workers * BLOCKS_PER_WORKER)
+        self.octave = min(max(share.bit_length() - 1, 0), MAX_BLOCK_OCTAVE)
+        self.size = 1 << self.octave
+        self._base = self.first >> self.octave
+        self.blocks = min((self.last >> self.octave) - self._base + 1, MAX_BLOCKS)
+
+    @property
+    def capacity(self) -> int:
+        """Addresses in the pool."""
+        return self.last - self.first + 1
+
+    def block_of(self, address: int) -> int:
+        """The block that an address of the pool is in; not a block of the pool for another address."""
+        return (address >> self.octave) - self._base
+
+    def start_of(self, block: int) -> int:
+        """The first address of a block, as a number."""
+        return (self._base + block) << self.octave
+
+    def range_of(self, block: int) -> range:
+        """The addresses of a block that belong to the pool."""
+        start = self.start_of(block)
+        return range(max(start, self.first), min(start + self.size - 1, self.last) + 1)
+
+    def prefix_of(self, block: int) -> str:
+        """A block as a prefix, such as `10.3.4.0/22`."""
+        address = ipaddress.ip_address(self.start_of(block).to_bytes(self.octets, "big"))
+        return f"{address}/{8 * self.octets - self.octave}"
+
+
+class _Shelf:
+    """The blocks of one pool: free, or leased to a worker."""
+
+    __slots__ = ("fresh", "leases", "plan", "returned", "waiting")
+
+    def __init__(self, plan: PoolPlan) -> None:
+        self.plan = plan
+        self.fresh = 0
+        """Blocks from this number on have never been leased."""
+        self.returned: deque[int] = deque()
+        self.leases: dict[int, set[int]] = {}
+        """By worker."""
+        self.waiting: dict[int, int] = {}
+        """Workers that asked for more than there was, with how many blocks they still want, in the order they asked."""
+
+    def take(self) -> int | None:
+        if self.fresh < self.plan.blocks:
+            self.fresh += 1
+            return self.fresh - 1
+        return self.returned.popleft() if self.returned else None
+
+
+class Ledger:
+    """Every block has at most one holder. Workers are numbers."""
+
+    def __init__(self, plans: Iterable[PoolPlan]) -> None:
+        self._shelves = {plan.name: _Shelf(plan) for plan in plans}
+
+    @property
+    def plans(self) -> list[PoolPlan]:
+        """How the pools are cut."""
+        return [shelf.plan for shelf in self._shelves.values()]
+
+    def plan(self, pool: str) -> PoolPlan:
+        """How one is cut; KeyError if there is none of that name."""
+        return self._shelves[pool].plan
+
+    def lease(self, pool: str, worker: int, blocks: int) -> tuple[int, ...]:
+        """Up to `blocks` free blocks for a worker. For what is missing it waits: `settle` will tell."""
+        shelf = self._shelves[pool]
+        leased = self._grant(shelf, worker, blocks)
+        if len(leased) < blocks:
+            shelf.waiting[worker] = blocks - len(leased)
+        else:
+            shelf.waiting.pop(worker, None)
+        return leased
+
+    def give_back(self, pool: str, worker: int, blocks: Iterable[int]) -> tuple[int, ...]:
+        """Take blocks back from a worker that has no address of them in use; returns those that were its own."""
+        shelf = self._shelves[pool]
+        held = shelf.leases.get(worker, set())
+        returned = tuple(block for block in blocks if block in held)
+        held.difference_update(returned)
+        shelf.returned.extend(returned)
+        return returned
+
+    def reclaim(self, worker: int) -> None:
+        """A worker is dead: nobody has its addresses any more."""
+        for shelf in self._shelves.values():
+            shelf.returned.extend(sorted(shelf.leases.pop(worker, ())))
+            shelf.waiting.pop(worker, None)
+
+    def settle(self, pool: str) -> list[tuple[int, tuple[int, ...]]]:
+        """Lease what is free now to those that wait for it; returns who got which blocks."""
+        shelf = self._shelves[pool]
+        settled: list[tuple[int, tuple[int, ...]]] = []
+        for worker, wanted in list(shelf.waiting.items()):
+            leased = self._grant(shelf, worker, wanted)
+            if not leased:
+                break
+            settled.append((worker, leased))
+            # What it doesn't get now it asks for again when it needs it; the next in line comes first.
+            del shelf.waiting[worker]
+        return settled
+
+    def holders(self, pool: str) -> list[int]:
+        """The workers that have blocks of a pool."""
+        return [worker for worker, blocks in self._shelves[pool].leases.items() if blocks]
+
+    def held_by(self, worker: int) -> list[tuple[str, int]]:
+        """Every block, by pool, that a worker has."""
+        return [
+            (name, block) for name, shelf in self._shelves.items() for block in sorted(shelf.leases.get(worker, ()))
+        ]
+
+    @staticmethod
+    def _grant(shelf: _Shelf, worker: int, blocks: int) -> tuple[int, ...]:
+        leased: list[int] = []
+        while len(leased) < blocks and (block := shelf.take()) is not None:
+            leased.append(block)
+        if leased:
+            shelf.leases.setdefault(worker, set()).update(leased)
+        return tuple(leased)

@@ -1,0 +1,244 @@
+"""Virtual addresses without locks: a worker's side of the pools.
+
+A worker gives addresses from blocks that it has leased from the supervisor (`ledger.py`), and leases more before
+they run out. So no two workers can give the same address, and none waits for another. When a pool runs dry while a
+worker has blocks to spare, the supervisor recalls some.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+from cygnet.auth.identity import Identity
+from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
+from cygnet.gateway.ledger import PoolPlan
+from cygnet.ike.settings import PoolSettings
+
+LOW_WATER: Final = 256
+"""Free addresses below which a worker asks for more: what it gives away while the supervisor's answer is on its way."""
+
+_NOT: Final = 0
+_LOW: Final = 1
+_EMPTY: Final = 2
+
+
+def low_water(plan: PoolPlan, workers: int) -> int:
+    """Below how many free addresses a worker asks for more; in a small pool, half of its fair share."""
+    return max(1, min(LOW_WATER, plan.capacity // (2 * workers)))
+
+
+def blocks_at_start(plan: PoolPlan, workers: int) -> int:
+    """How many blocks a worker begins with: enough for twice its low-water mark."""
+    return -(-2 * low_water(plan, workers) // plan.size)
+
+
+class _Block:
+    """A leased block."""
+
+    __slots__ = ("addresses", "in_use", "next_fresh", "taken_ahead")
+
+    def __init__(self, addresses: range) -> None:
+        self.addresses = addresses
+        self.next_fresh = addresses.start
+        """From here on no address has been given yet, except for those of `taken_ahead`."""
+        self.taken_ahead: set[int] = set()
+        """Given because a peer asked for them, before their turn; also reserved ones."""
+        self.in_use = 0
+
+    def is_fresh(self, address: int) -> bool:
+        return address >= self.next_fresh and address not in self.taken_ahead
+
+    def take_fresh(self) -> int | None:
+        while self.next_fresh < self.addresses.stop:
+            address = self.next_fresh
+            self.next_fresh += 1
+            if address not in self.taken_ahead:
+                return address
+            self.taken_ahead.discard(address)
+        return None
+
+
+class _Pool:
+    """The leased part of one pool."""
+
+    __slots__ = ("asked", "blocks", "dns", "free", "freed", "fresh", "in_use", "low_water", "plan", "reserved")
+
+    def __init__(self, plan: PoolPlan, dns: tuple[bytes, ...], reserved: Collection[int], workers: int) -> None:
+        self.plan = plan
+        self.dns = dns
+        self.reserved = reserved
+        self.low_water = low_water(plan, workers)
+        self.blocks: dict[int, _Block] = {}
+        self.fresh: deque[int] = deque()
+        """Numbers of blocks that may have fresh addresses."""
+        self.freed: OrderedDict[int, None] = OrderedDict()
+        """Addresses that were given and came back, the one that has been free for longest first."""
+        self.free = 0
+        self.in_use = 0
+        self.asked = _NOT
+        """How urgently we have asked for more since the supervisor last gave us some."""
+
+    def add(self, number: int) -> None:
+        addresses = self.plan.range_of(number)
+        block = self.blocks[number] = _Block(addresses)
+        block.taken_ahead = {address for address in self.reserved if address in addresses}
+        self.fresh.append(number)
+        self.free += len(addresses) - len(block.taken_ahead)
+
+    def take(self, wanted: int) -> int | None:
+        """A free address: `wanted` if it is one, else the next."""
+        address = self._take_wanted(wanted) if wanted else None
+        if address is None:
+            address = self._take_next()
+        if address is not None:
+            self.blocks[self.plan.block_of(address)].in_use += 1
+            self.free -= 1
+            self.in_use += 1
+        return address
+
+    def put(self, address: int) -> bool:
+        """Take an address back; False if it was not given."""
+        block = self.blocks.get(self.plan.block_of(address))
+        if (
+            block is None
+            or address not in block.addresses
+            or address in self.freed
+            or address in self.reserved
+            or block.is_fresh(address)
+        ):
+            return False
+        self.freed[address] = None
+        block.in_use -= 1
+        self.free += 1
+        self.in_use -= 1
+        return True
+
+    def spare(self) -> tuple[int, ...]:
+        """Give up blocks that nobody has an address of, up to half of the free addresses; returns their numbers."""
+        spared: list[int] = []
+        budget = self.free // 2
+        for number in [number for number, block in self.blocks.items() if not block.in_use]:
+            block = self.blocks[number]
+            free = len(block.addresses) - sum(address in block.addresses for address in self.reserved)
+            if free > budget:
+                continue
+            budget -= free
+            self.free -= free
+            del self.blocks[number]
+            for address in block.addresses:
+                self.freed.pop(address, None)
+            if number in self.fresh:
+                self.fresh.remove(number)
+            spared.append(number)
+        return tuple(spared)
+
+    def _take_wanted(self, wanted: int) -> int | None:
+        block = self.blocks.get(self.plan.block_of(wanted))
+        if block is None or wanted not in block.addresses:
+            return None
+        if wanted in self.freed:
+            del self.freed[wanted]
+            return wanted
+        if block.is_fresh(wanted):
+            block.taken_ahead.add(wanted)
+            return wanted
+        return None
+
+    def _take_next(self) -> int | None:
+        while self.fresh:
+            address = self.blocks[self.fresh[0]].take_fresh()
+            if address is not None:
+                return address
+            self.fresh.popleft()
+        return self.freed.popitem(last=False)[0] if self.freed else None
+
+
+class AddressPools:
+    """All pools, as one worker has them: the `VirtualAddresses` of the core."""
+
+    def __init__(
+        self,
+        pools: Iterable[PoolSettings],
+        *,
+        workers: int,
+        reserved: Iterable[bytes] = (),
+        send: Callable[[AnyMessage], object],
+    ) -> None:
+        """`reserved` are packed addresses that no peer gets; `send` takes messages to the supervisor."""
+        kept = {(len(address), int.from_bytes(address, "big")) for address in reserved}
+        self._send = send
+        self._pools: dict[str, _Pool] = {}
+        for pool in pools:
+            plan = PoolPlan(pool, workers)
+            inside = frozenset(n for octets, n in kept if octets == plan.octets and plan.first <= n <= plan.last)
+            self._pools[pool.name] = _Pool(plan, pool.dns, inside, workers)
+
+    @property
+    def in_use(self) -> int:
+        """Addresses that peers have."""
+        return sum(pool.in_use for pool in self._pools.values())
+
+    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
+        """A free packed address of `octets` (4 or 16) from the first of `pools` that has one; None if none has.
+
+        `wanted` is given if it is free here. Else it is one that was never given before, or, when there are no more,
+        the one that has been free for longest: an address is not soon another peer's.
+        """
+        for name in pools:
+            pool = self._pools[name]
+            if pool.plan.octets != octets:
+                continue
+            address = pool.take(int.from_bytes(wanted, "big"))
+            if pool.free < pool.low_water:
+                self._ask(pool)
+            if address is not None:
+                return address.to_bytes(octets, "big")
+        return None
+
+    def release(self, address: bytes) -> None:
+        """The address is free again."""
+        number = int.from_bytes(address, "big")
+        for pool in self._pools.values():
+            if pool.plan.octets == len(address) and pool.plan.first <= number <= pool.plan.last and pool.put(number):
+                return
+
+    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
+        """The packed addresses of the DNS servers that clients of these pools are told of."""
+        return tuple(dict.fromkeys(server for name in pools for server in self._pools[name].dns))
+
+    def covers(self, octets: int, first: int, last: int) -> bool:
+        """Whether a range of addresses, as numbers, lies within one pool."""
+        return any(
+            pool.plan.octets == octets and pool.plan.first <= first and last <= pool.plan.last
+            for pool in self._pools.values()
+        )
+
+    def granted(self, pool: str, blocks: Iterable[int]) -> None:
+        """The supervisor has leased us these blocks; none means that it has none."""
+        leased = self._pools[pool]
+        blocks = tuple(blocks)
+        for number in blocks:
+            leased.add(number)
+        # After a refusal we have still asked, until `tick`: asking again at once would get the same answer.
+        if blocks:
+            leased.asked = _NOT
+
+    def recalled(self, pool: str) -> None:
+        """The supervisor asks for what we can spare."""
+        spared = self._pools[pool].spare()
+        if spared:
+            self._send(LeaseReturn(pool, spared))
+
+    def tick(self) -> None:
+        """Ask again for what we lack; to be called about once a second."""
+        for pool in self._pools.values():
+            pool.asked = _NOT
+            if pool.free < pool.low_water:
+                self._ask(pool)
+
+    def _ask(self, pool: _Pool) -> None:
+        urgency = _LOW if pool.free else _EMPTY
+        if pool.asked < urgency:
+            pool.asked = urgency
+            lacking = 2 * pool.low_water - pool.free
+            self._send(LeaseRequest(pool.plan.name, -(-lacking // pool.plan.size), urgency == _EMPTY))

@@ -1,0 +1,444 @@
+"""The supervisor: the one process with privileges. It opens what needs them, runs the workers, and serves nobody.
+
+It never touches what a peer sent, and no worker ever waits for it.
+"""
+
+import asyncio
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
+from cygnet.gateway.control import (
+    AddRoute,
+    AnyMessage,
+    Channel,
+    DelRoute,
+    LeaseGrant,
+    LeaseRecall,
+    LeaseRequest,
+    LeaseReturn,
+    PeerIsAlone,
+    Ready,
+    Stop,
+)
+from cygnet.gateway.devices import Devices, open_devices
+from cygnet.gateway.ledger import Ledger, PoolPlan
+from cygnet.gateway.listeners import Listeners, open_listeners
+from cygnet.gateway.pools import blocks_at_start
+from cygnet.gateway.privileges import User, unprivileged_user
+from cygnet.gateway.spawn import spawn
+from cygnet.gateway.state_dir import StateDir
+from cygnet.gateway.systemd import notify
+from cygnet.gateway.worker import Kit, Worker, new_event_loop
+from cygnet.ike.errors import LocalError
+from cygnet.ike.settings import Settings
+from cygnet.observe.counters import Counters, CounterWriter
+
+_log = logging.getLogger(__name__)
+
+STOP_S: Final = 4.5
+"""After which a worker that was told to stop is killed."""
+STEADY_S: Final = 10.0
+"""A worker that lived for longer did not die of its start, and is started again at once."""
+FIRST_PAUSE_S: Final = 0.1
+LAST_PAUSE_S: Final = 5.0
+"""Pauses before a worker that keeps dying is started again: they double, from the first to the last."""
+
+EXIT_INTERRUPTED: Final = 130
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """What a gateway that serves says of itself."""
+
+    addresses: tuple[str, ...]
+    port: int
+    natt_port: int
+    workers: int
+    dataplane: str
+    pid: int
+
+    def __str__(self) -> str:
+        plural = "" if self.workers == 1 else "s"
+        return (
+            f"cygnet: serving on {', '.join(self.addresses)} with {self.workers} worker{plural}, "
+            f"data plane {self.dataplane}, pid {self.pid}"
+        )
+
+
+class _Slot:
+    """A worker's place, which outlives the worker."""
+
+    __slots__ = ("channel", "failures", "index", "is_ready", "pid", "pidfd", "restart", "started")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.pid = 0
+        """0 while there is none."""
+        self.pidfd = -1
+        self.channel: Channel | None = None
+        self.started = 0.0
+        self.failures = 0
+        """In a row, soon after its start."""
+        self.is_ready = False
+        self.restart: asyncio.TimerHandle | None = None
+
+
+class Supervisor:
+    """A gateway, from its settings to its exit status."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        gateway: GatewaySettings,
+        *,
+        state_dir: Path | None = None,
+        counters: Counters | None = None,
+        has_tun: bool = True,
+        on_serving: Callable[[Serving], object] = lambda serving: None,
+    ) -> None:
+        """Open nothing yet.
+
+        Counters are kept in `state_dir` if it is given, or else in `counters`, which must have one row more than
+        `gateway.worker_count`. `has_tun` allows TUN devices where we may make them. `on_serving` is called when all
+        workers serve.
+        """
+        self._settings = settings
+        self._gateway = gateway
+        self._state_dir = state_dir
+        self._given_counters = counters
+        self._has_tun = has_tun
+        self._on_serving = on_serving
+        self._user: User | None = None
+        self._listeners: Listeners
+        self._devices: Devices | None = None
+        self._counters: Counters
+        self._writer: CounterWriter
+        self._ledger: Ledger
+        self._loop: asyncio.AbstractEventLoop
+        self._slots: list[_Slot] = []
+        self._has_served = False
+        self._is_stopping = False
+        self._status = 0
+
+    def run(self) -> int:
+        """Serve until a signal ends it; returns the exit status. Raises LocalError if it can't begin."""
+        with ExitStack() as stack:
+            self._open(stack)
+            self._serve()
+        return self._status
+
+    def _open(self, stack: ExitStack) -> None:
+        """Open everything, in such an order that what leaves traces comes last."""
+        self._user = unprivileged_user(self._gateway.user)
+        self._listeners = open_listeners(self._gateway)
+        stack.callback(self._listeners.close)
+        workers = self._listeners.workers
+        if self._has_tun and self._gateway.dataplane is DataplaneKind.USERSPACE:
+            self._devices = open_devices(workers)
+            if self._devices is not None:
+                stack.callback(self._devices.close)
+        self._counters = self._open_counters(stack)
+        self._writer = self._counters.writer(self._counters.writers - 1)
+        self._ledger = Ledger([PoolPlan(pool, workers) for pool in self._settings.pools])
+        self._slots = [_Slot(index) for index in range(workers)]
+
+    def _open_counters(self, stack: ExitStack) -> Counters:
+        if self._given_counters is not None:
+            return self._given_counters
+        writers = self._gateway.worker_count + 1
+        if self._state_dir is None:
+            return Counters.create(writers=writers)
+        house = StateDir(self._state_dir)
+        stack.callback(house.close)
+        try:
+            return Counters.create(writers=writers, path=house.counters)
+        except OSError as exc:
+            raise LocalError(f"cannot write {house.counters}: {exc.strerror}") from exc
+
+    @property
+    def serving(self) -> Serving:
+        """What is served, and how."""
+        dataplane = self._gateway.dataplane.value
+        if self._gateway.dataplane is DataplaneKind.USERSPACE:
+            dataplane += " (echo)" if self._devices is None else " (tun)"
+        return Serving(
+            addresses=self._listeners.addresses,
+            port=self._listeners.port,
+            natt_port=self._listeners.natt_port,
+            workers=self._listeners.workers,
+            dataplane=dataplane,
+            pid=os.getpid(),
+        )
+
+    def _serve(self) -> None:
+        # What workers share with us stays shared if the collector doesn't write to it.
+        gc.collect()
+        gc.freeze()
+        self._loop = asyncio.new_event_loop()
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self._loop.add_signal_handler(number, self._on_signal, number)
+            for slot in self._slots:
+                self._start(slot)
+            self._loop.run_forever()
+        except OSError as exc:
+            raise LocalError(f"cannot start a worker: {exc.strerror}") from exc
+        finally:
+            self._kill_all()
+            self._loop.close()
+
+    # Workers.
+
+    def _start(self, slot: _Slot) -> None:
+        """Fork the worker of a slot. Raises OSError."""
+        slot.restart = None
+        ours, theirs = Channel.pair()
+        leases = self._lease_at_start(slot.index)
+        try:
+            slot.pid = spawn(
+                partial(self._work, slot.index, theirs, leases),
+                user=self._user,
+                let_go=partial(self._let_go, slot, ours),
+            )
+            slot.pidfd = os.pidfd_open(slot.pid)
+        except OSError:
+            self._free(slot.index)
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        slot.channel = ours
+        slot.started = time.monotonic()
+        slot.is_ready = False
+        ours.attach(self._loop, partial(self._on_message, slot), partial(self._on_channel_end, slot))
+        self._loop.add_reader(slot.pidfd, self._on_death, slot)
+
+    def _let_go(self, slot: _Slot, ours: Channel) -> None:
+        """In the new worker: close what is the supervisor's and the other workers'."""
+        ours.forget()
+        for other in self._slots:
+            if other.channel is not None:
+                other.channel.forget()
+            if other.pidfd >= 0:
+                os.close(other.pidfd)
+        self._listeners.close(but_of=slot.index)
+        if self._devices is not None:
+            self._devices.routes.close()
+            self._devices.close_descriptors(but_of=slot.index)
+
+    def _work(self, index: int, channel: Channel, leases: list[tuple[str, tuple[int, ...]]]) -> None:
+        """The worker's life, in its own process."""
+        loop = new_event_loop()
+        kit = Kit(
+            index=index,
+            workers=self._listeners.workers,
+            udp=self._listeners.udp[index],
+            esp=self._listeners.esp[index],
+            tun=self._devices.descriptors[index] if self._devices is not None else None,
+            channel=channel,
+            counters=self._counters.writer(index),
+            leases=leases,
+        )
+        Worker(self._settings, self._gateway, kit, loop).run()
+
+    def _on_death(self, slot: _Slot) -> None:
+        """A worker has ended."""
+        pid, lived_s = slot.pid, time.monotonic() - slot.started
+        how = self._reap(slot)
+        self._free(slot.index)
+        if self._is_stopping:
+            if how:
+                _log.error("worker %d (pid %d) %s while it was to stop", slot.index, pid, how)
+            if not any(other.pid for other in self._slots):
+                self._loop.stop()
+            return
+        slot.failures = slot.failures + 1 if lived_s < STEADY_S else 0
+        pause_s = min(FIRST_PAUSE_S * 2 ** (slot.failures - 2), LAST_PAUSE_S) if slot.failures > 1 else 0.0
+        self._writer.count("worker_restarts_total")
+        when = f"in {pause_s:.1f} s" if pause_s else "at once"
+        _log.error(
+            "worker %d (pid %d) %s after %.1f s; it is started again %s",
+            slot.index,
+            pid,
+            how or "ended by itself",
+            lived_s,
+            when,
+        )
+        slot.restart = self._loop.call_later(pause_s, self._restart, slot)
+
+    def _restart(self, slot: _Slot) -> None:
+        try:
+            self._start(slot)
+        except OSError as exc:
+            _log.error("worker %d can't be started, again in %.0f s: %s", slot.index, LAST_PAUSE_S, exc.strerror)
+            slot.restart = self._loop.call_later(LAST_PAUSE_S, self._restart, slot)
+
+    def _reap(self, slot: _Slot) -> str:
+        """Take leave of a worker that has ended, or is about to; how it ended, empty for in order."""
+        self._loop.remove_reader(slot.pidfd)
+        os.close(slot.pidfd)
+        if slot.channel is not None:
+            slot.channel.close()
+        status = os.waitstatus_to_exitcode(os.waitpid(slot.pid, 0)[1])
+        slot.pid, slot.pidfd, slot.channel, slot.is_ready = 0, -1, None, False
+        if status < 0:
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"failed with status {status}" if status else ""
+
+    def _on_channel_end(self, slot: _Slot) -> None:
+        """A worker without a channel can't be told to stop. It ends as a rule a moment later, or is made to."""
+        self._kill(slot)
+
+    # Messages.
+
+    def _on_message(self, slot: _Slot, message: AnyMessage) -> None:
+        try:
+            self._handle(slot, message)
+        except (KeyError, ValueError):
+            # A worker faces the network: what it says is checked like anything from there.
+            _log.error("worker %d sent a message that makes no sense: %r", slot.index, message)
+
+    def _handle(self, slot: _Slot, message: AnyMessage) -> None:
+        if isinstance(message, Ready):
+            slot.is_ready = True
+            self._announce()
+        elif isinstance(message, LeaseRequest):
+            self._lease(slot, message)
+        elif isinstance(message, LeaseReturn):
+            self._take_back(slot, message)
+        elif isinstance(message, PeerIsAlone):
+            for other in self._slots:
+                if other is not slot and other.channel is not None:
+                    other.channel.send(message)
+        elif isinstance(message, AddRoute):
+            if self._devices is not None and self._is_behind_a_peer(message.prefix):
+                self._devices.routes.add(message.prefix, slot.index)
+        elif isinstance(message, DelRoute) and self._devices is not None:
+            self._devices.routes.discard(message.prefix, slot.index)
+
+    def _announce(self) -> None:
+        if not self._has_served and all(slot.is_ready for slot in self._slots):
+            self._has_served = True
+            notify("READY=1")
+            self._on_serving(self.serving)
+
+    def _is_behind_a_peer(self, prefix: str) -> bool:
+        """Whether the configuration has peers with these addresses: a worker may not route anything else to itself."""
+        network = ipaddress.ip_network(prefix)
+        first, last = network.network_address.packed, network.broadcast_address.packed
+        is_fit = any(
+            len(selector.first) == len(first) and selector.first <= first and last <= selector.last
+            for connection in self._settings.connections
+            for child in connection.children
+            for selector in child.remote_ts
+        )
+        if not is_fit:
+            raise ValueError(f"no remote_ts has {prefix}")
+        return True
+
+    # Pools.
+
+    def _lease_at_start(self, worker: int) -> list[tuple[str, tuple[int, ...]]]:
+        leases: list[tuple[str, tuple[int, ...]]] = []
+        for plan in self._ledger.plans:
+            wanted = blocks_at_start(plan, self._listeners.workers)
+            leases.append((plan.name, self._ledger.lease(plan.name, worker, wanted)))
+            self._route(plan.name, worker, leases[-1][1])
+        return leases
+
+    def _lease(self, slot: _Slot, request: LeaseRequest) -> None:
+        plan = self._ledger.plan(request.pool)
+        wanted = min(max(request.blocks, 1), blocks_at_start(plan, self._listeners.workers))
+        blocks = self._ledger.lease(request.pool, slot.index, wanted)
+        self._grant(slot, request.pool, blocks)
+        if request.is_empty and not blocks:
+            for holder in self._ledger.holders(request.pool):
+                channel = self._slots[holder].channel
+                if holder != slot.index and channel is not None:
+                    channel.send(LeaseRecall(request.pool))
+
+    def _grant(self, slot: _Slot, pool: str, blocks: tuple[int, ...]) -> None:
+        self._route(pool, slot.index, blocks)
+        if slot.channel is None or not slot.channel.send(LeaseGrant(pool, blocks)):
+            # It doesn't know of them, so nobody has an address of them.
+            self._unroute(pool, slot.index, self._ledger.give_back(pool, slot.index, blocks))
+
+    def _take_back(self, slot: _Slot, message: LeaseReturn) -> None:
+        self._unroute(message.pool, slot.index, self._ledger.give_back(message.pool, slot.index, message.blocks))
+        self._settle(message.pool)
+
+    def _free(self, worker: int) -> None:
+        """A worker is dead: its addresses and routes are nobody's."""
+        if self._devices is not None:
+            self._devices.routes.discard_all(worker)
+        self._ledger.reclaim(worker)
+        for plan in self._ledger.plans:
+            self._settle(plan.name)
+
+    def _settle(self, pool: str) -> None:
+        for worker, blocks in self._ledger.settle(pool):
+            self._grant(self._slots[worker], pool, blocks)
+
+    def _route(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
+        if self._devices is not None:
+            for block in blocks:
+                self._devices.routes.add(self._ledger.plan(pool).prefix_of(block), worker)
+
+    def _unroute(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
+        if self._devices is not None:
+            for block in blocks:
+                self._devices.routes.discard(self._ledger.plan(pool).prefix_of(block), worker)
+
+    # The end.
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            _log.warning("a new configuration is read at the next start; SIGHUP does nothing")
+        elif not self._is_stopping:
+            self._stop()
+        elif number == signal.SIGINT:
+            self._status = EXIT_INTERRUPTED
+            self._loop.stop()
+
+    def _stop(self) -> None:
+        """Have all workers tell their peers and end."""
+        self._is_stopping = True
+        notify("STOPPING=1")
+        _log.info("stopping")
+        for slot in self._slots:
+            if slot.restart is not None:
+                slot.restart.cancel()
+            if slot.channel is not None:
+                slot.channel.send(Stop())
+        if any(slot.pid for slot in self._slots):
+            self._loop.call_later(STOP_S, self._give_up_waiting)
+        else:
+            self._loop.stop()
+
+    def _give_up_waiting(self) -> None:
+        for slot in self._slots:
+            if slot.pid:
+                _log.warning("worker %d (pid %d) does not stop; it is killed", slot.index, slot.pid)
+                self._kill(slot)
+
+    def _kill(self, slot: _Slot) -> None:
+        if slot.pid:
+            os.kill(slot.pid, signal.SIGKILL)
+
+    def _kill_all(self) -> None:
+        """Leave no process behind, however we end."""
+        for slot in self._slots:
+            if slot.pid:
+                self._kill(slot)
+                self._reap(slot)

@@ -1,0 +1,236 @@
+"""One worker: its IKE_SAs, its sockets, one event loop. It shares nothing with the others but counters."""
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from cygnet.auth.identity import Identity
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
+from cygnet.dataplane.base import Dataplane
+from cygnet.dataplane.null import NullDataplane
+from cygnet.dataplane.userspace import UserspaceDataplane
+from cygnet.gateway.control import AnyMessage, Channel, LeaseGrant, LeaseRecall, PeerIsAlone, Ready, Stop
+from cygnet.gateway.events import Events
+from cygnet.gateway.initiations import Initiations
+from cygnet.gateway.inner import InnerTraffic
+from cygnet.gateway.intake import Entry, Intake, Standing
+from cygnet.gateway.pools import AddressPools
+from cygnet.ike.effects import SaClosed, SaEstablished
+from cygnet.ike.environment import Environment
+from cygnet.ike.path import Path
+from cygnet.ike.settings import Settings
+from cygnet.ike.states import SaState
+from cygnet.ike.table import IkeTable
+from cygnet.net.driver import Driver
+from cygnet.net.endpoint import Endpoint
+from cygnet.net.sockets import EspSocket, UdpSocket
+from cygnet.observe.counters import CounterWriter
+
+_log = logging.getLogger(__name__)
+
+FAREWELL_S: Final = 4.0
+"""For telling all peers that we end, and for their answers. The supervisor's patience ends half a second later."""
+_TICK_S: Final = 1.0
+_FAREWELLS_PER_TURN: Final = 64
+_FAREWELL_POLL_S: Final = 0.02
+
+
+class Kit(msgspec.Struct, frozen=True):
+    """What the supervisor gives a worker on its way."""
+
+    index: int
+    """The worker's number, from 0: part of every SPI that it chooses."""
+    workers: int
+    udp: Sequence[UdpSocket]
+    esp: Sequence[EspSocket]
+    tun: int | None
+    """Descriptor of its TUN device."""
+    channel: Channel
+    counters: CounterWriter
+    leases: Sequence[tuple[str, tuple[int, ...]]]
+    """Blocks of the pools that it begins with."""
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+class Worker:
+    """Puts the parts together and runs them."""
+
+    def __init__(self, settings: Settings, gateway: GatewaySettings, kit: Kit, loop: asyncio.AbstractEventLoop) -> None:
+        self._kit = kit
+        self._loop = loop
+        self._channel = kit.channel
+        self._counters = kit.counters
+        self._counters.reset_gauges()
+        self._pools = AddressPools(settings.pools, workers=kit.workers, reserved=gateway.echo, send=kit.channel.send)
+        for pool, blocks in kit.leases:
+            self._pools.granted(pool, blocks)
+        ports = [s.port for s in kit.udp if not s.is_natt]
+        natt_ports = [s.port for s in kit.udp if s.is_natt]
+        env = Environment(
+            settings,
+            entropy=os.urandom,
+            count=kit.counters.count,
+            addresses=self._pools,
+            last_traffic=self._last_traffic,
+            natt_ports=dict(zip(ports, natt_ports, strict=True)),
+            node=gateway.node,
+            worker=kit.index,
+        )
+        self._table = IkeTable(env)
+        self._endpoint = Endpoint(
+            kit.udp, kit.esp, on_ike=self._receive_ike, on_esp=self._receive_esp, count=kit.counters.count
+        )
+        self._inner: InnerTraffic | None = None
+        self._dataplane = self._make_dataplane(gateway)
+        events = Events(
+            kit.counters, self._pools, send=kit.channel.send, on_sa=self._on_sa, has_routes=kit.tun is not None
+        )
+        self._events = events
+        self._driver = Driver(self._table, self._dataplane, self._endpoint.send_ike, on_event=events, loop=loop)
+        self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
+        self._intake = Intake(
+            standing_of_sa=self._standing_of_sa, serve=self._serve, count=kit.counters.count, again=loop.call_soon
+        )
+        self._is_stopping = False
+        self._farewells: deque[bytes] = deque()
+        self._farewell_by = 0.0
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self._channel.attach(self._loop, self._on_message, self._on_supervisor_gone)
+        self._endpoint.attach(self._loop)
+        if self._kit.tun is not None and self._inner is not None:
+            self._loop.add_reader(self._kit.tun, self._inner.drain_tun)
+        self._loop.call_later(_TICK_S, self._tick)
+        self._loop.call_soon(self._initiations.start)
+        _tame_collector()
+        self._channel.send(Ready())
+        self._loop.run_forever()
+        self._endpoint.detach()
+        self._driver.close()
+        self._dataplane.close()
+        self._counters.reset_gauges()
+
+    # Datagrams.
+
+    def _receive_ike(self, batch: list[Entry], now: float) -> None:
+        self._intake.put(batch, now)
+
+    def _receive_esp(self, batch: list[Entry], now: float) -> None:
+        self._driver.receive_esp(batch, now)
+
+    def _standing_of_sa(self, spi: bytes) -> Standing:
+        sa = self._table.sas.get(spi)
+        if sa is None:
+            return Standing.NEW
+        return Standing.ESTABLISHED if sa.state >= SaState.ESTABLISHED else Standing.UNDER_WAY
+
+    def _serve(self, batch: Sequence[Entry], now: float) -> None:
+        self._driver.receive_ike(batch, now)
+        self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
+        self._counters.set("pool_addresses_in_use", self._pools.in_use)
+
+    # The data plane.
+
+    def _make_dataplane(self, gateway: GatewaySettings) -> Dataplane:
+        count_event = self._counters.by_label("dataplane_events_total")
+        if gateway.dataplane is DataplaneKind.NULL:
+            return NullDataplane(count_event)
+        self._inner = InnerTraffic(gateway.echo, self._kit.tun, count=self._counters.count, count_event=count_event)
+        dataplane = UserspaceDataplane(self._inner, self._send_esp, count_event, moved=self._peer_moved)
+        self._inner.connect(dataplane.send_inner)
+        return dataplane
+
+    def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> None:
+        self._endpoint.send_esp(packet, path, is_udp_encapsulated)
+
+    def _peer_moved(self, spi_in: bytes, path: Path) -> None:
+        self._driver.follow(spi_in, path)
+
+    def _last_traffic(self, spi_in: bytes) -> float:
+        usage = self._dataplane.usage(spi_in)
+        return usage.last_received if usage is not None else 0.0
+
+    # Events, and the supervisor.
+
+    def _on_sa(self, effect: SaEstablished | SaClosed) -> None:
+        self._initiations.on_sa(effect)
+
+    def _on_message(self, message: AnyMessage) -> None:
+        if isinstance(message, LeaseGrant):
+            self._pools.granted(message.pool, message.blocks)
+        elif isinstance(message, LeaseRecall):
+            self._pools.recalled(message.pool)
+        elif isinstance(message, PeerIsAlone):
+            identity = Identity(message.id_type, message.id_data)
+            self._driver.carry_out(self._table.drop_peer(identity, message.sa, time.monotonic()))
+        elif isinstance(message, Stop):
+            self._stop()
+
+    def _on_supervisor_gone(self) -> None:
+        _log.error("the supervisor is gone")
+        self._loop.stop()
+
+    def _tick(self) -> None:
+        self._loop.call_later(_TICK_S, self._tick)
+        self._counters.set("kernel_drops_total", self._endpoint.kernel_drops())
+        self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
+        self._counters.set("pool_addresses_in_use", self._pools.in_use)
+        self._pools.tick()
+        self._events.tick()
+        gc.collect(1)
+
+    # The end.
+
+    def _stop(self) -> None:
+        """Tell every peer, wait for their answers, and end."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._intake.is_closed_to_new = True
+        self._initiations.stop()
+        self._farewells.extend(self._table.sas)
+        self._farewell_by = time.monotonic() + FAREWELL_S
+        self._say_farewell()
+
+    def _say_farewell(self) -> None:
+        for _ in range(min(_FAREWELLS_PER_TURN, len(self._farewells))):
+            self._driver.delete(self._farewells.popleft())
+        if not self._table.sas:
+            self._loop.stop()
+        elif time.monotonic() >= self._farewell_by:
+            _log.warning("%d peers have not answered that their IKE_SA ends", len(self._table.sas))
+            self._loop.stop()
+        elif self._farewells:
+            self._loop.call_soon(self._say_farewell)
+        else:
+            self._loop.call_later(_FAREWELL_POLL_S, self._say_farewell)
+
+
+def _tame_collector() -> None:
+    """Keep the cyclic garbage collector away from IKE_SAs that live for months.
+
+    What exists now, modules and settings, is frozen: never looked at again. Automatic collections are off, since every
+    so often one looks at everything, which takes seconds when that is a million SAs. Instead the tick collects the
+    young generations, once a second: it looks at what was made in that second, so that cycles which exceptions make
+    are found while they are young, and what survives is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()

@@ -1,0 +1,1 @@
+"""The load tester: many initiators against one responder, and what they measured."""

@@ -1,0 +1,479 @@
+"""The initiators of one process: starts attempts when they are due, follows each to its end, and measures.
+
+All of them share one event loop, one table of IKE_SAs and one endpoint. The protocol is that of `cygnet.ike`; here
+is only what a tester adds to it: pacing, deadlines, echoes and the books.
+"""
+
+import asyncio
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from cygnet.dataplane.base import Dataplane
+from cygnet.dataplane.null import NullDataplane
+from cygnet.dataplane.userspace import UserspaceDataplane
+from cygnet.ike.connections import Connection
+from cygnet.ike.effects import Effect, InstallChild, PhaseDone, Retransmitted, SaClosed, SaEstablished
+from cygnet.ike.environment import Environment
+from cygnet.ike.nat import pack_address
+from cygnet.ike.path import Path
+from cygnet.ike.table import IkeTable
+from cygnet.load.arrivals import ClosedLoop, OpenLoop, Pacing, constant_arrivals, of_process, poisson_arrivals
+from cygnet.load.echoes import Echoes
+from cygnet.load.options import Arrivals, LoadOptions
+from cygnet.load.plan import attempt_number, share_of
+from cygnet.load.results import LATE_START_S, PHASES, Measured
+from cygnet.load.samples import Samples
+from cygnet.load.sources import SourceSockets
+from cygnet.load.suites import describe_suites
+from cygnet.net.driver import Driver
+from cygnet.net.endpoint import Endpoint
+
+STARTS_PER_TURN: Final = 16
+"""Attempts that start before the sockets are looked at again: some milliseconds of key generation."""
+DELETES_UNDER_WAY: Final = 64
+_TICK_S: Final = 0.1
+"""How often deadlines and echoes are looked after."""
+_REFUSED_AFTER_S: Final = 1.0
+"""When a target that has refused datagrams, and answered none, is given up."""
+
+_REFUSED_COUNTER: Final = 'receive_failures_total{reason="refused"}'
+_RECEIVED_COUNTER: Final = "datagrams_received_total"
+
+REFUSED: Final = "connection_refused"
+INTERRUPTED: Final = "interrupted"
+
+
+class Attempt:
+    """One attempt under way."""
+
+    __slots__ = ("child", "init_done", "intended", "number")
+
+    def __init__(self, number: int, intended: float) -> None:
+        self.number = number
+        self.intended = intended
+        self.init_done = 0.0
+        """When IKE_SA_INIT was answered; 0.0 while it isn't."""
+        self.child: InstallChild | None = None
+
+
+class Tally:
+    """What can be watched while a fleet runs."""
+
+    __slots__ = ("attempted", "deleted", "established", "failed")
+
+    def __init__(self) -> None:
+        self.attempted = 0
+        self.established = 0
+        self.failed = 0
+        self.deleted = 0
+
+
+class Fleet:
+    """The attempts of one process, from the first to the report."""
+
+    def __init__(
+        self,
+        options: LoadOptions,
+        sockets: SourceSockets,
+        *,
+        process: int,
+        loop: asyncio.AbstractEventLoop,
+        on_tick: Callable[[Tally], None] = lambda tally: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tally = Tally()
+        self._options = options
+        self._sources = sockets
+        self._process = process
+        self._loop = loop
+        self._on_tick = on_tick
+        self._clock = clock
+        self._is_open = options.arrivals is not Arrivals.CLOSED
+        self._share = share_of(options.count, process, options.processes)
+        self._attempts: dict[bytes, Attempt] = {}
+        self._up: dict[bytes, bytes] = {}
+        """The tunnels that stand: our IKE SPI, and our ESP SPI."""
+        self._deadlines: deque[tuple[float, bytes]] = deque()
+        self._pacing: Pacing = ClosedLoop(0, 0.0)
+        self._pump_handle: asyncio.Handle | None = None
+        self._tick_handle: asyncio.Handle | None = None
+        self._is_starting = True
+        self._is_interrupted = False
+        self._is_deleting = False
+        self._over = asyncio.Event()
+        """All attempts have ended, and all echoes."""
+        self._interrupt = asyncio.Event()
+        self._to_delete: deque[bytes] = deque()
+        self._all_down = asyncio.Event()
+        self._init_books()
+        self._build(options)
+
+    def _init_books(self) -> None:
+        self._counters: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        self._delays = Samples()
+        self._phases = {phase: Samples() for phase in PHASES}
+        self._first_packets = Samples()
+        self._suites: dict[str, None] = {}
+        self._last_suite: tuple[object, object] = (None, None)
+        self._retransmits = 0
+        self._late_starts = 0
+        self._delete_failures = 0
+        self._start = self._first_start = self._last_start = self._last_established = 0.0
+        self._cpu_before = self._busy_cpu = self._busy_s = 0.0
+        self._seen_established = 0
+
+    def _build(self, options: LoadOptions) -> None:
+        counters = self._counters
+
+        def count(name: str, n: int = 1, /) -> None:
+            counters[name] += n
+
+        settings = options.settings()
+        environment = Environment(
+            settings,
+            entropy=os.urandom,
+            count=count,
+            natt_ports=self._sources.natt_ports,
+            worker=self._process,
+        )
+        self._template = Connection(settings.connections[0])
+        self._echoes: Echoes | None = None
+        dataplane: Dataplane
+        if options.ping is not None:
+            self._echoes = Echoes(options.ping, on_answer=self._on_answer, clock=self._clock)
+            carrier = UserspaceDataplane(self._echoes, self._send_esp, count)
+            self._echoes.connect(carrier.send_through)
+            self._rest = carrier.rest
+            dataplane = carrier
+        else:
+            dataplane = NullDataplane(count)
+        self._endpoint = Endpoint(
+            self._sources.udp,
+            self._sources.esp,
+            on_ike=lambda batch, now: self._driver.receive_ike(batch, now),
+            on_esp=lambda batch, now: self._driver.receive_esp(batch, now),
+            count=count,
+            clock=self._clock,
+        )
+        self._driver = Driver(
+            IkeTable(environment),
+            dataplane,
+            self._endpoint.send_ike,
+            on_event=self._on_event,
+            loop=self._loop,
+            clock=self._clock,
+        )
+        self._paths = [
+            Path(source.address, source.port, options.target, options.port) for source in self._sources.sources
+        ]
+
+    # The run.
+
+    async def run(self, start: float, proceed: Callable[[], Awaitable[None]]) -> Measured:
+        """Make all attempts, the first at `start`; then `proceed` is awaited, and the tunnels are held and deleted.
+
+        Both only if asked for. So all processes of a run hold their tunnels at the same time.
+        """
+        options = self._options
+        self._start = self._last_established = start
+        self._pacing = self._make_pacing(start)
+        self._endpoint.attach(self._loop)
+        try:
+            await asyncio.sleep(start - self._clock())
+            self._cpu_before = time.process_time()
+            self._tick()
+            self._pump()
+            await self._over.wait()
+            measured = self._measure(ended=self._clock())
+            await proceed()
+            if options.hold_s and not self._is_interrupted:
+                await self._hold(options.hold_s)
+            if options.delete:
+                await self._delete_all()
+            self._complete(measured)
+            return measured
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Start no more attempts, give up those under way, end the hold, and break off a deletion that has begun."""
+        self._is_interrupted = True
+        self._is_starting = False
+        self._interrupt.set()
+        if self._is_deleting:
+            self._all_down.set()
+        self._give_up_all(INTERRUPTED)
+
+    def _make_pacing(self, start: float) -> Pacing:
+        options = self._options
+        if options.arrivals is Arrivals.CLOSED:
+            return ClosedLoop(share_of(options.concurrency, self._process, options.processes), start)
+        if options.arrivals is Arrivals.POISSON:
+            arrivals = poisson_arrivals(options.rate, options.seed)
+        else:
+            arrivals = constant_arrivals(options.rate)
+        return OpenLoop(of_process(arrivals, self._process, options.processes), start)
+
+    def _close(self) -> None:
+        for handle in (self._pump_handle, self._tick_handle):
+            if handle is not None:
+                handle.cancel()
+        self._driver.close()
+        self._endpoint.close()
+
+    # Starting.
+
+    def _pump(self) -> None:
+        """Start what is due, and see to it that this is called again when more is."""
+        self._pump_handle = None
+        now = self._clock()
+        for _ in range(STARTS_PER_TURN):
+            due = self._due(now)
+            if due is None:
+                return
+            if due > now:
+                self._pump_handle = self._loop.call_later(due - now, self._pump)
+                return
+            self._pacing.take()
+            self._begin(due, now)
+            now = self._clock()
+        self._pump_handle = self._loop.call_soon(self._pump)
+
+    def _due(self, now: float) -> float | None:
+        """When the next attempt is due; None if none is, or there will be no more."""
+        due = self._pacing.due()
+        limit = self._options.max_duration_s
+        if self._is_starting and limit and max(now, due or 0.0) > self._start + limit:
+            self._is_starting = False
+        if self._is_starting and self.tally.attempted == self._share:
+            self._is_starting = False
+        if not self._is_starting:
+            self._check_over()
+            return None
+        return due
+
+    def _begin(self, intended: float, now: float) -> None:
+        tally = self.tally
+        if self._is_open and now - intended > LATE_START_S:
+            self._late_starts += 1
+        index = tally.attempted
+        if not index:
+            self._first_start = now
+        self._last_start = now
+        tally.attempted = index + 1
+        number = attempt_number(index, self._process, self._options.processes)
+        connection = self._template.with_local_id(self._options.identities.identity(number))
+        spi = self._driver.initiate(connection, self._paths[index % len(self._paths)])
+        self._attempts[spi] = Attempt(number, intended)
+        if self._options.timeout_s:
+            self._deadlines.append((now + self._options.timeout_s, spi))
+
+    # Following.
+
+    def _on_event(self, effect: Effect) -> None:
+        match effect:
+            case PhaseDone():
+                self._on_phase(effect)
+            case InstallChild():
+                attempt = self._attempts.get(effect.sa)
+                if attempt is not None:
+                    attempt.child = effect
+            case SaEstablished():
+                self._on_established(effect)
+            case SaClosed():
+                self._on_closed(effect)
+            case Retransmitted():
+                self._retransmits += 1
+            case _:
+                pass
+
+    def _on_phase(self, done: PhaseDone) -> None:
+        attempt = self._attempts.get(done.sa)
+        if attempt is not None and done.phase == "ike_sa_init":
+            attempt.init_done = self._clock()
+            self._phases["ike_sa_init"].add(attempt.init_done - attempt.intended)
+
+    def _on_established(self, established: SaEstablished) -> None:
+        attempt = self._attempts.pop(established.sa, None)
+        if attempt is None:
+            return
+        now = self._last_established = self._clock()
+        self.tally.established += 1
+        self._delays.add(now - attempt.intended)
+        self._phases["ike_auth"].add(now - attempt.init_done)
+        child = attempt.child
+        self._up[established.sa] = child.spi_in if child is not None else b""
+        self._note_suite(established.sa, child)
+        if self._echoes is not None and child is not None and self._options.ping is not None:
+            size = len(self._options.ping.target)
+            inner = (vip for vip in established.virtual_ips if len(vip) == size)
+            source = next(inner, None) or pack_address(child.path.local)
+            self._echoes.start(child.spi_in, number=attempt.number, source=source, intended=attempt.intended)
+        self._ended(now)
+
+    def _note_suite(self, spi: bytes, child: InstallChild | None) -> None:
+        sa = self._driver.table.sas.get(spi)
+        if sa is None or sa.suite is None:
+            return
+        suite = (sa.suite, child.suite if child is not None else None)
+        # Negotiated suites come from a cache: the same suite is the same object.
+        if suite[0] is not self._last_suite[0] or suite[1] is not self._last_suite[1]:
+            self._last_suite = suite
+            self._suites[describe_suites(*suite)] = None
+
+    def _on_closed(self, closed: SaClosed) -> None:
+        attempt = self._attempts.pop(closed.sa, None)
+        if attempt is not None:
+            self._fail(closed.reason)
+            self._ended(self._clock())
+            return
+        spi_in = self._up.pop(closed.sa, None)
+        if spi_in is None:
+            return
+        if self._echoes is not None:
+            self._echoes.forget(spi_in)
+        if not self._is_deleting:
+            self._lost[closed.reason] += 1
+            return
+        if closed.reason == "deleted":
+            self.tally.deleted += 1
+        else:
+            self._delete_failures += 1
+        if self._up:
+            self._loop.call_soon(self._delete_next)
+        else:
+            self._all_down.set()
+
+    def _on_answer(self, spi_in: bytes, delay_s: float) -> None:
+        self._first_packets.add(delay_s)
+        self._rest(spi_in)
+        self._check_over()
+
+    def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> None:
+        self._endpoint.send_esp(packet, path, is_udp_encapsulated)
+
+    def _fail(self, reason: str) -> None:
+        self.tally.failed += 1
+        self._failures[reason] += 1
+
+    def _ended(self, now: float) -> None:
+        """An attempt has come to its end: perhaps the next is due, perhaps it was the last."""
+        self._pacing.ended(now)
+        if self._is_starting:
+            if self._pump_handle is None:
+                # Not at once: we are in the midst of what the core wants carried out.
+                self._pump_handle = self._loop.call_soon(self._pump)
+        else:
+            self._check_over()
+
+    def _check_over(self) -> None:
+        is_idle = self._echoes is None or self._echoes.is_idle
+        if not self._is_starting and not self._attempts and is_idle:
+            self._over.set()
+
+    # Time.
+
+    def _tick(self) -> None:
+        now = self._clock()
+        self._tick_handle = self._loop.call_later(_TICK_S, self._tick)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            spi = self._deadlines.popleft()[1]
+            attempt = self._attempts.get(spi)
+            if attempt is not None:
+                self._give_up(spi, "timeout_ike_auth" if attempt.init_done else "timeout_ike_sa_init")
+        if self._echoes is not None:
+            self._echoes.handle_timers(now)
+        is_refused = self._counters[_REFUSED_COUNTER] and not self._counters[_RECEIVED_COUNTER]
+        if is_refused and now > self._start + _REFUSED_AFTER_S and not self._over.is_set():
+            self._is_starting = False
+            self._give_up_all(REFUSED)
+        if self._seen_established != self.tally.established:
+            self._seen_established = self.tally.established
+            self._busy_cpu, self._busy_s = time.process_time() - self._cpu_before, now - self._start
+        self._due(now)
+        self._check_over()
+        self._on_tick(self.tally)
+
+    def _give_up(self, spi: bytes, reason: str) -> None:
+        if self._attempts.pop(spi, None) is not None:
+            self._fail(reason)
+            self._driver.delete(spi)
+            self._ended(self._clock())
+
+    def _give_up_all(self, reason: str) -> None:
+        for spi in tuple(self._attempts):
+            self._give_up(spi, reason)
+        if self._echoes is not None:
+            self._echoes.forget_all()
+        self._check_over()
+
+    # After the attempts.
+
+    async def _hold(self, seconds: float) -> None:
+        """Keep the tunnels up; the core answers whoever asks whether we live."""
+        try:
+            await asyncio.wait_for(self._interrupt.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    async def _delete_all(self) -> None:
+        """End all tunnels, some at a time, and wait until each is answered for or given up."""
+        self._is_deleting = True
+        self._to_delete.extend(self._up)
+        for _ in range(DELETES_UNDER_WAY):
+            self._delete_next()
+        if self._up:
+            await self._all_down.wait()
+        self._delete_failures += len(self._up)
+
+    def _delete_next(self) -> None:
+        while self._to_delete:
+            spi = self._to_delete.popleft()
+            if spi in self._up:
+                self._driver.delete(spi)
+                return
+
+    # The books.
+
+    def _measure(self, *, ended: float) -> Measured:
+        self._on_tick(self.tally)
+        cpu_s = time.process_time() - self._cpu_before
+        return Measured(
+            attempted=self.tally.attempted,
+            failures=dict(self._failures),
+            delays=self._delays.to_octets(),
+            phases={phase: samples.to_octets() for phase, samples in self._phases.items()},
+            first_packets=self._first_packets.to_octets(),
+            echo_failures=self._echoes.failed if self._echoes is not None else 0,
+            retransmits=self._retransmits,
+            suites=list(self._suites),
+            first_start=self._first_start,
+            last_start=self._last_start,
+            last_established=self._last_established,
+            ended=ended,
+            cpu_s=cpu_s,
+            busy_cpu_s=self._busy_cpu if self._busy_s else cpu_s,
+            busy_s=self._busy_s or ended - self._start,
+            kernel_drops=0,
+            late_starts=self._late_starts,
+            lost={},
+            deleted=0,
+            delete_failures=0,
+            counters={},
+            is_interrupted=False,
+        )
+
+    def _complete(self, measured: Measured) -> None:
+        """Add what also happens after the attempts."""
+        measured.kernel_drops = self._endpoint.kernel_drops()
+        measured.lost = dict(self._lost)
+        measured.deleted = self.tally.deleted
+        measured.delete_failures = self._delete_failures
+        measured.counters = dict(self._counters)
+        measured.is_interrupted = self._is_interrupted
+        self._on_tick(self.tally)

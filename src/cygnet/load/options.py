@@ -1,0 +1,153 @@
+"""What a run of the load tester is to do, as typed and checked settings."""
+
+import ipaddress
+import os
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from cygnet.auth.identity import ANY_IDENTITY, Identity
+from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings
+from cygnet.ike.selectors import DYNAMIC, SelectorSettings
+from cygnet.ike.settings import (
+    AuthSettings,
+    ChildSettings,
+    ConnectionSettings,
+    RetransmitPolicy,
+    Settings,
+    SharedSecret,
+)
+from cygnet.load.plan import EPHEMERAL, IdentityPattern, PortPair
+
+DEFAULT_COUNT: Final = 1000
+DEFAULT_CONCURRENCY: Final = 64
+DEFAULT_TIMEOUT_S: Final = 30.0
+"""Past the third retransmission of strongSwan's default policy: a responder that is silent so long is overloaded."""
+DEFAULT_ID_PATTERN: Final = "c{n}@example.org"
+MAX_PROCESSES: Final = 254
+"""Each has a worker's number in its SPIs."""
+CONNECTION_NAME: Final = "load"
+
+_EVERYTHING: Final = {
+    4: SelectorSettings(first=bytes(4), last=b"\xff" * 4),
+    16: SelectorSettings(first=bytes(16), last=b"\xff" * 16),
+}
+
+
+class Arrivals(Enum):
+    """What decides when an attempt starts (`--rate`, `--arrivals`, `--concurrency`)."""
+
+    CONSTANT = "constant"
+    """Open loop: at even distances, whatever becomes of the attempts before."""
+    POISSON = "poisson"
+    """Open loop: at random, as independent peers arrive."""
+    CLOSED = "closed"
+    """Closed loop: as soon as an earlier attempt has ended."""
+
+
+class PingOptions(msgspec.Struct, frozen=True):
+    """How a new tunnel is tried out."""
+
+    target: bytes
+    """Packed inner address that is to answer."""
+    timeout_s: float = 1.0
+    """Seconds after which an unanswered echo request is followed by the next."""
+    tries: int = 5
+
+
+class LoadOptions(msgspec.Struct, frozen=True):
+    """One run. Times are in seconds; a limit of 0 is none."""
+
+    target: str
+    """IP address of the responder."""
+    secret: bytes
+    port: int = 500
+    natt_port: int = 4500
+    count: int = DEFAULT_COUNT
+    arrivals: Arrivals = Arrivals.CLOSED
+    rate: float = 0.0
+    """Attempts per second of all processes together, in the open loops."""
+    concurrency: int = DEFAULT_CONCURRENCY
+    """Attempts under way in all processes together, in the closed loop."""
+    seed: int = 1
+    processes: int = 1
+    identities: IdentityPattern = IdentityPattern(DEFAULT_ID_PATTERN)
+    remote_id: Identity = ANY_IDENTITY
+    proposals: tuple[ProposalSettings, ...] = DEFAULT_IKE_PROPOSALS
+    esp_proposals: tuple[ProposalSettings, ...] = DEFAULT_ESP_PROPOSALS
+    vips: tuple[bytes, ...] = ()
+    """All-zero packed addresses of the families in which a virtual address is asked for."""
+    local_ts: tuple[SelectorSettings, ...] = (DYNAMIC,)
+    remote_ts: tuple[SelectorSettings, ...] = ()
+    """Empty is everything, in the families that are used."""
+    ping: PingOptions | None = None
+    encap: bool | None = None
+    """None forces UDP encapsulation only where packets could not be sent without it."""
+    addresses: tuple[str, ...] = ()
+    """Source addresses; empty is the one that the route to the target has."""
+    port_pairs: tuple[PortPair, ...] = (EPHEMERAL,)
+    retransmit: RetransmitPolicy = RetransmitPolicy()
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    """How long an attempt may take."""
+    max_duration_s: float = 0.0
+    """No attempt starts later than this."""
+    hold_s: float = 0.0
+    delete: bool = False
+
+    def __repr__(self) -> str:
+        return f"LoadOptions(target={self.target!r}, secret=<{len(self.secret)} octets>)"
+
+    @property
+    def is_encapsulation_forced(self) -> bool:
+        """Whether we pretend to be behind a NAT: ESP on its own needs a raw socket, and so root."""
+        if self.encap is not None:
+            return self.encap
+        return self.ping is not None and os.geteuid() != 0
+
+    def problem(self) -> str | None:
+        """What is wrong in how the options go together, as one line for the user; None if nothing is."""
+        if self.arrivals is Arrivals.CLOSED and self.concurrency < self.processes:
+            return f"--concurrency {self.concurrency} is not enough for {self.processes} processes, one for each"
+        if self.count < self.processes:
+            return f"--count {self.count} is not enough for {self.processes} processes, one for each"
+        if self.ping is not None and self.encap is False and os.geteuid() != 0:
+            return "--ping with --no-encap needs root: ESP without UDP goes through a raw socket"
+        family = ipaddress.ip_address(self.target).version
+        for address in self.addresses:
+            if ipaddress.ip_address(address).version != family:
+                return f"--source {address} and the target {self.target} are of different IP versions"
+        if EPHEMERAL not in self.port_pairs:
+            sources = max(1, len(self.addresses)) * len(self.port_pairs)
+            if sources < self.processes:
+                return f"{sources} source ports are not enough for {self.processes} processes: each needs its own"
+        return None
+
+    def settings(self) -> Settings:
+        """The configuration of an initiator's side. Its connection still lacks the identity of an attempt."""
+        return Settings(
+            connections=(self._connection(),),
+            secrets=(SharedSecret(self.secret),),
+            retransmit=self.retransmit,
+        )
+
+    def _connection(self) -> ConnectionSettings:
+        sizes = {len(vip) for vip in self.vips} or {len(ipaddress.ip_address(self.target).packed)}
+        if self.ping is not None:
+            sizes.add(len(self.ping.target))
+        child = ChildSettings(
+            name=CONNECTION_NAME,
+            esp_proposals=self.esp_proposals,
+            local_ts=self.local_ts,
+            remote_ts=self.remote_ts or tuple(_EVERYTHING[size] for size in sorted(sizes)),
+        )
+        return ConnectionSettings(
+            name=CONNECTION_NAME,
+            remote_port=self.port,
+            remote_natt_port=self.natt_port,
+            proposals=self.proposals,
+            remote=AuthSettings(id=self.remote_id),
+            children=(child,),
+            vips=self.vips,
+            encap=self.is_encapsulation_forced,
+        )

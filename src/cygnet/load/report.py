@@ -1,0 +1,158 @@
+"""Shows a run on the terminal: a progress bar while it lasts, a table of what came of it."""
+
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from cygnet.load.options import Arrivals, LoadOptions
+from cygnet.load.processes import Progress
+from cygnet.load.results import Results, join_address
+from cygnet.load.samples import PERCENTILES, Samples
+
+
+class ProgressBar:
+    """The bar of a run on a terminal, and nothing anywhere else.
+
+    It is drawn when `show` is called, by no thread of its own: one would be in the way of a fork.
+    """
+
+    def __init__(self, options: LoadOptions, stream: TextIO, *, is_quiet: bool = False) -> None:
+        self._count = options.count
+        self._is_shown = stream.isatty() and not is_quiet
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:>7.0f}/s"),
+            TextColumn("{task.fields[failed]} failed", style="red"),
+            TimeElapsedColumn(),
+            console=Console(file=stream),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._opening = self._bar.add_task("opening tunnels", total=options.count, rate=0.0, failed=0)
+        self._deleting = self._bar.add_task("deleting tunnels", total=None, visible=False, rate=0.0, failed=0)
+
+    def __enter__(self) -> "ProgressBar":
+        if self._is_shown:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_shown:
+            self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Draw it as it is now."""
+        if not self._is_shown:
+            return
+        done = progress.established + progress.failed
+        rate = progress.established / progress.seconds if progress.seconds else 0.0
+        if done < self._count:
+            self._bar.update(self._opening, completed=done, rate=rate, failed=progress.failed)
+        else:
+            self._bar.update(self._opening, completed=done, failed=progress.failed)
+        if progress.deleted:
+            self._bar.update(self._deleting, completed=progress.deleted, total=progress.established, visible=True)
+        self._bar.refresh()
+
+
+def print_results(results: Results, stream: TextIO) -> None:
+    """The table of a run, and below it what the reader must know to read it rightly."""
+    console = Console(file=stream, highlight=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in _rows(results):
+        table.add_row(name, value)
+    console.print(table)
+    for remark in remarks(results):
+        console.print(remark, markup=False, soft_wrap=True)
+
+
+def remarks(results: Results, *, is_with_limit: bool = True) -> list[str]:
+    """What makes the figures other than they look, as sentences; empty if nothing does.
+
+    Without `is_with_limit` that the tester was the limit is left to others to say.
+    """
+    found = []
+    target = join_address(results.options.target, results.options.port)
+    if results.is_interrupted:
+        found.append("Interrupted: these are the results so far.")
+    found += [f"A process of the tester reported: {trouble}" for trouble in results.troubles]
+    if results.died:
+        found.append(f"{results.died} of {results.options.processes} processes of the tester ended without a result.")
+    if results.counted("receive_failures_total").get("refused"):
+        found.append(f"{target} refuses datagrams: no IKE responder listens there.")
+    for reason, n in results.counted("send_failures_total").items():
+        found.append(f"{n} datagrams could not be sent: {reason.replace('_', ' ')}.")
+    if results.kernel_drops:
+        found.append(f"The kernel dropped {results.kernel_drops} datagrams that the tester was too slow to take.")
+    if results.late_starts:
+        found.append(f"{results.late_starts} attempts started late: the tester did not keep up with the schedule.")
+    if is_with_limit and results.is_tester_limit:
+        found.append(
+            f"The tester was the limit: it used {results.cpu_share:.0%} of its cores. Give it more with --processes, "
+            "or another machine."
+        )
+    return found
+
+
+def _rows(results: Results) -> list[tuple[str, str]]:
+    options = results.options
+    rows = [
+        ("target", join_address(options.target, options.port)),
+        ("suite", results.suite),
+        ("arrivals", _arrivals(options)),
+        ("attempted", str(results.attempted)),
+        ("established", str(results.established)),
+        ("failed", _failures(results.failed, results.failures)),
+        ("duration", f"{results.duration_s:.3f} s"),
+        ("attempt rate (TAPS)", f"{results.attempt_rate:.1f} /s"),
+        ("setup rate (TPS)", f"{results.setup_rate:.1f} /s"),
+        ("setup delay", describe_percentiles(results.delays)),
+        *((f"  {phase}", describe_percentiles(samples)) for phase, samples in results.phases.items()),
+    ]
+    if options.ping is not None:
+        rows.append(("time to first packet", describe_percentiles(results.first_packets)))
+        rows.append(("echoes unanswered", str(results.echo_failures)))
+    rows.append(("retransmits", str(results.retransmits)))
+    if options.hold_s:
+        rows.append(("lost while held", _failures(sum(results.lost.values()), results.lost)))
+    if options.delete:
+        unconfirmed = f", {results.delete_failures} unconfirmed" if results.delete_failures else ""
+        rows.append(("deleted", f"{results.deleted}{unconfirmed}"))
+    per_tunnel = results.cpu_us_per_tunnel
+    cost = "" if per_tunnel is None else f"{per_tunnel:.0f} us per tunnel, "
+    rows.append(("tester CPU", f"{cost}{results.cpu_share:.0%} of its cores"))
+    rows.append(("tester kernel drops", str(results.kernel_drops)))
+    return rows
+
+
+def _arrivals(options: LoadOptions) -> str:
+    plural = "es" if options.processes > 1 else ""
+    processes = f", {options.processes} process{plural}"
+    if options.arrivals is Arrivals.CLOSED:
+        return f"closed loop, {options.concurrency} at a time{processes}"
+    return f"open loop, {options.rate:g} /s, {options.arrivals.value}{processes}"
+
+
+def _failures(total: int, by_reason: dict[str, int]) -> str:
+    if not total:
+        return "0"
+    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(by_reason.items(), key=lambda item: -item[1]))
+    return f"{total} ({reasons})"
+
+
+def describe_percentiles(samples: Samples) -> str:
+    """Percentiles in one line, in milliseconds."""
+    values = samples.percentiles_ms()
+    if not len(samples):
+        return "-"
+    return "  ".join(f"{name} {values[name]:.1f}" for name in PERCENTILES) + "  ms"

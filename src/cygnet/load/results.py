@@ -1,0 +1,242 @@
+"""What was measured: by one process, by all of them together, and as the JSON object that is printed.
+
+`established + failed == attempted` holds always, and every failure has a reason.
+"""
+
+import math
+import os
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+
+from cygnet.load.options import Arrivals, LoadOptions
+from cygnet.load.samples import Samples
+from cygnet.load.suites import describe_offer
+from cygnet.observe.system import describe_machine
+
+PHASES: Final = ("ike_sa_init", "ike_auth")
+LATE_START_S: Final = 0.010
+"""In an open loop, an attempt that starts later than it was meant to by more than this is a late start: past the
+millisecond to which event loops keep time, and small against any delay worth reporting."""
+TESTER_LIMIT_SHARE: Final = 0.90
+"""From this share of its cores on, the tester limited the run, and not what it was testing."""
+DIED: Final = "process_died"
+
+
+class Measured(msgspec.Struct):
+    """What one process has measured. Times are on the clock of the run, durations octets of `Samples`."""
+
+    attempted: int
+    failures: dict[str, int]
+    delays: bytes
+    """From the intended start to the tunnel."""
+    phases: dict[str, bytes]
+    """Of `ike_sa_init` from the intended start, so that the phases add up to the delay."""
+    first_packets: bytes
+    """From the intended start to the first answer through the tunnel."""
+    echo_failures: int
+    retransmits: int
+    suites: list[str]
+    first_start: float
+    last_start: float
+    last_established: float
+    ended: float
+    """When the last attempt, and echo, had come to its end."""
+    cpu_s: float
+    busy_cpu_s: float
+    """The part of it while tunnels came up; the rest is waiting for what never comes."""
+    busy_s: float
+    """How long that was."""
+    kernel_drops: int
+    late_starts: int
+    lost: dict[str, int]
+    """Tunnels that ended although we had not ended them, by reason."""
+    deleted: int
+    delete_failures: int
+    counters: dict[str, int]
+    """What core, sockets and data plane counted."""
+    is_interrupted: bool
+
+
+class Results:
+    """The measurements of a run."""
+
+    def __init__(self, options: LoadOptions, start: float) -> None:
+        self.options = options
+        self.start = start
+        """When the first attempt was meant to start, on the clock of the run."""
+        self.attempted = 0
+        self.established = 0
+        self.failures: Counter[str] = Counter()
+        self.delays = Samples()
+        self.phases = {phase: Samples() for phase in PHASES}
+        self.first_packets = Samples()
+        self.echo_failures = 0
+        self.retransmits = 0
+        self.suites: dict[str, None] = {}
+        self.cpu_s = 0.0
+        self.kernel_drops = 0
+        self.late_starts = 0
+        self.lost: Counter[str] = Counter()
+        self.deleted = 0
+        self.delete_failures = 0
+        self.counters: Counter[str] = Counter()
+        self.died = 0
+        """Processes that ended without a result."""
+        self.troubles: list[str] = []
+        """What those have said that still could."""
+        self.is_interrupted = False
+        self._busy_cpu_s = 0.0
+        self._busy_s = 0.0
+        self._first_start = math.inf
+        self._last_start = -math.inf
+        self._last_established = start
+        self._ended = start
+
+    def add(self, measured: Measured) -> None:
+        """Add what one process has measured."""
+        delays_before = len(self.delays)
+        self.delays.extend(measured.delays)
+        self.established += len(self.delays) - delays_before
+        self.attempted += measured.attempted
+        self.failures.update(measured.failures)
+        for phase, octets in measured.phases.items():
+            self.phases[phase].extend(octets)
+        self.first_packets.extend(measured.first_packets)
+        self.echo_failures += measured.echo_failures
+        self.retransmits += measured.retransmits
+        self.suites.update(dict.fromkeys(measured.suites))
+        self.cpu_s += measured.cpu_s
+        self.kernel_drops += measured.kernel_drops
+        self.late_starts += measured.late_starts
+        self.lost.update(measured.lost)
+        self.deleted += measured.deleted
+        self.delete_failures += measured.delete_failures
+        self.counters.update(measured.counters)
+        self.is_interrupted |= measured.is_interrupted
+        self._busy_cpu_s += measured.busy_cpu_s
+        self._busy_s = max(self._busy_s, measured.busy_s)
+        if measured.attempted:
+            self._first_start = min(self._first_start, measured.first_start)
+            self._last_start = max(self._last_start, measured.last_start)
+        self._last_established = max(self._last_established, measured.last_established)
+        self._ended = max(self._ended, measured.ended)
+
+    def add_dead(self, attempted: int, now: float) -> None:
+        """Add a process that died after so many attempts: all of them have failed, since nothing holds its tunnels."""
+        self.died += 1
+        self.attempted += attempted
+        if attempted:
+            self.failures[DIED] += attempted
+        self._ended = max(self._ended, now)
+
+    @property
+    def failed(self) -> int:
+        """Attempts that brought no tunnel."""
+        return sum(self.failures.values())
+
+    @property
+    def duration_s(self) -> float:
+        """From the start of the run until the last attempt, and its echo, had come to an end."""
+        return self._ended - self.start
+
+    @property
+    def attempt_rate(self) -> float:
+        """Attempts per second, over the time in which attempts were started."""
+        return _rate(self.attempted - 1, self._last_start - self._first_start)
+
+    @property
+    def setup_rate(self) -> float:
+        """Tunnels per second, from the start until the last one was up."""
+        return _rate(self.established, self._last_established - self.start)
+
+    @property
+    def cpu_share(self) -> float:
+        """The tester's CPU time as a share of the cores that it could use, while tunnels came up."""
+        usable = min(self.options.processes, len(os.sched_getaffinity(0)))
+        return self._busy_cpu_s / (self._busy_s * usable) if self._busy_s > 0 else 0.0
+
+    @property
+    def is_tester_limit(self) -> bool:
+        """Whether the tester itself, and not the responder, limited the run."""
+        return self.cpu_share >= TESTER_LIMIT_SHARE
+
+    @property
+    def cpu_us_per_tunnel(self) -> float | None:
+        """CPU time of the tester for each tunnel, in microseconds; None without tunnels."""
+        return self.cpu_s / self.established * 1e6 if self.established else None
+
+    @property
+    def suite(self) -> str:
+        """What was negotiated, or else what was offered."""
+        if self.suites:
+            return ", ".join(self.suites)
+        return describe_offer(self.options.proposals, self.options.esp_proposals)
+
+    def counted(self, family: str) -> dict[str, int]:
+        """The series of a labelled counter that are not zero, by their label."""
+        prefix = f'{family}{{reason="'
+        return {name[len(prefix) : -2]: n for name, n in self.counters.items() if name.startswith(prefix) and n}
+
+    def is_success(self, allowed_failures_percent: float = 0.0) -> bool:
+        """Whether all attempts, but for the allowed share, brought a tunnel through which traffic passes."""
+        if self.died or not self.attempted:
+            return False
+        bad = self.failed + self.echo_failures
+        return bad * 100 <= allowed_failures_percent * self.attempted
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as one object of JSON's types."""
+        options = self.options
+        is_closed = options.arrivals is Arrivals.CLOSED
+        result: dict[str, Any] = {
+            "target": join_address(options.target, options.port),
+            "suite": self.suite,
+            "processes": options.processes,
+            "arrivals": options.arrivals.value,
+            "rate": None if is_closed else options.rate,
+            "concurrency": options.concurrency if is_closed else None,
+            "interrupted": self.is_interrupted,
+            "attempted": self.attempted,
+            "established": self.established,
+            "failed": self.failed,
+            "failures": dict(self.failures.most_common()),
+            "duration_s": round(self.duration_s, 6),
+            "attempt_rate": round(self.attempt_rate, 2),
+            "setup_rate": round(self.setup_rate, 2),
+            "setup_delay_ms": self.delays.percentiles_ms(),
+            "phases": {phase: samples.percentiles_ms() for phase, samples in self.phases.items()},
+            "retransmits": self.retransmits,
+        }
+        if options.ping is not None:
+            result["time_to_first_packet_ms"] = self.first_packets.percentiles_ms()
+            result["echoes"] = {"answered": len(self.first_packets), "unanswered": self.echo_failures}
+        if options.hold_s:
+            result["lost"] = dict(self.lost)
+        if options.delete:
+            result["deleted"] = {"confirmed": self.deleted, "unconfirmed": self.delete_failures}
+        per_tunnel = self.cpu_us_per_tunnel
+        result["tester"] = {
+            "cpu_s": round(self.cpu_s, 6),
+            "cpu_us_per_tunnel": None if per_tunnel is None else round(per_tunnel, 1),
+            "cpu_share": round(self.cpu_share, 4),
+            "is_limit": self.is_tester_limit,
+            "kernel_drops": self.kernel_drops,
+            "late_starts": self.late_starts,
+            "send_failures": self.counted("send_failures_total"),
+            "receive_failures": self.counted("receive_failures_total"),
+            "internal_errors": self.counters["internal_errors_total"],
+            "died": self.died,
+        }
+        result["machine"] = msgspec.to_builtins(describe_machine())
+        return result
+
+
+def join_address(address: str, port: int) -> str:
+    """An address with a port, as it is written on the command line."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _rate(n: int, seconds: float) -> float:
+    return n / seconds if seconds > 0 and n > 0 else 0.0
