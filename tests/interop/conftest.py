@@ -12,7 +12,7 @@ from tests.interop.daemons import Daemon
 from tests.interop.ownership import leftovers, search_path, sweep
 from tests.interop.topologies import Topology, direct_topology, nat_topology
 
-TOOLS = ("charon-systemd", "swanctl", "pki", "ip", "ping", "nft", "sysctl", "setpriv", "taskset", "unshare")
+TOOLS = ("charon-systemd", "swanctl", "pki", "ip", "ping", "nft", "ike-scan", "sysctl", "setpriv", "taskset", "unshare")
 HERE = Path(__file__).parent
 
 

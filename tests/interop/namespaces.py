@@ -83,6 +83,10 @@ class Namespace:
     def add_route(self, destination: str, gateway: str) -> None:
         self.ip("route", "add", destination, "via", gateway)
 
+    def load_rules(self, rules: str) -> None:
+        """Have nftables carry out a script in here."""
+        _run(*self.command("nft", "--file", "-"), stdin=rules)
+
     def ping(self, destination: str, *, source: str, count: int = 3, payload_octets: int = 56) -> int:
         """Send `count` ICMP(v6) echo requests from the address `source`; return how many were answered."""
         # Not `-w`: with it, `-c` counts replies and ping sends until it has them.
@@ -193,7 +197,7 @@ class NatNamespace(Namespace):
                 }}
             }}
         """
-        _run(*self.command("nft", "--file", "-"), stdin=rules)
+        self.load_rules(rules)
 
 
 def _run(

@@ -195,9 +195,9 @@ class StrongSwan(Daemon):
         """Load connections, pools and credentials from the configuration."""
         self.swanctl("--load-all", "--noprompt")
 
-    def initiate(self, child: str, *, timeout_s: int = 10) -> None:
+    def initiate(self, child: str, *, ike: str = "", timeout_s: int = 10) -> None:
         """Set up a child, and its IKE_SA if there is none; fails if it is not up in `timeout_s` seconds."""
-        self.swanctl("--initiate", "--child", child, "--timeout", str(timeout_s), timeout_s=timeout_s + 5.0)
+        self.swanctl(*_target(ike, child, "--initiate"), "--timeout", str(timeout_s), timeout_s=timeout_s + 5.0)
 
     def terminate(self, *, ike: str = "", child: str = "", timeout_s: int = 10) -> None:
         """Delete the SAs of that name."""
@@ -239,6 +239,7 @@ class BenchmarkResponder(StrongSwan):
 def client_config(
     server_address: str,
     *,
+    name: str = "home",
     identity: str = "carol@example.org",
     server_identity: str = "gw.example.org",
     secret: str = "a-shared-secret",
@@ -249,16 +250,16 @@ def client_config(
     connection: str = "",
     child: str = "",
 ) -> str:
-    """swanctl.conf of a road warrior: connection "home", child "net".
+    """swanctl.conf of a road warrior: connection `name`, child "net". Cygnet reads it as well.
 
     `connection` and `child` are further lines for those sections.
     """
     return f"""
 connections {{
-    home {{
+    {name} {{
         version = 2
         remote_addrs = {server_address}
-        vips = {virtual_ips}
+        {f"vips = {virtual_ips}" if virtual_ips else ""}
         proposals = {proposals}
         local {{
             auth = psk
@@ -279,7 +280,7 @@ connections {{
     }}
 }}
 secrets {{
-    ike-home {{
+    ike-{name} {{
         secret = "{secret}"
     }}
 }}
@@ -297,7 +298,10 @@ def server_config(
     connection: str = "",
     child: str = "",
 ) -> str:
-    """swanctl.conf of the gateway for it: connection "rw", child "net"; `pools` maps names to addresses."""
+    """swanctl.conf of the gateway for it: connection "rw", child "net"; `pools` maps names to addresses.
+
+    Cygnet reads it as well.
+    """
     pools = pools if pools is not None else {"v4": "10.3.0.0/24"}
     pool_sections = "\n".join(
         f"    {name} {{\n        addrs = {addresses}\n    }}" for name, addresses in pools.items()

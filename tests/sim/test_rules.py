@@ -28,12 +28,14 @@ from cygnet.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
 from cygnet.ike.effects import SaClosed, Send
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
+from cygnet.ike.protected import open_message
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, decode_header
-from cygnet.wire.message import decode_message, encode_message
-from cygnet.wire.payloads import Payload
+from cygnet.wire.message import decode_message, decode_payloads, encode_message
+from cygnet.wire.payloads import Encrypted, Payload
+from cygnet.wire.payloads.delete import Delete
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
 from cygnet.wire.payloads.notify import Notify
@@ -211,7 +213,7 @@ def test_without_a_secret_nothing_follows_ike_sa_init(world: World, gateway: Hos
     client = Host(world, CLIENT, client_settings(secrets=()))
     client.initiate(gateway, client_connection())
     world.run(1.0)
-    assert client.closed == ["authentication_failed"]
+    assert client.closed == ["peer_authentication_failed"]
     assert [decode_header(send.datagram).exchange_type for _, send in world.sent] == [ExchangeType.IKE_SA_INIT] * 2
 
 
@@ -285,7 +287,7 @@ def test_a_handshake_with_losses_leaves_no_timers_behind(world: World, gateway: 
 
 
 def test_more_selectors_than_a_payload_holds_are_narrowed_further(world: World) -> None:
-    """Section 2.9 lets a responder narrow to any subset; an answer that can't be encoded would leave the peer waiting."""
+    """Section 2.9: any subset will do. An answer too long to be encoded would leave the peer waiting."""
     nets = tuple(parse_selector(f"10.{n}.0.0/16") for n in range(8))
     child = ChildSettings(name="net", esp_proposals=ESP, local_ts=nets)
     gateway = Host(world, GATEWAY, change_connection(gateway_settings(), children=(child,)), ListPool(counted(1)))
@@ -296,3 +298,41 @@ def test_more_selectors_than_a_payload_holds_are_narrowed_further(world: World) 
     )
     world.run(1.0)
     assert agree(client, gateway) and client.children
+
+
+def test_a_deleted_child_is_answered_with_the_other_half_of_the_pair(client: Host, gateway: Host) -> None:
+    """Section 1.4.1: each end names its inbound SPI. One that is gone already is not named."""
+    (theirs,), (ours,) = client.children, gateway.children
+    deleted = Delete(ProtocolId.ESP, (b"gone", theirs, theirs))
+    gateway.receive(request(client, (deleted,)), TO_GATEWAY)
+    sa = sa_of(client)
+    assert sa.incoming is not None
+    (encrypted,) = decode_message(answers(gateway)[-1]).payloads
+    assert isinstance(encrypted, Encrypted)
+    chain = open_message(sa.incoming, answers(gateway)[-1], encrypted)
+    assert decode_payloads(encrypted.inner_type, chain) == (Delete(ProtocolId.ESP, (ours,)),)
+    assert not gateway.children and sa_of(gateway).state == SaState.ESTABLISHED
+
+
+def test_the_second_try_differs_by_the_cookie_alone(world: World) -> None:
+    """Section 2.6: the cookie goes first, and all else stays as it was."""
+    gateway = Host(world, GATEWAY, gateway_settings(cookie_threshold=0), ListPool(counted(1)))
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection())
+    world.run(1.0)
+    first, second = (decode_message(send.datagram).payloads for host, send in world.sent[:3] if host is client)
+    assert isinstance(second[0], Notify) and second[0].notify_type == NotifyType.COOKIE
+    assert second[1:] == first
+
+
+def test_a_cookie_stays_when_the_group_changes(world: World) -> None:
+    """Section 2.6.1: or a responder under load asks for it once more."""
+    wanted = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-ecp256"),)
+    both = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519-ecp256"),)
+    settings = change_connection(gateway_settings(cookie_threshold=0), proposals=wanted)
+    gateway = Host(world, GATEWAY, settings, ListPool(counted(1)))
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection(proposals=both))
+    world.run(1.0)
+    assert agree(client, gateway) and client.children
+    assert gateway.counters["cookies_sent_total"] == 1 and gateway.counters["cookies_accepted_total"] == 2

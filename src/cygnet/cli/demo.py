@@ -47,6 +47,7 @@ CLIENT_IDS: Final = "c{n}@example.org"
 POOL: Final = PoolSettings(name="clients", first=bytes((10, 0, 0, 2)), last=bytes((10, 255, 255, 254)))
 ECHO: Final = bytes((10, 0, 0, 1))
 _SECRET_OCTETS: Final = 32
+_STOP_TIMEOUT_S: Final = 1.0
 _ALL_CORES: Final = 0.95
 """From this share on, the machine's cores count as full."""
 
@@ -139,39 +140,47 @@ def measure(*, count: int, workers: int, stream: TextIO) -> Measured:
     gateway_settings = GatewaySettings(
         workers=workers, port=0, natt_port=0, listen=(LOOPBACK,), echo=(ECHO,), log_level=LogLevel.ERROR
     )
-    with GatewayProcess.start(_gateway_side(secret), gateway_settings) as gateway:
-        options = LoadOptions(
-            target=LOOPBACK,
-            secret=secret,
-            port=gateway.port,
-            natt_port=gateway.natt_port,
-            count=count,
-            concurrency=CONCURRENCY,
-            identities=IdentityPattern(CLIENT_IDS),
-            remote_id=GATEWAY_ID,
-            proposals=(PROPOSAL,),
-            esp_proposals=(ESP_PROPOSAL,),
-            vips=(bytes(4),),
-            ping=PingOptions(target=ECHO),
-            encap=True,
-            delete=True,
-        )
-        cpu_before = cpu_seconds(gateway.pid)
-        cpu_after = cpu_before
+    gateway = GatewayProcess.start(_gateway_side(secret), gateway_settings)
+    try:
+        return _measure(gateway, secret, count, stream)
+    finally:
+        # After an interrupt there may be peers that are gone: it need not wait for their answers.
+        gateway.stop(_STOP_TIMEOUT_S)
 
-        def look() -> None:
-            # Before the tunnels are deleted, which is not what we measure.
-            nonlocal cpu_after
-            cpu_after = cpu_seconds(gateway.pid)
 
-        with ProgressBar(options, stream) as bar:
-            results = run_load(options, on_progress=bar.show, on_over=look)
-        return Measured(
-            results=results,
-            gateway_cpu_s=cpu_after - cpu_before,
-            gateway_drops=sum(udp_drops((gateway.port, gateway.natt_port)).values()),
-            workers=gateway.worker_count,
-        )
+def _measure(gateway: GatewayProcess, secret: bytes, count: int, stream: TextIO) -> Measured:
+    options = LoadOptions(
+        target=LOOPBACK,
+        secret=secret,
+        port=gateway.port,
+        natt_port=gateway.natt_port,
+        count=count,
+        concurrency=CONCURRENCY,
+        identities=IdentityPattern(CLIENT_IDS),
+        remote_id=GATEWAY_ID,
+        proposals=(PROPOSAL,),
+        esp_proposals=(ESP_PROPOSAL,),
+        vips=(bytes(4),),
+        ping=PingOptions(target=ECHO),
+        encap=True,
+        delete=True,
+    )
+    cpu_before = cpu_seconds(gateway.pid)
+    cpu_after = cpu_before
+
+    def look() -> None:
+        # Before the tunnels are deleted, which is not what we measure.
+        nonlocal cpu_after
+        cpu_after = cpu_seconds(gateway.pid)
+
+    with ProgressBar(options, stream) as bar:
+        results = run_load(options, on_progress=bar.show, on_over=look)
+    return Measured(
+        results=results,
+        gateway_cpu_s=cpu_after - cpu_before,
+        gateway_drops=sum(udp_drops((gateway.port, gateway.natt_port)).values()),
+        workers=gateway.worker_count,
+    )
 
 
 def _gateway_side(secret: bytes) -> Settings:

@@ -11,8 +11,8 @@ import cygnet
 
 COMMANDS: Final = {
     "gateway": "run the gateway in the foreground",
-    "load": "open many tunnels against an IKEv2 responder, and report",
-    "demo": "run a gateway and the load tester against it, on this machine",
+    "load": "open tunnels against any IKEv2 responder, and report",
+    "demo": "gateway and load tester on loopback: the whole story in a few seconds",
     "status": "show what a running gateway does",
     "check": "validate a configuration",
 }

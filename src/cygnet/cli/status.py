@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,7 @@ from cygnet.observe.counters import Counters
 from cygnet.observe.metrics import Kind
 from cygnet.observe.shared_words import UnreadableWords
 
-_PERCENTILES: Final = (0.5, 0.9, 0.99, 1.0)
+_PERCENTILES: Final = (0.5, 0.9, 0.99)
 _LATENCY: Final = "handshake_duration_seconds"
 # What the first lines of the table show; of the other counters those that have counted.
 _SUMMARY: Final = (
@@ -70,14 +69,14 @@ def open_running(state_dir: Path) -> tuple[int, Counters]:
 
 def table(pid: int, counters: Counters) -> Iterator[str]:
     """The lines for people."""
-    yield f"gateway running, pid {pid}, {counters.writers - 1} workers"
+    workers = counters.writers - 1
+    yield f"gateway running, pid {pid}, {workers} worker{'' if workers == 1 else 's'}"
     yield from (_line(text, counters.value(name)) for text, name in _SUMMARY)
     histogram = counters.histogram(_LATENCY)
     if histogram.count:
-        shares = histogram.percentiles(_PERCENTILES)
-        texts = ("p50", "p90", "p99", "max")
-        in_ms = ", ".join(f"{t} {1000 * s:.1f} ms" for t, s in zip(texts, shares, strict=True) if not math.isnan(s))
-        yield f"  {'handshake duration':<30} {in_ms}"
+        shares = zip(_PERCENTILES, histogram.percentiles(_PERCENTILES), strict=True)
+        in_ms = "".join(f"p{100 * share:.0f} {1000 * seconds:.1f} ms, " for share, seconds in shares)
+        yield f"  {'handshake duration':<30} {in_ms}max {1000 * histogram.max_s:.1f} ms"
     shown = {name for _, name in _SUMMARY}
     for metric in counters.metrics:
         if metric.kind is not Kind.COUNTER:

@@ -64,11 +64,14 @@ class LeaseReturn(Message, frozen=True, array_like=True, tag=True):
 
 
 class PeerIsAlone(Message, frozen=True, array_like=True, tag=True):
-    """Worker, and supervisor to all others: this peer has no IKE_SA but `sa` (RFC 7296 section 2.4)."""
+    """Worker, and supervisor to all others: a peer has no IKE_SA but `sa` with this identity of ours.
 
-    id_type: int
-    id_data: bytes
+    RFC 7296 section 2.4. An identity is its type and its data.
+    """
+
     sa: bytes
+    local_id: tuple[int, bytes]
+    remote_id: tuple[int, bytes]
 
 
 class AddRoute(Message, frozen=True, array_like=True, tag=True):
@@ -106,6 +109,10 @@ class Channel:
         for end in ends:
             end.setblocking(False)
         return cls(ends[0]), cls(ends[1])
+
+    def fileno(self) -> int:
+        """The descriptor of this end; -1 when it is closed."""
+        return self._socket.fileno()
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_message: Callable[[AnyMessage], None], on_end: Callable[[], None]
@@ -147,11 +154,6 @@ class Channel:
             self._loop = None
         self._waiting.clear()
         self._socket.close()
-
-    def forget(self) -> None:
-        """Close this end in a process that has inherited it, whose loop, if it has one, is another process's too."""
-        self._loop = None
-        self.close()
 
     def _readable(self) -> None:
         for _ in range(_MESSAGES_PER_TURN):

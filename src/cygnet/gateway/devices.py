@@ -27,19 +27,17 @@ class Devices:
                 configure_tun(name, (), MTU_OCTETS)
             self.routes = Routes(names)
         except BaseException:
-            self.close_descriptors()
+            self._close_descriptors()
             raise
 
     def close(self) -> None:
         """Give the devices up; the kernel drops their routes with them."""
         self.routes.close()
-        self.close_descriptors()
+        self._close_descriptors()
 
-    def close_descriptors(self, but_of: int | None = None) -> None:
-        """Close the descriptors, or in a worker those of the others."""
-        for worker, fd in enumerate(self.descriptors):
-            if worker != but_of:
-                os.close(fd)
+    def _close_descriptors(self) -> None:
+        for fd in self.descriptors:
+            os.close(fd)
 
 
 def open_devices(workers: int) -> Devices | None:

@@ -73,7 +73,8 @@ class Events:
         elif kind is SaClosed:
             self._sa_closed(effect)  # type: ignore[arg-type]
         elif isinstance(effect, InitialContact):
-            self._send(PeerIsAlone(effect.remote_id.id_type, effect.remote_id.data, effect.sa))
+            local, remote = effect.local_id, effect.remote_id
+            self._send(PeerIsAlone(effect.sa, (local.id_type, local.data), (remote.id_type, remote.data)))
 
     def tick(self) -> None:
         """A second has passed."""

@@ -44,14 +44,18 @@ class Listeners:
         """The NAT traversal port."""
         return next(each.port for each in self.udp[0] if each.is_natt)
 
-    def close(self, but_of: int | None = None) -> None:
-        """Close the sockets, or in a worker those of the others. A group keeps its order while any process has it."""
+    def descriptors_of(self, worker: int) -> list[int]:
+        """The file descriptors of one worker's sockets."""
+        return [each.socket.fileno() for each in self._of(worker)]
+
+    def close(self) -> None:
+        """Close all of them here. A group keeps its order while any process has its sockets."""
         for worker in range(self.workers):
-            if worker != but_of:
-                for udp in self.udp[worker]:
-                    udp.close()
-                for esp in self.esp[worker]:
-                    esp.close()
+            for each in self._of(worker):
+                each.close()
+
+    def _of(self, worker: int) -> list[UdpSocket | EspSocket]:
+        return [*self.udp[worker], *self.esp[worker]]
 
 
 def open_listeners(gateway: GatewaySettings) -> Listeners:

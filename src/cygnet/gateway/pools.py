@@ -16,6 +16,8 @@ from cygnet.ike.settings import PoolSettings
 
 LOW_WATER: Final = 256
 """Free addresses below which a worker asks for more: what it gives away while the supervisor's answer is on its way."""
+MAX_SPARED: Final = 4096
+"""Blocks that are given back in one message."""
 
 _NOT: Final = 0
 _LOW: Final = 1
@@ -120,7 +122,7 @@ class _Pool:
         for number in [number for number, block in self.blocks.items() if not block.in_use]:
             block = self.blocks[number]
             free = len(block.addresses) - sum(address in block.addresses for address in self.reserved)
-            if free > budget:
+            if free > budget or len(spared) == MAX_SPARED:
                 continue
             budget -= free
             self.free -= free

@@ -66,7 +66,7 @@ class Routes:
             self._netlink.settimeout(_ANSWER_TIMEOUT_S)
             self._netlink.bind((0, 0))
         except OSError as exc:
-            raise LocalError(f"cannot set routes: {exc.strerror}") from exc
+            raise LocalError(f"cannot set routes: {exc.strerror or exc}") from exc
         self._wanted: dict[str, list[int]] = {}
         self._sequence = 0
 

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from cygnet.gateway.privileges import User, become, die_with_parent, forbid_new_privileges
@@ -16,11 +16,11 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 """The supervisor gets these too, and tells its workers what to do."""
 
 
-def spawn(work: Callable[[], None], *, user: User | None, let_go: Callable[[], None]) -> int:
+def spawn(work: Callable[[], None], *, user: User | None, keep: Iterable[int]) -> int:
     """Run `work` in a new process, as `user`; returns its process id. OSError if there can't be one.
 
-    `let_go` closes, in the new process, what belongs to others. Nothing of the caller runs there afterwards: no
-    `finally`, no `atexit`, no event loop.
+    Of the file descriptors it has those to `keep` and the standard ones. Nothing of the caller runs there
+    afterwards: no `finally`, no `atexit`, no event loop.
     """
     parent = os.getpid()
     # A signal that came between `fork` and `_reset_signals` would be told to the parent's event loop.
@@ -28,19 +28,19 @@ def spawn(work: Callable[[], None], *, user: User | None, let_go: Callable[[], N
     try:
         pid = os.fork()
         if pid == 0:
-            _live(work, user, let_go, parent)
+            _live(work, user, keep, parent)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
     return pid
 
 
-def _live(work: Callable[[], None], user: User | None, let_go: Callable[[], None], parent: int) -> None:
+def _live(work: Callable[[], None], user: User | None, keep: Iterable[int], parent: int) -> None:
     status = 1
     try:
         _reset_signals()
         # The parent's loop is not ours, though we have a copy of it.
         asyncio.set_event_loop(None)
-        let_go()
+        _close_all_but(keep)
         if user is not None:
             become(user)
         forbid_new_privileges()
@@ -66,3 +66,16 @@ def _reset_signals() -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _close_all_but(keep: Iterable[int]) -> None:
+    """Close what is the parent's: other workers' sockets, its event loop, its lock.
+
+    The objects that had these descriptors are still there, and must stay: one that is finalised would close a number
+    that may be another's by then. That they do stay is why this process ends with `_exit` and without returning.
+    """
+    first = 3
+    for fd in sorted({fd for fd in keep if fd >= first}):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))

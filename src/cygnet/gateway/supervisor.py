@@ -40,7 +40,7 @@ from cygnet.gateway.privileges import User, unprivileged_user
 from cygnet.gateway.spawn import spawn
 from cygnet.gateway.state_dir import StateDir
 from cygnet.gateway.systemd import notify
-from cygnet.gateway.worker import Kit, Worker, new_event_loop
+from cygnet.gateway.worker import Kit, run_worker
 from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings
 from cygnet.observe.counters import Counters, CounterWriter
@@ -209,12 +209,16 @@ class Supervisor:
             slot.pid = spawn(
                 partial(self._work, slot.index, theirs, leases),
                 user=self._user,
-                let_go=partial(self._let_go, slot, ours),
+                keep=self._descriptors_of(slot.index, theirs),
             )
             slot.pidfd = os.pidfd_open(slot.pid)
         except OSError:
-            self._free(slot.index)
             ours.close()
+            self._kill(slot)
+            if slot.pid:
+                os.waitpid(slot.pid, 0)
+                slot.pid = 0
+            self._free(slot.index)
             raise
         finally:
             theirs.close()
@@ -224,22 +228,13 @@ class Supervisor:
         ours.attach(self._loop, partial(self._on_message, slot), partial(self._on_channel_end, slot))
         self._loop.add_reader(slot.pidfd, self._on_death, slot)
 
-    def _let_go(self, slot: _Slot, ours: Channel) -> None:
-        """In the new worker: close what is the supervisor's and the other workers'."""
-        ours.forget()
-        for other in self._slots:
-            if other.channel is not None:
-                other.channel.forget()
-            if other.pidfd >= 0:
-                os.close(other.pidfd)
-        self._listeners.close(but_of=slot.index)
-        if self._devices is not None:
-            self._devices.routes.close()
-            self._devices.close_descriptors(but_of=slot.index)
+    def _descriptors_of(self, worker: int, channel: Channel) -> list[int]:
+        """What a worker keeps of what is open here."""
+        tun = [self._devices.descriptors[worker]] if self._devices is not None else []
+        return [channel.fileno(), *tun, *self._listeners.descriptors_of(worker)]
 
     def _work(self, index: int, channel: Channel, leases: list[tuple[str, tuple[int, ...]]]) -> None:
         """The worker's life, in its own process."""
-        loop = new_event_loop()
         kit = Kit(
             index=index,
             workers=self._listeners.workers,
@@ -250,7 +245,7 @@ class Supervisor:
             counters=self._counters.writer(index),
             leases=leases,
         )
-        Worker(self._settings, self._gateway, kit, loop).run()
+        run_worker(self._settings, self._gateway, kit)
 
     def _on_death(self, slot: _Slot) -> None:
         """A worker has ended."""

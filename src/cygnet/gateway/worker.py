@@ -33,6 +33,12 @@ from cygnet.net.endpoint import Endpoint
 from cygnet.net.sockets import EspSocket, UdpSocket
 from cygnet.observe.counters import CounterWriter
 
+try:
+    # Here and not where it is used: what a worker becomes may not be able to read our packages.
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop  # type: ignore[assignment]
+
 _log = logging.getLogger(__name__)
 
 FAREWELL_S: Final = 4.0
@@ -56,16 +62,6 @@ class Kit(msgspec.Struct, frozen=True):
     counters: CounterWriter
     leases: Sequence[tuple[str, tuple[int, ...]]]
     """Blocks of the pools that it begins with."""
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 class Worker:
@@ -178,8 +174,9 @@ class Worker:
         elif isinstance(message, LeaseRecall):
             self._pools.recalled(message.pool)
         elif isinstance(message, PeerIsAlone):
-            identity = Identity(message.id_type, message.id_data)
-            self._driver.carry_out(self._table.drop_peer(identity, message.sa, time.monotonic()))
+            local_id, remote_id = Identity(*message.local_id), Identity(*message.remote_id)
+            effects = self._table.drop_peer(remote_id, message.sa, time.monotonic(), local_id=local_id)
+            self._driver.carry_out(effects)
         elif isinstance(message, Stop):
             self._stop()
 
@@ -234,3 +231,8 @@ def _tame_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def run_worker(settings: Settings, gateway: GatewaySettings, kit: Kit) -> None:
+    """A worker's life, in its own process."""
+    Worker(settings, gateway, kit, new_event_loop()).run()

@@ -3,14 +3,11 @@
 Three things are kept apart: the state of the SA (here), the request that is outstanding (`message_id.py`), and
 who we are in the SA (`is_original_initiator`) as against in the exchange (whoever sends the request).
 
-    as original initiator                        as original responder
-      INIT_SENT   --IKE_SA_INIT response-->        (IKE_SA_INIT request)
-      AUTH_SENT   --IKE_AUTH response---->         HALF_OPEN --IKE_AUTH request-->
-      ESTABLISHED                                  ESTABLISHED
-      DELETING    --INFORMATIONAL response or time-out--> gone
+docs/states.md is drawn from the tables.
 """
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from cygnet.iana import ExchangeType
 
@@ -55,3 +52,27 @@ def is_request_allowed(state: SaState, exchange_type: int) -> bool:
 def is_response_allowed(state: SaState, exchange_type: int) -> bool:
     """Whether a response of this exchange can be one to us now."""
     return exchange_type in _RESPONSES[state]
+
+
+class Transition(NamedTuple):
+    """What leads from one state to the next. None stands for no SA: one that isn't yet, or is no more."""
+
+    before: SaState | None
+    cause: str
+    after: SaState | None
+
+
+TRANSITIONS = (
+    Transition(None, "we initiate", SaState.INIT_SENT),
+    Transition(SaState.INIT_SENT, "IKE_SA_INIT response", SaState.AUTH_SENT),
+    Transition(SaState.INIT_SENT, "refused, timed out or abandoned", None),
+    Transition(SaState.AUTH_SENT, "IKE_AUTH response", SaState.ESTABLISHED),
+    Transition(SaState.AUTH_SENT, "refused, timed out or abandoned", None),
+    Transition(None, "IKE_SA_INIT request", SaState.HALF_OPEN),
+    Transition(SaState.HALF_OPEN, "IKE_AUTH request", SaState.ESTABLISHED),
+    Transition(SaState.HALF_OPEN, "not authenticated, or not in time", None),
+    Transition(SaState.ESTABLISHED, "we delete", SaState.DELETING),
+    Transition(SaState.ESTABLISHED, "deleted by the peer, peer dead, or a fatal error", None),
+    Transition(SaState.DELETING, "INFORMATIONAL response, the peer's Delete, or timed out", None),
+)
+"""Every way from state to state; the exchanges change it, and a test compares what they do with this."""

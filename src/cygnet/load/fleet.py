@@ -29,7 +29,7 @@ from cygnet.load.samples import Samples
 from cygnet.load.sources import SourceSockets
 from cygnet.load.suites import describe_suites
 from cygnet.net.driver import Driver
-from cygnet.net.endpoint import Endpoint
+from cygnet.net.endpoint import Batch, Endpoint
 
 STARTS_PER_TURN: Final = 16
 """Attempts that start before the sockets are looked at again: some milliseconds of key generation."""
@@ -39,8 +39,8 @@ _TICK_S: Final = 0.1
 _REFUSED_AFTER_S: Final = 1.0
 """When a target that has refused datagrams, and answered none, is given up."""
 
-_REFUSED_COUNTER: Final = 'receive_failures_total{reason="refused"}'
-_RECEIVED_COUNTER: Final = "datagrams_received_total"
+# The news that nobody listens comes with whatever is done next: receiving or sending.
+_REFUSED_COUNTERS: Final = ('receive_failures_total{reason="refused"}', 'send_failures_total{reason="refused"}')
 
 REFUSED: Final = "connection_refused"
 INTERRUPTED: Final = "interrupted"
@@ -103,6 +103,8 @@ class Fleet:
         self._is_starting = True
         self._is_interrupted = False
         self._is_deleting = False
+        self._is_answered = False
+        """Whether the target has sent anything."""
         self._over = asyncio.Event()
         """All attempts have ended, and all echoes."""
         self._interrupt = asyncio.Event()
@@ -123,7 +125,7 @@ class Fleet:
         self._retransmits = 0
         self._late_starts = 0
         self._delete_failures = 0
-        self._start = self._first_start = self._last_start = self._last_established = 0.0
+        self._start = self._last_start = self._last_established = 0.0
         self._cpu_before = self._busy_cpu = self._busy_s = 0.0
         self._seen_established = 0
 
@@ -155,7 +157,7 @@ class Fleet:
         self._endpoint = Endpoint(
             self._sources.udp,
             self._sources.esp,
-            on_ike=lambda batch, now: self._driver.receive_ike(batch, now),
+            on_ike=self._on_ike,
             on_esp=lambda batch, now: self._driver.receive_esp(batch, now),
             count=count,
             clock=self._clock,
@@ -262,8 +264,6 @@ class Fleet:
         if self._is_open and now - intended > LATE_START_S:
             self._late_starts += 1
         index = tally.attempted
-        if not index:
-            self._first_start = now
         self._last_start = now
         tally.attempted = index + 1
         number = attempt_number(index, self._process, self._options.processes)
@@ -274,6 +274,10 @@ class Fleet:
             self._deadlines.append((now + self._options.timeout_s, spi))
 
     # Following.
+
+    def _on_ike(self, batch: Batch, now: float) -> None:
+        self._is_answered = True
+        self._driver.receive_ike(batch, now)
 
     def _on_event(self, effect: Effect) -> None:
         match effect:
@@ -388,7 +392,7 @@ class Fleet:
                 self._give_up(spi, "timeout_ike_auth" if attempt.init_done else "timeout_ike_sa_init")
         if self._echoes is not None:
             self._echoes.handle_timers(now)
-        is_refused = self._counters[_REFUSED_COUNTER] and not self._counters[_RECEIVED_COUNTER]
+        is_refused = not self._is_answered and any(map(self._counters.get, _REFUSED_COUNTERS))
         if is_refused and now > self._start + _REFUSED_AFTER_S and not self._over.is_set():
             self._is_starting = False
             self._give_up_all(REFUSED)
@@ -452,7 +456,6 @@ class Fleet:
             echo_failures=self._echoes.failed if self._echoes is not None else 0,
             retransmits=self._retransmits,
             suites=list(self._suites),
-            first_start=self._first_start,
             last_start=self._last_start,
             last_established=self._last_established,
             ended=ended,

@@ -20,7 +20,7 @@ PortPair = tuple[int, int]
 EPHEMERAL: Final[PortPair] = (0, 0)
 MAX_ADDRESSES: Final = 65536
 _LAST_PORT: Final = 65535
-_FIELD: Final = re.compile(r"\{n(?::0?[1-9]?\d*d?)?\}")
+_FIELD: Final = re.compile(r"\{n(?::0[1-9]\d?d)?\}")
 _TEXT_TYPES: Final = (IdType.FQDN, IdType.RFC822_ADDR)
 
 

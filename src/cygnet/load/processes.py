@@ -12,10 +12,12 @@ import select
 import signal
 import socket
 import struct
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Final
+from types import FrameType, TracebackType
+from typing import Any, Final
 
 import msgspec
 
@@ -81,16 +83,41 @@ def run_load(
 
     `on_over` is called when all attempts have come to their end, and before the tunnels are held or deleted.
 
-    KeyboardInterrupt ends it early: the results so far say that they are. A second one kills the processes, and is
-    raised.
+    SIGINT and SIGTERM end it early: the results so far say that they are. A second one kills the processes, and raises
+    KeyboardInterrupt.
     """
     words = SharedWords.create(rows=options.processes, words=_WORDS, description=b"")
     testers = _Testers(options, words, on_over)
     try:
-        return testers.run(on_progress)
+        with _Interrupts() as interrupts:
+            return testers.run(on_progress, interrupts)
     finally:
         testers.end()
         words.close()
+
+
+class _Interrupts:
+    """Counts the signals that want us to end, so that they come between two messages and never within one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Interrupts":
+        # Only the main thread may; in another one signals are not ours to handle.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
 
 
 class _Tester:
@@ -118,20 +145,15 @@ class _Testers:
         """Those of them that are not over with their attempts."""
         self._start = 0.0
 
-    def run(self, on_progress: Callable[[Progress], None]) -> Results:
-        # An interrupt in the midst of this would leave processes that nobody knows.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            for process in range(self._options.processes):
-                self._fork(process)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    def run(self, on_progress: Callable[[Progress], None], interrupts: _Interrupts) -> Results:
+        for process in range(self._options.processes):
+            self._fork(process)
         for tester in self._testers:
             self._await_ready(tester)
         self._start = time.monotonic() + _HEAD_START_S
         for tester in self._testers:
             tester.control.sendall(_GO.pack(self._start))
-        return self._collect(on_progress)
+        return self._collect(on_progress, interrupts)
 
     def end(self) -> None:
         """Leave no process behind, and none unwaited for."""
@@ -146,7 +168,6 @@ class _Testers:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us
             ours.close()
             for tester in self._testers:
                 tester.control.close()
@@ -159,22 +180,20 @@ class _Testers:
         if not isinstance(message, _Ready):
             raise LocalError(message.reason if isinstance(message, _Broken) else "a process of the tester has died")
 
-    def _collect(self, on_progress: Callable[[Progress], None]) -> Results:
+    def _collect(self, on_progress: Callable[[Progress], None], interrupts: _Interrupts) -> Results:
         results = Results(self._options, self._start)
         self._waiting = {tester.control: tester for tester in self._testers}
         self._attempting = set(self._waiting)
-        is_stopping = False
         while self._waiting:
-            try:
-                readable, _, _ = select.select(list(self._waiting), (), (), POLL_S)
-                on_progress(self._progress())
-                for control in readable:
-                    self._take(control, results)
-            except KeyboardInterrupt:
-                if is_stopping:
-                    raise
-                is_stopping = results.is_interrupted = True
+            readable, _, _ = select.select(list(self._waiting), (), (), POLL_S)
+            on_progress(self._progress())
+            for control in readable:
+                self._take(control, results)
+            if interrupts.count and not results.is_interrupted:
+                results.is_interrupted = True
                 self._tell_all(_STOP)
+            elif interrupts.count > 1:
+                raise KeyboardInterrupt
         on_progress(self._progress())
         return results
 
@@ -244,8 +263,9 @@ def _run_tester(options: LoadOptions, process: int, control: socket.socket, tall
     """The new process's whole life. It must never return into the program that forked it."""
     status = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        # Who signals the whole process group reaches us too, but our parent will tell us what to do.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             measured = runner.run(_serve(options, process, control, tally))
         _send(control, _Done(measured))
@@ -283,14 +303,14 @@ async def _serve(options: LoadOptions, process: int, control: socket.socket, tal
         tally[_DELETED] = now.deleted
 
     fleet = Fleet(options, open_sources(options, process), process=process, loop=loop, on_tick=show)
-    _send(control, _Ready())
-    start = _read_exactly(control, _GO.size)
-    if not start:
-        raise _ParentGone
     # Nothing of what is made from here on is part of a cycle, and it must not be scanned again and again.
     gc.collect()
     gc.freeze()
     gc.disable()
+    _send(control, _Ready())
+    start = _read_exactly(control, _GO.size)
+    if not start:
+        raise _ParentGone
 
     proceeding = asyncio.Event()
 

@@ -88,10 +88,11 @@ def remarks(results: Results, *, is_with_limit: bool = True) -> list[str]:
     found += [f"A process of the tester reported: {trouble}" for trouble in results.troubles]
     if results.died:
         found.append(f"{results.died} of {results.options.processes} processes of the tester ended without a result.")
-    if results.counted("receive_failures_total").get("refused"):
+    if results.refusals:
         found.append(f"{target} refuses datagrams: no IKE responder listens there.")
     for reason, n in results.counted("send_failures_total").items():
-        found.append(f"{n} datagrams could not be sent: {reason.replace('_', ' ')}.")
+        if reason != "refused":
+            found.append(f"{n} datagrams could not be sent: {reason.replace('_', ' ')}.")
     if results.kernel_drops:
         found.append(f"The kernel dropped {results.kernel_drops} datagrams that the tester was too slow to take.")
     if results.late_starts:

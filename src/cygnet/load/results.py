@@ -3,7 +3,6 @@
 `established + failed == attempted` holds always, and every failure has a reason.
 """
 
-import math
 import os
 from collections import Counter
 from typing import Any, Final
@@ -38,7 +37,6 @@ class Measured(msgspec.Struct):
     echo_failures: int
     retransmits: int
     suites: list[str]
-    first_start: float
     last_start: float
     last_established: float
     ended: float
@@ -89,8 +87,7 @@ class Results:
         self.is_interrupted = False
         self._busy_cpu_s = 0.0
         self._busy_s = 0.0
-        self._first_start = math.inf
-        self._last_start = -math.inf
+        self._last_start = start
         self._last_established = start
         self._ended = start
 
@@ -118,7 +115,6 @@ class Results:
         self._busy_cpu_s += measured.busy_cpu_s
         self._busy_s = max(self._busy_s, measured.busy_s)
         if measured.attempted:
-            self._first_start = min(self._first_start, measured.first_start)
             self._last_start = max(self._last_start, measured.last_start)
         self._last_established = max(self._last_established, measured.last_established)
         self._ended = max(self._ended, measured.ended)
@@ -143,8 +139,8 @@ class Results:
 
     @property
     def attempt_rate(self) -> float:
-        """Attempts per second, over the time in which attempts were started."""
-        return _rate(self.attempted - 1, self._last_start - self._first_start)
+        """Attempts per second, from the start until the last one was started."""
+        return _rate(self.attempted - 1, self._last_start - self.start)
 
     @property
     def setup_rate(self) -> float:
@@ -173,6 +169,13 @@ class Results:
         if self.suites:
             return ", ".join(self.suites)
         return describe_offer(self.options.proposals, self.options.esp_proposals)
+
+    @property
+    def refusals(self) -> int:
+        """How often the target said that nobody listens at the port."""
+        return sum(
+            self.counted(family).get("refused", 0) for family in ("receive_failures_total", "send_failures_total")
+        )
 
     def counted(self, family: str) -> dict[str, int]:
         """The series of a labelled counter that are not zero, by their label."""

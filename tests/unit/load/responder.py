@@ -23,9 +23,10 @@ from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings,
 from cygnet.ike.table import IkeTable
 from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Batch, Endpoint
-from cygnet.net.sockets import open_udp_socket
+from cygnet.net.sockets import open_esp_socket, open_udp_socket
 
 SECRET = b"swordfish"
+_READY = b"R"
 ECHO = bytes((10, 0, 0, 1))
 ECHO_TEXT = "10.0.0.1"
 SUITE = "aes128gcm16-prfsha256-x25519 / aes128gcm16"
@@ -78,8 +79,10 @@ class Responder:
         address: str = "127.0.0.1",
         is_silent_every: int = 0,
         is_echoing: bool = True,
+        has_raw_esp: bool = False,
+        deletes_after_s: float = 0.0,
     ) -> None:
-        """With `is_silent_every` n, it doesn't see every n-th datagram."""
+        """With `is_silent_every` n, it doesn't see every n-th datagram; after `deletes_after_s` it deletes a tunnel."""
         self.address = address
         self.counts: Counter[str] = Counter()
         self.peers: list[str] = []
@@ -87,22 +90,28 @@ class Responder:
         self.port, self.natt_port = (each.port for each in self._udp)
         self._silent_every = is_silent_every
         self._is_echoing = is_echoing
+        self._deletes_after_s = deletes_after_s
+        self._raw = [open_esp_socket(is_ipv6=":" in address)] if has_raw_esp else []
         self._read_end, write_end = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 os.close(self._read_end)
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    report = runner.run(self._serve(configuration or settings()))
+                    report = runner.run(self._serve(configuration or settings(), write_end))
                 with os.fdopen(write_end, "w") as out:
                     json.dump(report, out)
             finally:
                 os._exit(0)
         os.close(write_end)
-        for each in self._udp:
-            each.close()
+        for udp in self._udp:
+            udp.close()
+        for esp in self._raw:
+            esp.close()
+        if not os.read(self._read_end, len(_READY)):
+            raise RuntimeError("the responder did not start")
 
-    async def _serve(self, configuration: Settings) -> dict[str, Any]:
+    async def _serve(self, configuration: Settings, ready: int) -> dict[str, Any]:
         counts: Counter[str] = Counter()
         peers: list[str] = []
 
@@ -112,6 +121,8 @@ class Responder:
         def on_event(effect: Effect) -> None:
             if isinstance(effect, SaEstablished):
                 peers.append(str(effect.remote_id))
+                if self._deletes_after_s:
+                    loop.call_later(self._deletes_after_s, driver.delete, effect.sa)
 
         def on_ike(batch: Batch, now: float) -> None:
             for datagram in batch:
@@ -135,13 +146,14 @@ class Responder:
         if self._is_echoing:
             echo.connect(plane.send_inner)
         endpoint = Endpoint(
-            self._udp, on_ike=on_ike, on_esp=lambda batch, now: driver.receive_esp(batch, now), count=count
+            self._udp, self._raw, on_ike=on_ike, on_esp=lambda batch, now: driver.receive_esp(batch, now), count=count
         )
         loop = asyncio.get_running_loop()
         driver = Driver(IkeTable(environment), plane, endpoint.send_ike, on_event=on_event, loop=loop)
         endpoint.attach(loop)
         stopped = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stopped.set)
+        os.write(ready, _READY)
         await stopped.wait()
         endpoint.close()
         driver.close()

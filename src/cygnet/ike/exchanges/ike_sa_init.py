@@ -22,7 +22,6 @@ from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header
 from cygnet.wire.message import encode_message
-from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
 from cygnet.wire.payloads.notify import Notify

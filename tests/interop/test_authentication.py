@@ -1,0 +1,75 @@
+"""Peers that are not let in, at either end, and nothing left of them."""
+
+from typing import Any
+
+import pytest
+from tests.interop.pairs import Role, paired
+from tests.interop.polling import eventually
+from tests.interop.strongswan import server_config
+from tests.interop.topologies import Topology
+
+both_roles = pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
+
+REFUSED = {
+    "wrong-secret": {"secret": "another-secret"},
+    "unknown-identity": {"identity": "other.example.org"},
+}
+
+
+@both_roles
+@pytest.mark.parametrize("server", REFUSED.values(), ids=REFUSED)
+def test_authentication_fails(direct: Topology, role: Role, server: dict[str, Any]) -> None:
+    with paired(role, direct, server=server) as pair:
+        if role is Role.RESPONDER:
+            with pytest.raises(AssertionError, match="received AUTHENTICATION_FAILED notify error"):
+                pair.strongswan.initiate("net")
+            reason = "wrong_secret" if "secret" in server else "no_connection"
+            pair.cygnet.await_count(f'authentication_failures_total{{reason="{reason}"}}', 1)
+        else:
+            eventually(lambda: "home: given up after 1 attempts: authentication_failed" in pair.cygnet.log())
+        pair.cygnet.await_count('ike_sas_closed_total{reason="authentication_failed"}', 1)
+        pair.cygnet.await_count("ike_sas_established_total", 0)
+        eventually(pair.is_bare)
+
+
+@both_roles
+def test_no_common_proposal(direct: Topology, role: Role) -> None:
+    server, client = {"proposals": "aes128gcm16-prfsha256-x25519"}, {"proposals": "aes256-sha512-ecp384"}
+    with paired(role, direct, server=server, client=client) as pair:
+        if role is Role.RESPONDER:
+            with pytest.raises(AssertionError, match="received NO_PROPOSAL_CHOSEN notify error"):
+                pair.strongswan.initiate("net")
+            pair.cygnet.await_count('ike_sa_init_refused_total{reason="no_proposal_chosen"}', 1)
+        else:
+            eventually(lambda: "home: given up after 1 attempts: no_proposal_chosen" in pair.cygnet.log())
+        eventually(pair.is_bare)
+
+
+CHILD_REFUSED = {
+    "no-common-traffic": ({"remote_ts": "10.9.0.0/24"}, "ts_unacceptable", "TS_UNACCEPTABLE"),
+    "no-common-esp-proposal": ({"esp_proposals": "aes256-sha512"}, "no_proposal_chosen", "NO_PROPOSAL_CHOSEN"),
+}
+
+
+@both_roles
+@pytest.mark.parametrize(("client", "reason", "notify"), CHILD_REFUSED.values(), ids=CHILD_REFUSED)
+def test_child_is_refused(direct: Topology, role: Role, client: dict[str, Any], reason: str, notify: str) -> None:
+    """The IKE_SA stands without a child, until the initiator thinks otherwise (RFC 7296 section 1.2)."""
+    with paired(role, direct, server={"esp_proposals": "aes128gcm16"}, client=client) as pair:
+        if role is Role.RESPONDER:
+            with pytest.raises(AssertionError, match=f"received {notify} notify"):
+                pair.strongswan.initiate("net")
+            pair.cygnet.await_count(f'child_sas_refused_total{{reason="{reason}"}}', 1)
+            pair.cygnet.await_count("child_sas", 0)
+        else:
+            eventually(lambda: f"home: given up after 1 attempts: {reason}" in pair.cygnet.log())
+            eventually(pair.is_bare)
+
+
+def test_we_try_again_until_the_peer_lets_us_in(direct: Topology) -> None:
+    client, server = {"connection": "keyingtries = 0"}, {"secret": "another-secret"}
+    with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
+        eventually(lambda: "home: attempt 1 failed, again in 1 s: authentication_failed" in pair.cygnet.log())
+        pair.strongswan.write_config(server_config())
+        pair.strongswan.load()
+        pair.set_up()

@@ -1,0 +1,206 @@
+"""`cygnet gateway` and `cygnet status` as their users meet them: processes, lines and exit statuses."""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cygnet.cli import gateway as command
+from cygnet.cli.gateway import override
+from cygnet.cli.main import build_parser
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, LogLevel
+from cygnet.observe.counters import Counters
+
+CONFIG = """\
+connections { rw {
+  local { auth = psk
+    id = gw.example.org }
+  remote { auth = psk }
+  pools = clients
+  children { net { local_ts = 0.0.0.0/0 } }
+} }
+pools { clients { addrs = 10.3.0.0/24 } }
+secrets { ike-1 { secret = not so secret } }
+gateway { user = root
+  listen = 127.0.0.1 }
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "gw.conf"
+    path.write_text(CONFIG)
+    path.chmod(0o600)
+    return path
+
+
+def free_ports() -> list[int]:
+    """Two ports that nobody has now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as a, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as b:
+        a.bind(("127.0.0.1", 0))
+        b.bind(("127.0.0.1", 0))
+        return [a.getsockname()[1], b.getsockname()[1]]
+
+
+def cygnet(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, "-m", "cygnet", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+
+
+@contextmanager
+def running(config: Path, state: Path, *more: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A gateway, with the line that it says when it serves. Without data plane: it makes no device then."""
+    port, natt_port = map(str, free_ports())
+    words = [sys.executable, "-m", "cygnet", "gateway", "--config", str(config), "--state-dir", str(state)]
+    words += ["--port", port, "--natt-port", natt_port, "--dataplane", "null", "--workers", "2", *more]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
+
+
+def test_says_that_it_serves_and_where(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path / "state") as (process, line):
+        port = process.args[process.args.index("--port") + 1]  # type: ignore[index, union-attr, operator]
+        assert line.startswith(f"cygnet: serving on 127.0.0.1[{port}], 127.0.0.1[")
+        assert line.endswith(f"] with 2 workers, data plane null, pid {process.pid}\n")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    assert not (tmp_path / "state").exists()
+
+
+def test_status_reads_a_running_gateway(config: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with running(config, state) as (process, _):
+        values = json.loads(cygnet("status", "--state-dir", state, "--json").stdout)
+        assert values['ike_sas{state="established"}'] == 0
+        assert values["worker_restarts_total"] == 0
+        shown = cygnet("status", "--state-dir", state)
+        assert shown.stdout.startswith(f"gateway running, pid {process.pid}, 2 workers\n  IKE_SAs established ")
+        process.kill()
+        process.wait()
+        after = cygnet("status", "--state-dir", state)
+        assert (after.returncode, after.stdout) == (1, "")
+        assert (
+            after.stderr
+            == f"cygnet status: no gateway runs on the state directory {state}: choose another with --state-dir\n"
+        )
+
+
+def test_the_table_shows_what_has_counted() -> None:
+    from cygnet.cli.status import table
+
+    counters = Counters.create(writers=2)
+    writer = counters.writer(0)
+    for name in ("ike_sas_established_total", 'datagrams_dropped_total{reason="queue_full"}'):
+        writer.count(name, 1234)
+    for ms in range(1, 101):
+        writer.histogram("handshake_duration_seconds").record(ms / 1000)
+    lines = list(table(42, counters))
+    assert lines[0] == "gateway running, pid 42, 1 workers"
+    assert any(line.split() == ["handshakes", "completed", "1,234"] for line in lines)
+    assert any(line.split() == ["queue", "full", "1,234"] for line in lines)
+    (latency,) = (line for line in lines if "p99" in line)
+    assert "max 100.0 ms" in latency
+    assert not any("wrong secret" in line for line in lines)
+
+
+def test_a_second_gateway_on_the_state_directory_is_refused(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path / "state") as (process, _), running(config, tmp_path / "state") as (second, line):
+        assert (line, second.wait(5)) == ("", 1)
+        assert second.stderr is not None
+        assert f"another gateway (process {process.pid}) uses the state directory" in second.stderr.read()
+
+
+def test_a_port_in_use_leaves_nothing(config: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        done = cygnet("gateway", "--config", config, "--port", port, "--state-dir", tmp_path / "state")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cygnet gateway: cannot open UDP port {port} on 127.0.0.1: Address already in use")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("text", [None, "connections { rw { nonsense = 1 } }\n"])
+def test_a_configuration_that_cannot_be_used_is_status_2(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "gw.conf"
+    if text is not None:
+        path.write_text(text)
+    done = cygnet("gateway", "--config", path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(str(path))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--workers", "0"],
+        ["--workers", "255"],
+        ["--workers", "many"],
+        ["--port", "0"],
+        ["--port", "65536"],
+        ["--listen", "gw.example.org"],
+        ["--dataplane", "magic"],
+        ["--log-level", "loud"],
+        ["--vici", "x"],
+    ],
+)
+def test_wrong_options_are_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser("gateway").parse_args(["gateway", *arguments])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    return build_parser("gateway").parse_args(["gateway", *arguments])
+
+
+def test_the_command_line_overrides_the_configuration() -> None:
+    configured = GatewaySettings(workers=3, port=1500, natt_port=1501, listen=("192.0.2.1",), node=9)
+    options = ["--workers", "auto", "--port", "2500", "--natt-port", "2501", "--listen", "::1", "--listen", "127.0.0.1"]
+    options += ["--dataplane", "null", "--state-dir", "state", "--log-level", "debug"]
+    assert override(configured, parse(*options)) == GatewaySettings(
+        workers=0,
+        port=2500,
+        natt_port=2501,
+        listen=("::1", "127.0.0.1"),
+        node=9,
+        dataplane=DataplaneKind.NULL,
+        state_dir="state",
+        log_level=LogLevel.DEBUG,
+    )
+
+
+def test_what_is_not_given_is_as_configured() -> None:
+    configured = msgspec.structs.replace(GatewaySettings(), workers=3, port=1500, state_dir="/elsewhere")
+    assert override(configured, parse()) == configured
+    assert parse().config == command.DEFAULT_CONFIG
+
+
+def test_one_port_for_both_is_refused(config: Path) -> None:
+    done = cygnet("gateway", "--config", config, "--port", "4500")
+    assert done.returncode == 2
+    assert done.stderr == f"{config}: port and natt_port are both 4500: they must be two ports\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_unknown_user_is_refused_before_anything_is_opened(config: Path, tmp_path: Path) -> None:
+    config.write_text(CONFIG.replace("user = root", "user = nosuchuser"))
+    done = cygnet("gateway", "--config", config, "--port", "0" * 4 + "1", "--state-dir", tmp_path / "state")
+    assert done.returncode in (1, 2)
+    assert "nosuchuser" in done.stderr

@@ -1,0 +1,102 @@
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import cygnet
+from cygnet.cli import main as program
+from cygnet.cli.main import COMMANDS, build_parser, main
+from cygnet.config.errors import ConfigError, Problem
+from cygnet.ike.errors import LocalError
+
+
+def fail_with(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        raise error
+
+    return run
+
+
+def fake_command(monkeypatch: pytest.MonkeyPatch, run: Callable[[argparse.Namespace], int]) -> None:
+    """Put `run` in the place of `cygnet check PATH`."""
+    module = importlib.import_module("cygnet.cli.check")
+    monkeypatch.setattr(module, "run", run)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_module_and_the_same_help(name: str) -> None:
+    parser = build_parser(name)
+    (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    (choice,) = (each for each in subparsers._choices_actions if each.dest == name)
+    assert choice.help == COMMANDS[name]
+    assert callable(subparsers.choices[name].get_default("run"))
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_help_imports_nothing_that_takes_long() -> None:
+    check = "import sys; from cygnet.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    check += "print({'cryptography', 'rich', 'msgspec', 'asyncio'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"cygnet {cygnet.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check"], ["status", "--nonsense"], ["--nonsense"]])
+def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: cygnet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (LocalError("no such port"), 1, "cygnet check: no such port\n"),
+        (ConfigError([Problem("gw.conf", 1, 2, "wrong")]), 2, "gw.conf:1:2: wrong\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_error_is_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, status: int, text: str
+) -> None:
+    fake_command(monkeypatch, fail_with(error))
+    assert main(["check", "x"]) == status
+    assert capsys.readouterr().err == text
+
+
+def test_the_status_is_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_command(monkeypatch, lambda args: 7)
+    assert main(["check", "x"]) == 7
+
+
+def test_a_reader_that_has_enough_is_no_traceback() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "cygnet", "check", "--json", "/nowhere"]
+    with os.fdopen(write_end, "wb") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "cygnet", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"cygnet {cygnet.__version__}\n"
+    assert program.EXIT_OK == 0

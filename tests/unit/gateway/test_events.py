@@ -1,0 +1,128 @@
+import ipaddress
+import logging
+
+import msgspec
+import pytest
+from tests.unit.dataplane.children import child as child_of_number
+
+from cygnet.auth.identity import parse_identity
+from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute, PeerIsAlone
+from cygnet.gateway.events import LINES_PER_SECOND, Events, prefixes_to_route
+from cygnet.gateway.pools import AddressPools
+from cygnet.iana import TsType
+from cygnet.ike.effects import InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished
+from cygnet.ike.path import Path
+from cygnet.ike.settings import PoolSettings
+from cygnet.observe.counters import Counters
+from cygnet.wire.payloads.traffic_selectors import TrafficSelector
+
+GATEWAY = parse_identity("gw.example.org")
+PEER = parse_identity("c1@example.org")
+POOL = PoolSettings(name="p", first=bytes((10, 3, 0, 1)), last=bytes((10, 3, 0, 254)))
+SPI = bytes(range(8))
+
+
+def selector(first: str, last: str) -> TrafficSelector:
+    start, end = ipaddress.ip_address(first).packed, ipaddress.ip_address(last).packed
+    kind = TsType.IPV4_ADDR_RANGE if len(start) == 4 else TsType.IPV6_ADDR_RANGE
+    return TrafficSelector(ts_type=kind, ip_protocol=0, start_port=0, end_port=65535, start=start, end=end)
+
+
+def child(*remote: tuple[str, str], spi_in: bytes = b"\1\0\0\1", peer: str = "192.0.2.2") -> InstallChild:
+    return msgspec.structs.replace(
+        child_of_number(1, remote=tuple(selector(first, last) for first, last in remote)),
+        spi_in=spi_in,
+        path=Path("192.0.2.1", 4500, peer, 4500),
+    )
+
+
+class Rig:
+    def __init__(self, *, has_routes: bool = True) -> None:
+        self.counters = Counters.create(writers=1)
+        self.sent: list[AnyMessage] = []
+        self.told: list[SaEstablished | SaClosed] = []
+        self.events = Events(
+            self.counters.writer(0),
+            AddressPools((POOL,), workers=1, send=self.sent.append),
+            send=self.sent.append,
+            on_sa=self.told.append,
+            has_routes=has_routes,
+        )
+
+
+def established(number: int = 1) -> SaEstablished:
+    return SaEstablished(number.to_bytes(8, "big"), "rw", PEER, (bytes((10, 3, 0, 9)),), 0.25)
+
+
+def test_gauges_follow_sas_and_children() -> None:
+    rig = Rig()
+    closed = SaClosed(SPI, "rw", "deleted_by_peer", True)
+    for effect in (established(), child(), established(), RemoveChild(b"\1\0\0\1"), closed):
+        rig.events(effect)
+    rig.events(SaClosed(SPI, "", "half_open_timeout", False))
+    values = rig.counters.values()
+    assert values['ike_sas{state="established"}'] == 1
+    assert values["child_sas"] == 0
+    assert values["ike_sas_established_total"] == 2
+    assert values['ike_sas_closed_total{reason="deleted_by_peer"}'] == 1
+    assert values['ike_sas_closed_total{reason="half_open_timeout"}'] == 1
+    assert rig.counters.histogram("handshake_duration_seconds").max_s == pytest.approx(0.25)
+    assert len(rig.told) == 4
+
+
+def test_other_workers_hear_of_a_lonely_peer() -> None:
+    rig = Rig()
+    rig.events(InitialContact(SPI, GATEWAY, PEER))
+    assert rig.sent == [PeerIsAlone(SPI, (GATEWAY.id_type, GATEWAY.data), (PEER.id_type, PEER.data))]
+
+
+def test_logs_a_few_lines_a_second_and_sums_up_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="cygnet")
+    rig = Rig()
+    for number in range(LINES_PER_SECOND + 7):
+        rig.events(established(number))
+    assert len(caplog.records) == LINES_PER_SECOND
+    assert "rw: IKE_SA with c1@example.org established in 250 ms, virtual address 10.3.0.9" in caplog.text
+    rig.events.tick()
+    assert "7 more IKE_SAs" in caplog.text
+    rig.events(SaClosed(SPI, "", "half_open_timeout", False))
+    assert f"unknown peer: IKE_SA {SPI.hex()} not established: half_open_timeout" in caplog.text
+
+
+def test_a_prefix_is_routed_while_a_child_leads_there() -> None:
+    rig = Rig()
+    range_7 = ("10.7.0.0", "10.7.255.255")
+    rig.events(child(range_7, spi_in=b"\1\0\0\1"))
+    rig.events(child(range_7, spi_in=b"\1\0\0\2"))
+    rig.events(RemoveChild(b"\1\0\0\1"))
+    assert rig.sent == [AddRoute("10.7.0.0/16")]
+    rig.events(RemoveChild(b"\1\0\0\2"))
+    assert rig.sent == [AddRoute("10.7.0.0/16"), DelRoute("10.7.0.0/16")]
+
+
+def test_without_devices_there_are_no_routes() -> None:
+    rig = Rig(has_routes=False)
+    rig.events(child(("10.7.0.0", "10.7.255.255")))
+    rig.events(RemoveChild(b"\1\0\0\1"))
+    assert rig.sent == []
+
+
+@pytest.mark.parametrize(
+    ("remote", "prefixes"),
+    [
+        ([("10.3.0.9", "10.3.0.9")], ()),
+        ([("10.7.0.0", "10.7.0.255")], ("10.7.0.0/24",)),
+        ([("10.7.0.1", "10.7.0.4")], ("10.7.0.1/32", "10.7.0.2/31", "10.7.0.4/32")),
+        ([("10.7.0.0", "10.7.0.9"), ("10.7.0.0", "10.7.0.7")], ("10.7.0.0/29", "10.7.0.8/31")),
+        ([("fd00::", "fd00::ff")], ("fd00::/120",)),
+        ([("0.0.0.0", "255.255.255.255")], ()),
+        ([("192.0.2.2", "192.0.2.2")], ()),
+        ([("10.7.0.9", "10.7.0.1")], ()),
+        ([], ()),
+    ],
+)
+def test_routes_what_no_pool_covers_and_never_the_way_to_the_peer(
+    remote: list[tuple[str, str]], prefixes: tuple[str, ...]
+) -> None:
+    pools = AddressPools((POOL,), workers=1, send=lambda message: None)
+    assert prefixes_to_route(child(*remote), pools.covers) == prefixes

@@ -1,0 +1,254 @@
+"""The whole gateway in processes of its own, with real sockets on loopback and real handshakes."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.unit.gateway.clients import LOOPBACK, SECRETS, Clients, loopback_gateway, responder_settings
+
+from cygnet.auth.identity import parse_identity
+from cygnet.gateway.embedded import GatewayProcess
+from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike.errors import LocalError
+from cygnet.ike.sa import Turn
+from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings, StartAction
+from cygnet.ike.spi import worker_of_ike_spi
+from cygnet.wire.payloads.notify import Notify
+
+ESTABLISHED = 'ike_sas{state="established"}'
+
+
+@contextmanager
+def gateway(workers: int = 2, settings: Settings | None = None) -> Iterator[tuple[GatewayProcess, Clients]]:
+    settings = settings if settings is not None else responder_settings()
+    with (
+        GatewayProcess.start(settings, loopback_gateway(workers)) as process,
+        Clients(process.port, process.natt_port) as clients,
+    ):
+        yield process, clients
+        # Peers that answer its farewell, so that it need not wait for them.
+        if is_alive(process.pid):
+            os.kill(process.pid, signal.SIGTERM)
+            clients.wait(lambda: not is_alive(process.pid))
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def owner(clients: Clients, spi: bytes) -> int:
+    """The gateway's worker that has the SA with our SPI."""
+    return worker_of_ike_spi(clients.table.sas[spi].spi_r)
+
+
+def say_alone(clients: Clients, spi: bytes) -> None:
+    """Tell the gateway on an SA that the peer has no other (RFC 7296 section 2.4)."""
+    turn = Turn(clients.table.env, clients.table, time.monotonic())
+    notify = Notify(ProtocolId.NONE, b"", NotifyType.INITIAL_CONTACT, b"")
+    clients.table.sas[spi].send_request(ExchangeType.INFORMATIONAL, (notify,), turn)
+    clients.driver.carry_out(turn.effects)
+
+
+def test_workers_share_the_peers_and_give_each_an_address_of_its_own() -> None:
+    with gateway() as (process, clients):
+        spis = clients.establish(64)
+        assert {owner(clients, spi) for spi in spis} == {0, 1}
+        assert len({clients.address(spi) for spi in spis}) == 64
+        assert process.counters.value(ESTABLISHED) == 64
+        assert process.counters.value("child_sas") == 64
+        assert process.counters.value("pool_addresses_in_use") == 64
+        assert process.counters.histogram("handshake_duration_seconds").count == 64
+        assert {process.counters.value_of(worker, ESTABLISHED) > 0 for worker in (0, 1)} == {True}
+
+
+def test_answers_echo_requests_inside_of_the_tunnel() -> None:
+    with gateway() as (process, clients):
+        spis = clients.establish(8)
+        for spi in spis:
+            clients.ping(spi)
+        clients.wait(lambda: len(clients.echoes) == 8)
+        assert process.counters.value('esp_packets_total{direction="in"}') == 8
+        assert process.counters.value('esp_packets_total{direction="out"}') == 8
+        assert process.counters.value('dataplane_events_total{event="echo_answered"}') == 8
+
+
+def test_tells_its_peers_when_it_stops_and_leaves_no_process() -> None:
+    with gateway() as (process, clients):
+        clients.establish(40)
+        pids = [process.pid, *process.worker_pids()]
+        os.kill(process.pid, signal.SIGTERM)
+        clients.wait(lambda: len(clients.closed) == 40, timeout_s=4)
+        assert set(clients.closed.values()) == {"deleted_by_peer"}
+        started = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - started < 2, "all peers have answered: there is nothing to wait for"
+        assert not any(map(is_alive, pids))
+        assert process.counters.value(ESTABLISHED) == 0
+        assert process.counters.value("ike_sas_established_total") == 40
+
+
+def test_peers_that_do_not_answer_hold_the_end_up_for_less_than_five_seconds() -> None:
+    with gateway(1) as (process, clients):
+        clients.establish(4)
+        started = time.monotonic()
+        # Nobody runs the clients' loop meanwhile.
+        assert process.stop() == 0
+        assert 3 < time.monotonic() - started < 5
+
+
+def test_a_stuck_worker_is_killed_in_time() -> None:
+    with gateway() as (process, _):
+        stuck = process.worker_pids()[0]
+        os.kill(stuck, signal.SIGSTOP)
+        started = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - started < 5
+        assert not is_alive(stuck)
+
+
+def test_a_killed_worker_is_started_again_and_the_other_does_not_notice() -> None:
+    with gateway() as (process, clients):
+        spis = clients.establish(40)
+        kept = [spi for spi in spis if owner(clients, spi) == 1]
+        victim, other = sorted(process.worker_pids())
+        os.kill(victim, signal.SIGKILL)
+        # Meanwhile datagrams wait in the supervisor's sockets: nobody is refused.
+        clients.establish(40, prefix="d")
+        assert process.counters.value("worker_restarts_total") == 1
+        assert sorted(process.worker_pids())[0] == other
+        assert process.counters.value_of(1, ESTABLISHED) >= len(kept)
+        for spi in kept:
+            clients.ping(spi)
+        clients.wait(lambda: len(clients.echoes) == len(kept))
+        addresses = [clients.address(spi) for spi in clients.table.sas if owner(clients, spi) == 1]
+        assert len(set(addresses)) == len(addresses)
+
+
+def test_a_worker_that_keeps_dying_is_started_again_ever_more_slowly() -> None:
+    with gateway(1) as (process, clients):
+        for restarts in range(1, 4):
+            eventually(lambda: len(process.worker_pids()) == 1)
+            os.kill(process.worker_pids()[0], signal.SIGKILL)
+            eventually(lambda n=restarts: process.counters.value("worker_restarts_total") == n)  # type: ignore[misc]
+        started = time.monotonic()
+        eventually(lambda: len(process.worker_pids()) == 1)
+        assert time.monotonic() - started > 0.1
+        clients.establish(4)
+
+
+def test_no_worker_outlives_its_supervisor() -> None:
+    with gateway() as (process, _):
+        pids = process.worker_pids()
+        assert len(pids) == 2
+        os.kill(process.pid, signal.SIGKILL)
+        eventually(lambda: not any(map(is_alive, pids)))
+
+
+def test_initial_contact_reaches_the_sa_that_another_worker_has() -> None:
+    with gateway() as (process, clients):
+        spis: list[bytes] = []
+        # The keyed hash decides the worker: try until the same peer has been on both.
+        while len({owner(clients, spi) for spi in spis}) < 2:
+            spis += clients.establish(1, prefix="same")
+            assert len(spis) < 40
+        newest = spis[-1]
+        say_alone(clients, newest)
+        clients.wait(lambda: process.counters.value(ESTABLISHED) == 1)
+        assert process.counters.value('ike_sas_closed_total{reason="initial_contact"}') == len(spis) - 1
+        clients.ping(newest)
+        clients.wait(lambda: len(clients.echoes) == 1)
+
+
+def test_an_exhausted_pool_is_shared_to_the_last_address_but_what_half_used_blocks_hold_back() -> None:
+    with gateway(settings=responder_settings("10.3.0.64")) as (process, clients):
+        clients.establish(60)
+        assert process.counters.value("pool_addresses_in_use") == 60
+
+
+def test_addresses_of_peers_that_left_are_given_again() -> None:
+    with gateway(1, settings=responder_settings("10.3.0.4")) as (process, clients):
+        for _ in range(3):
+            spis = clients.establish(4)
+            for spi in spis:
+                clients.driver.delete(spi)
+            clients.wait(lambda: process.counters.value("pool_addresses_in_use") == 0)
+
+
+def test_a_port_in_use_is_an_error_and_leaves_nothing() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((LOOPBACK, 0))
+        settings = msgspec.structs.replace(loopback_gateway(), port=taken.getsockname()[1])
+        with pytest.raises(LocalError, match="Address already in use"):
+            GatewayProcess.start(responder_settings(), settings)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_interrupt_during_the_stop_ends_it_at_once() -> None:
+    with gateway(1) as (process, clients):
+        clients.establish(2)
+        workers = process.worker_pids()
+        os.kill(process.pid, signal.SIGINT)
+        eventually(lambda: process.counters.value("ike_sas_established_total") == 2)
+        time.sleep(0.2)
+        started = time.monotonic()
+        os.kill(process.pid, signal.SIGINT)
+        eventually(lambda: not is_alive(process.pid))
+        assert time.monotonic() - started < 1
+        assert process.stop() == 130
+        assert not any(map(is_alive, workers))
+
+
+def initiator_settings(port: int, natt_port: int, connections: int) -> Settings:
+    """A gateway that sets up connections to another by itself."""
+    model = responder_settings().connections[0]
+    child = ChildSettings(
+        name="net",
+        esp_proposals=model.children[0].esp_proposals,
+        remote_ts=model.children[0].local_ts,
+        start_action=StartAction.START,
+    )
+    return Settings(
+        connections=tuple(
+            ConnectionSettings(
+                name=f"out{number}",
+                remote_addrs=(LOOPBACK,),
+                remote_port=port,
+                remote_natt_port=natt_port,
+                proposals=model.proposals,
+                local=AuthSettings(id=parse_identity(f"out{number}@example.org")),
+                remote=model.local,
+                vips=(bytes(4),),
+                children=(child,),
+            )
+            for number in range(connections)
+        ),
+        secrets=SECRETS,
+    )
+
+
+def test_connections_that_are_to_be_started_are_each_by_one_worker() -> None:
+    with GatewayProcess.start(responder_settings(), loopback_gateway(1)) as responder:
+        settings = initiator_settings(responder.port, responder.natt_port, 6)
+        with GatewayProcess.start(settings, loopback_gateway(2)) as initiator:
+            eventually(lambda: initiator.counters.value(ESTABLISHED) == 6)
+            eventually(lambda: responder.counters.value(ESTABLISHED) == 6)
+            assert initiator.counters.value("ike_sas_established_total") == 6
+            assert all(initiator.counters.value_of(worker, ESTABLISHED) > 0 for worker in (0, 1))
+        eventually(lambda: responder.counters.value('ike_sas_closed_total{reason="deleted_by_peer"}') == 6)

@@ -1,0 +1,141 @@
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from cygnet.gateway.initiations import FIRST_PAUSE_S, LAST_PAUSE_S, Initiations, initiating_worker, path_to_peer
+from cygnet.ike.connections import Connection
+from cygnet.ike.effects import Effect, SaClosed, SaEstablished
+from cygnet.ike.environment import Environment
+from cygnet.ike.errors import LocalError
+from cygnet.ike.path import Path
+from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings, StartAction
+from cygnet.ike.spi import new_ike_spi
+
+
+def source(remote: str, port: int) -> str:
+    return "::9" if ":" in remote else "192.0.2.9"
+
+
+def connection(name: str = "out", tries: int = 1, action: StartAction = StartAction.START) -> ConnectionSettings:
+    children = (ChildSettings(name="first"), ChildSettings(name="net", start_action=action))
+    return ConnectionSettings(name=name, remote_addrs=("127.0.0.1",), children=children, keyingtries=tries)
+
+
+class TestPath:
+    @pytest.mark.parametrize(
+        ("local", "remote", "path"),
+        [
+            ((), ("192.0.2.1",), "192.0.2.9[15500]...192.0.2.1[500]"),
+            ((), ("10.0.0.0/8", "10.0.0.1-10.0.0.9", "192.0.2.1"), "192.0.2.9[15500]...192.0.2.1[500]"),
+            (("192.0.2.7",), ("192.0.2.1",), "192.0.2.7[15500]...192.0.2.1[500]"),
+            (("fd00::7", "192.0.2.0/24"), ("192.0.2.1",), "192.0.2.9[15500]...192.0.2.1[500]"),
+            (("192.0.2.7",), ("::1",), "::9[15500]...::1[500]"),
+        ],
+    )
+    def test_goes_to_the_first_single_address(self, local: tuple[str, ...], remote: tuple[str, ...], path: str) -> None:
+        settings = ConnectionSettings(name="out", local_addrs=local, remote_addrs=remote)
+        assert str(path_to_peer(settings, 15500, source)) == path
+
+    def test_there_must_be_one(self) -> None:
+        with pytest.raises(LocalError, match="connection out has no single address"):
+            path_to_peer(ConnectionSettings(name="out", remote_addrs=("10.0.0.0/8",)), 500, source)
+
+
+class FakeTable:
+    def __init__(self, settings: Settings) -> None:
+        self.env = Environment(settings, entropy=bytes, count=lambda name: None)
+        self.initiated: list[tuple[bytes, str, Path]] = []
+
+    def initiate(self, each: Connection, path: Path, now: float) -> tuple[bytes, list[Effect]]:
+        spi = new_ike_spi(1, 0, lambda octets: len(self.initiated).to_bytes(octets, "big"))
+        self.initiated.append((spi, each.settings.name, path))
+        return spi, []
+
+
+class FakeDriver:
+    def __init__(self, settings: Settings) -> None:
+        self.table = FakeTable(settings)
+
+    def clock(self) -> float:
+        return 0.0
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        assert effects == []
+
+
+class FakeLoop:
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        self.callbacks: list[Callable[[], None]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> "FakeLoop":
+        self.pauses.append(delay)
+        self.callbacks.append(callback)
+        return self
+
+    def cancel(self) -> None:
+        self.callbacks.clear()
+
+
+class Rig:
+    def __init__(self, *connections: ConnectionSettings, worker: int = 0, workers: int = 1) -> None:
+        driver = FakeDriver(Settings(connections=connections))
+        self.initiated = driver.table.initiated
+        self.loop = FakeLoop()
+        loop: asyncio.AbstractEventLoop = self.loop  # type: ignore[assignment]
+        self.initiations = Initiations(driver, loop, port=500, worker=worker, workers=workers)  # type: ignore[arg-type]
+        self.initiations.start()
+
+    def fail(self, reason: str = "timeout_ike_sa_init") -> None:
+        self.initiations.on_sa(SaClosed(self.initiated[-1][0], "out", reason, False))
+
+
+def test_starts_what_is_to_be_started_on_one_worker_each() -> None:
+    connections = [connection(f"out{number}") for number in range(20)]
+    connections.append(connection("quiet", action=StartAction.NONE))
+    started = [[name for _, name, _ in Rig(*connections, worker=w, workers=3).initiated] for w in range(3)]
+    assert sorted(name for names in started for name in names) == sorted(f"out{number}" for number in range(20))
+    assert all(started)
+    assert all(initiating_worker(name, 3) == worker for worker in range(3) for name in started[worker])
+
+
+def test_tries_as_often_as_it_is_told_with_growing_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(connection(tries=3))
+    for _ in range(2):
+        rig.fail()
+        rig.loop.callbacks.pop()()
+    assert len(rig.initiated) == 3
+    rig.fail()
+    assert rig.loop.pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S]
+    assert "out: given up after 3 attempts: timeout_ike_sa_init" in caplog.text
+
+
+def test_tries_for_ever_but_not_ever_more_slowly() -> None:
+    rig = Rig(connection(tries=0))
+    for _ in range(12):
+        rig.fail()
+        rig.loop.callbacks.pop()()
+    assert len(rig.initiated) == 13
+    assert rig.loop.pauses[-1] == LAST_PAUSE_S
+
+
+def test_an_established_connection_is_not_set_up_again() -> None:
+    rig = Rig(connection(tries=0))
+    spi = rig.initiated[0][0]
+    rig.initiations.on_sa(SaEstablished(spi, "out", connection().remote.id, (), 0.1))
+    rig.initiations.on_sa(SaClosed(spi, "out", "deleted_by_peer", True))
+    assert rig.loop.pauses == []
+
+
+def test_other_sas_are_not_its_business() -> None:
+    rig = Rig(connection(tries=0))
+    rig.initiations.on_sa(SaClosed(b"another1", "rw", "timeout_ike_auth", False))
+    assert rig.loop.pauses == []
+
+
+def test_when_stopped_it_begins_nothing_more() -> None:
+    rig = Rig(connection(tries=0))
+    rig.fail()
+    rig.initiations.stop()
+    assert rig.loop.callbacks == []

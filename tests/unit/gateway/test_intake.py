@@ -1,0 +1,180 @@
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from cygnet.gateway.intake import Entry, Intake, Standing, standing_of
+from cygnet.iana import ExchangeType
+from cygnet.ike.path import Path
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, encode_header
+
+PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
+OURS = {b"establis": Standing.ESTABLISHED, b"underway": Standing.UNDER_WAY}
+PEERS = b"peersspi"
+
+
+def datagram(
+    spi_i: bytes,
+    spi_r: bytes,
+    flags: int = FLAG_INITIATOR,
+    exchange_type: int = ExchangeType.INFORMATIONAL,
+    message_id: int = 0,
+) -> bytes:
+    return encode_header(
+        spi_i=spi_i,
+        spi_r=spi_r,
+        next_payload=0,
+        exchange_type=exchange_type,
+        flags=flags,
+        message_id=message_id,
+        length=28,
+    )
+
+
+def of_sa(spi: bytes) -> Standing:
+    return OURS.get(spi, Standing.NEW)
+
+
+def established(number: int = 0, flags: int = FLAG_INITIATOR) -> bytes:
+    return datagram(PEERS, b"establis", flags, message_id=number)
+
+
+def under_way(number: int = 0) -> bytes:
+    return datagram(PEERS, b"underway", exchange_type=ExchangeType.IKE_AUTH, message_id=number)
+
+
+def new(number: int = 0) -> bytes:
+    return datagram(number.to_bytes(8, "big"), NO_SPI, exchange_type=ExchangeType.IKE_SA_INIT)
+
+
+class TestStandingOf:
+    @pytest.mark.parametrize(
+        ("octets", "standing"),
+        [
+            (new(), Standing.NEW),
+            (datagram(b"establis", NO_SPI, exchange_type=ExchangeType.IKE_SA_INIT), Standing.NEW),
+            (under_way(), Standing.UNDER_WAY),
+            (established(), Standing.ESTABLISHED),
+            (established(flags=FLAG_INITIATOR | FLAG_RESPONSE), Standing.ESTABLISHED),
+            (datagram(b"establis", PEERS, flags=FLAG_RESPONSE), Standing.ESTABLISHED),
+            (datagram(b"underway", NO_SPI, FLAG_RESPONSE, ExchangeType.IKE_SA_INIT), Standing.UNDER_WAY),
+            (datagram(PEERS, b"establis", flags=0), Standing.NEW),
+            (datagram(PEERS, b"whatever"), Standing.NEW),
+            (datagram(PEERS, NO_SPI), Standing.NEW),
+            (established()[:27], Standing.NEW),
+            (b"", Standing.NEW),
+        ],
+    )
+    def test_is_told_by_the_header(self, octets: bytes, standing: Standing) -> None:
+        assert standing_of(octets, of_sa) is standing
+
+
+class Rig:
+    """An intake, a clock that serving advances, and what was served."""
+
+    def __init__(self, cost_s: float = 0.0, capacity: tuple[int, int, int] = (100, 100, 100)) -> None:
+        self.now = 100.0
+        self.cost_s = cost_s
+        self.served: list[bytes] = []
+        self.counted: list[str] = []
+        self.scheduled: list[Callable[[], None]] = []
+        self.intake = Intake(
+            standing_of_sa=of_sa,
+            serve=self.serve,
+            count=self.counted.append,
+            again=self.scheduled.append,
+            clock=lambda: self.now,
+            capacity=capacity,
+            slice_s=0.005,
+            patience_s=4.0,
+        )
+
+    def serve(self, batch: Sequence[Entry], now: float) -> None:
+        assert now == self.now
+        self.served += [octets for octets, _ in batch]
+        self.now += self.cost_s * len(batch)
+
+    def put(self, *datagrams: bytes) -> None:
+        self.intake.put([(octets, PATH) for octets in datagrams], self.now)
+
+    def turn(self) -> None:
+        """What the loop does once: run what was scheduled before it began."""
+        todo, self.scheduled[:] = list(self.scheduled), []
+        for run in todo:
+            run()
+
+    def dropped(self, reason: str) -> int:
+        return self.counted.count(f'datagrams_dropped_total{{reason="{reason}"}}')
+
+
+class TestIntake:
+    def test_finishes_before_it_starts(self) -> None:
+        rig = Rig()
+        rig.put(new(1), under_way(2), established(3), new(4), established(5), under_way(6))
+        rig.turn()
+        assert rig.served == [established(3), established(5), under_way(2), under_way(6), new(1), new(4)]
+
+    def test_serves_nothing_before_its_turn_and_asks_for_one_once(self) -> None:
+        rig = Rig()
+        rig.put(new(1))
+        rig.put(new(2))
+        assert (rig.served, len(rig.scheduled), len(rig.intake)) == ([], 1, 2)
+        rig.turn()
+        assert (len(rig.served), rig.scheduled, len(rig.intake)) == (2, [], 0)
+
+    def test_lets_the_sockets_have_their_turn_when_its_slice_is_over(self) -> None:
+        rig = Rig(cost_s=0.001)
+        rig.put(*(new(n) for n in range(40)))
+        rig.turn()
+        assert len(rig.served) == 8
+        assert len(rig.scheduled) == 1
+        rig.put(established())
+        rig.turn()
+        assert rig.served[8] == established()
+        while rig.scheduled:
+            rig.turn()
+        assert [d for d in rig.served if d != established()] == [new(n) for n in range(40)]
+
+    def test_a_queue_that_is_full_drops_the_newest_of_its_standing_alone(self) -> None:
+        rig = Rig(capacity=(1, 1, 2))
+        rig.put(new(1), new(2), new(3), under_way(1), under_way(2), established(1), established(2))
+        assert rig.dropped("queue_full") == 3
+        rig.turn()
+        assert rig.served == [established(1), under_way(1), new(1), new(2)]
+
+    def test_drops_requests_that_have_waited_for_longer_than_their_sender(self) -> None:
+        rig = Rig()
+        rig.put(new(1), under_way(1), established(1))
+        rig.now += 4.5
+        rig.put(new(2))
+        rig.turn()
+        assert rig.served == [new(2)]
+        assert rig.dropped("too_late") == 3
+
+    def test_takes_a_response_at_any_time(self) -> None:
+        rig = Rig()
+        response = established(flags=FLAG_INITIATOR | FLAG_RESPONSE)
+        rig.put(response)
+        rig.now += 60
+        rig.turn()
+        assert rig.served == [response]
+
+    def test_waits_no_longer_than_patience_allows(self) -> None:
+        rig = Rig()
+        rig.put(new(1))
+        rig.now += 4.0
+        rig.turn()
+        assert rig.served == [new(1)]
+
+    def test_turns_new_peers_away_when_told_to_and_serves_the_others(self) -> None:
+        rig = Rig()
+        rig.intake.is_closed_to_new = True
+        rig.put(new(1), under_way(1), established(1))
+        rig.turn()
+        assert rig.served == [established(1), under_way(1)]
+        assert rig.dropped("stopping") == 1
+
+    def test_sorts_by_the_state_at_arrival_and_serves_octets_as_they_came(self) -> None:
+        rig = Rig()
+        rig.put(b"short")
+        rig.turn()
+        assert rig.served == [b"short"]

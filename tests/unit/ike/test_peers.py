@@ -1,0 +1,36 @@
+"""Which SAs stand with which peer."""
+
+from cygnet.auth.identity import parse_identity
+from cygnet.ike.peers import PeerIndex
+
+CAROL, DAVE = parse_identity("carol@example.org"), parse_identity("dave@example.org")
+
+
+def test_sas_of_a_peer_come_and_go() -> None:
+    peers = PeerIndex()
+    assert peers.of(CAROL) == ()
+    for identity, spi in ((CAROL, b"1"), (DAVE, b"2"), (CAROL, b"3"), (CAROL, b"4")):
+        peers.add(identity, spi)
+    assert (peers.of(CAROL), peers.of(DAVE)) == ((b"1", b"3", b"4"), (b"2",))
+    peers.remove(CAROL, b"3")
+    assert peers.of(CAROL) == (b"1", b"4")
+    peers.remove(CAROL, b"1")
+    peers.remove(CAROL, b"4")
+    assert (peers.of(CAROL), peers.of(DAVE)) == ((), (b"2",))
+
+
+def test_what_is_not_there_can_be_removed() -> None:
+    peers = PeerIndex()
+    peers.remove(CAROL, b"1")
+    peers.add(CAROL, b"1")
+    peers.remove(CAROL, b"2")
+    peers.remove(DAVE, b"1")
+    assert peers.of(CAROL) == (b"1",)
+
+
+def test_a_peer_without_sas_takes_no_room() -> None:
+    peers = PeerIndex()
+    for number in range(100):
+        peers.add(parse_identity(f"c{number}@example.org"), b"1")
+        peers.remove(parse_identity(f"c{number}@example.org"), b"1")
+    assert not peers._spis

@@ -1,0 +1,348 @@
+"""Whole runs: forked testers against a responder on loopback."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.unit.load.responder import ECHO, SECRET, SUITE, Responder, settings
+
+from cygnet.iana import ProtocolId
+from cygnet.ike.errors import LocalError
+from cygnet.ike.proposals import parse_proposal
+from cygnet.ike.settings import RetransmitPolicy
+from cygnet.load.options import Arrivals, LoadOptions, PingOptions
+from cygnet.load.processes import Progress, run_load
+from cygnet.load.results import DIED, Results
+from cygnet.observe.system import process_tree
+
+GCM = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519"),)
+CBC = (parse_proposal(ProtocolId.IKE, "aes128-sha256-x25519"),)
+ESP = (parse_proposal(ProtocolId.ESP, "aes128gcm16"),)
+FAST = RetransmitPolicy(timeout_s=0.2, base=1.0, tries=20)
+
+
+def options(port: int, natt_port: int, **changes: Any) -> LoadOptions:
+    defaults: dict[str, Any] = {
+        "target": "127.0.0.1",
+        "secret": SECRET,
+        "port": port,
+        "natt_port": natt_port,
+        "count": 30,
+        "concurrency": 8,
+        "proposals": GCM,
+        "esp_proposals": ESP,
+        "vips": (bytes(4),),
+    }
+    return LoadOptions(**{**defaults, **changes})
+
+
+def load(responder: Responder, **changes: Any) -> Results:
+    results = run_load(options(responder.port, responder.natt_port, **{"target": responder.address, **changes}))
+    assert results.established + results.failed == results.attempted
+    return results
+
+
+@pytest.fixture
+def responder() -> Iterator[Responder]:
+    with Responder() as running:
+        yield running
+
+
+@pytest.fixture
+def silent() -> Iterator[tuple[int, int]]:
+    """Two ports whose owner answers nothing."""
+    with socket.socket(type=socket.SOCK_DGRAM) as ike, socket.socket(type=socket.SOCK_DGRAM) as natt:
+        ike.bind(("127.0.0.1", 0))
+        natt.bind(("127.0.0.1", 0))
+        yield ike.getsockname()[1], natt.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = set(process_tree(os.getpid()))
+    yield
+    assert set(process_tree(os.getpid())) <= before
+
+
+def signal_when(condition: Callable[[Progress], bool], number: int = signal.SIGINT) -> Callable[[Progress], None]:
+    """An `on_progress` that sends us a signal, once."""
+    is_sent = False
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal is_sent
+        if not is_sent and condition(progress):
+            is_sent = True
+            os.kill(os.getpid(), number)
+
+    return on_progress
+
+
+def test_all_attempts_bring_a_tunnel() -> None:
+    with Responder() as responder:
+        results = load(responder)
+    assert (results.attempted, results.established, results.failed) == (30, 30, 0)
+    assert results.is_success()
+    assert results.suite == SUITE
+    assert sorted(responder.peers) == sorted(f"c{n}@example.org" for n in range(30))
+    assert len(results.delays) == len(results.phases["ike_sa_init"]) == len(results.phases["ike_auth"]) == 30
+    assert results.cpu_us_per_tunnel is not None
+    assert 50 < results.cpu_us_per_tunnel < 100_000
+
+
+def test_the_phases_add_up_to_the_delay(responder: Responder) -> None:
+    results = load(responder, count=1, concurrency=1)
+    delay, *phases = (s.percentiles_ms()["max"] or 0.0 for s in (results.delays, *results.phases.values()))
+    assert sum(phases) == pytest.approx(delay, abs=0.01)
+
+
+def test_processes_share_the_attempts_and_repeat_none() -> None:
+    with Responder() as responder:
+        results = load(responder, processes=3, count=31)
+    assert (results.attempted, results.established) == (31, 31)
+    assert sorted(responder.peers) == sorted(f"c{n}@example.org" for n in range(31))
+
+
+@pytest.mark.parametrize("arrivals", [Arrivals.CONSTANT, Arrivals.POISSON])
+def test_an_open_loop_keeps_its_rate(responder: Responder, arrivals: Arrivals) -> None:
+    results = load(responder, arrivals=arrivals, rate=100.0, count=60, processes=2)
+    assert results.established == 60
+    assert results.attempt_rate == pytest.approx(100, rel=0.4 if arrivals is Arrivals.POISSON else 0.15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"secret": b"wrong"}, "authentication_failed"),
+        ({"proposals": CBC}, "no_proposal_chosen"),
+        ({"esp_proposals": (parse_proposal(ProtocolId.ESP, "aes256gcm16"),)}, "no_proposal_chosen"),
+    ],
+)
+def test_failures_are_counted_by_reason(responder: Responder, changes: dict[str, Any], reason: str) -> None:
+    results = load(responder, count=10, **changes)
+    assert results.failures == {reason: 10}
+    assert not results.is_success()
+
+
+def test_attempts_without_an_answer_time_out(silent: tuple[int, int]) -> None:
+    results = run_load(options(*silent, count=5, timeout_s=0.3))
+    assert results.failures == {"timeout_ike_sa_init": 5}
+    assert results.duration_s < 5.0
+
+
+def test_attempts_end_with_their_last_retransmission(silent: tuple[int, int]) -> None:
+    policy = RetransmitPolicy(timeout_s=0.1, base=1.0, tries=2)
+    results = run_load(options(*silent, count=5, timeout_s=0.0, retransmit=policy))
+    assert results.failures == {"timeout_ike_sa_init": 5}
+    assert results.retransmits == 10
+
+
+def test_a_responder_that_forgets_the_peers_times_out_in_ike_auth() -> None:
+    with Responder(settings(half_open_timeout_s=30.0), is_silent_every=2) as responder:
+        results = load(responder, count=1, concurrency=1, timeout_s=0.5)
+    assert results.failures == {"timeout_ike_auth": 1}
+
+
+def test_a_port_at_which_nobody_listens_is_given_up(silent: tuple[int, int]) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = run_load(options(port, silent[1], count=1000))
+    assert results.failures == {"connection_refused": results.attempted}
+    assert results.refusals > 0
+    assert results.duration_s < 5.0
+
+
+def test_lost_datagrams_are_retransmitted() -> None:
+    with Responder(is_silent_every=5) as responder:
+        results = load(responder, retransmit=FAST)
+    assert results.established == 30
+    assert results.retransmits >= 10
+
+
+def test_delays_count_from_the_intended_start() -> None:
+    """The responder sees nothing for a while: in an open loop, the attempts of that time have waited for it."""
+    with Responder() as responder:
+        os.kill(responder.pid, signal.SIGSTOP)
+        wake = threading.Timer(0.6, os.kill, (responder.pid, signal.SIGCONT))
+        wake.start()
+        results = load(responder, arrivals=Arrivals.CONSTANT, rate=100.0, count=40)
+        wake.join()
+    assert results.established == 40
+    percentiles = results.delays.percentiles_ms()
+    assert (percentiles["max"] or 0) > 450
+    assert (percentiles["p50"] or 0) > 250
+
+
+def test_each_tunnel_is_pinged() -> None:
+    with Responder() as responder:
+        results = load(responder, ping=PingOptions(target=ECHO), encap=True)
+    assert (len(results.first_packets), results.echo_failures) == (30, 0)
+    assert responder.counts["echo_answered"] == 30
+    first_packet, delay = results.first_packets.percentiles_ms(), results.delays.percentiles_ms()
+    assert (first_packet["p50"] or 0) > (delay["p50"] or 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
+def test_a_ping_needs_no_encapsulation_where_raw_sockets_are_allowed() -> None:
+    with Responder(has_raw_esp=True) as responder:
+        results = load(responder, ping=PingOptions(target=ECHO), encap=False, processes=2)
+    assert (len(results.first_packets), results.echo_failures) == (30, 0)
+
+
+def test_an_echo_through_ipv6() -> None:
+    target = (0xFD << 120 | 1).to_bytes(16, "big")
+    with Responder(address="::1") as responder:
+        results = load(responder, vips=(bytes(16),), ping=PingOptions(target=target), encap=True)
+    assert (results.established, len(results.first_packets)) == (30, 30)
+
+
+def test_unanswered_echoes_are_failures() -> None:
+    with Responder(is_echoing=False) as responder:
+        results = load(responder, count=5, ping=PingOptions(target=ECHO, timeout_s=0.1, tries=2), encap=True)
+    assert (results.established, results.echo_failures) == (5, 5)
+    assert not results.is_success()
+
+
+def test_tunnels_are_held_and_then_deleted() -> None:
+    with Responder() as responder:
+        begun = time.monotonic()
+        results = load(responder, count=150, hold_s=0.5, delete=True, processes=2)
+        took_s = time.monotonic() - begun
+    assert (results.deleted, results.delete_failures) == (150, 0)
+    assert not results.lost
+    assert took_s - results.duration_s >= 0.5
+    assert responder.left == 0
+
+
+def test_tunnels_that_the_responder_deletes_are_lost() -> None:
+    with Responder(deletes_after_s=0.3) as responder:
+        results = load(responder, hold_s=1.0)
+    assert results.established == 30
+    assert results.lost == {"deleted_by_peer": 30}
+
+
+def test_deletions_that_nobody_answers_are_given_up() -> None:
+    policy = RetransmitPolicy(timeout_s=0.1, base=1.0, tries=1)
+    with Responder() as responder:
+        deleting = options(responder.port, responder.natt_port, count=3, delete=True, retransmit=policy)
+        try:
+            results = run_load(deleting, on_over=lambda: os.kill(responder.pid, signal.SIGSTOP))
+        finally:
+            os.kill(responder.pid, signal.SIGCONT)
+    assert (results.established, results.deleted, results.delete_failures) == (3, 0, 3)
+
+
+def test_no_attempt_starts_after_the_time_is_up(responder: Responder) -> None:
+    results = load(responder, arrivals=Arrivals.CONSTANT, rate=50.0, count=1000, max_duration_s=0.5)
+    assert 15 <= results.attempted <= 27
+    assert results.established == results.attempted
+    assert results.is_success()
+
+
+def test_sources_are_used_in_turn(responder: Responder) -> None:
+    addresses = tuple(f"127.0.0.{n}" for n in range(2, 12))
+    results = load(responder, addresses=addresses, processes=2)
+    assert results.established == 30
+
+
+def test_fixed_source_ports(responder: Responder) -> None:
+    results = load(responder, port_pairs=((27000, 27001), (27002, 27003)), processes=2, count=8)
+    assert results.established == 8
+
+
+def test_a_source_port_that_is_taken_is_told_at_once(silent: tuple[int, int], responder: Responder) -> None:
+    with pytest.raises(LocalError, match=rf"UDP port {silent[0]} on 127\.0\.0\.1"):
+        load(responder, port_pairs=((silent[0], 27005),))
+
+
+def test_an_address_that_is_not_ours_is_told_at_once(responder: Responder) -> None:
+    with pytest.raises(LocalError, match=r"192\.0\.2\.77"):
+        load(responder, addresses=("192.0.2.77",))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_has_results(responder: Responder, number: int) -> None:
+    handler = signal.getsignal(number)
+    interrupt = signal_when(lambda progress: progress.established > 5, number)
+    endless = options(
+        responder.port, responder.natt_port, arrivals=Arrivals.CONSTANT, rate=100.0, count=100_000, processes=2
+    )
+    results = run_load(endless, on_progress=interrupt)
+    assert results.is_interrupted
+    assert 5 < results.established <= results.attempted < 1000
+    assert results.established + results.failed == results.attempted
+    assert results.failures.keys() <= {"interrupted"}
+    assert signal.getsignal(number) is handler
+
+
+def test_attempts_under_way_are_interrupted(silent: tuple[int, int]) -> None:
+    results = run_load(options(*silent, count=50), on_progress=signal_when(lambda progress: progress.attempted > 0))
+    assert results.is_interrupted
+    assert results.failures == {"interrupted": 8}
+
+
+def test_an_interrupt_ends_the_hold(responder: Responder) -> None:
+    held = options(responder.port, responder.natt_port, hold_s=600.0)
+    results = run_load(held, on_progress=signal_when(lambda progress: progress.established == 30))
+    assert results.is_interrupted
+    assert results.established == 30
+
+
+def test_a_second_interrupt_kills(silent: tuple[int, int]) -> None:
+    def on_progress(progress: Progress) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_load(options(*silent), on_progress=on_progress)
+
+
+def test_a_process_that_dies_is_reported(silent: tuple[int, int]) -> None:
+    before = set(process_tree(os.getpid()))
+    is_killed = False
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal is_killed
+        if not is_killed and progress.attempted == 8:
+            is_killed = True
+            os.kill(min(set(process_tree(os.getpid())) - before), signal.SIGKILL)
+
+    results = run_load(options(*silent, count=8, processes=2, timeout_s=1.0), on_progress=on_progress)
+    assert results.died == 1
+    assert results.failures == {DIED: 4, "timeout_ike_sa_init": 4}
+    assert not results.is_success(100.0)
+
+
+def test_testers_end_with_their_parent(silent: tuple[int, int]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        run_load(options(*silent, count=8, processes=2, timeout_s=600.0))
+        os._exit(0)
+    deadline = time.monotonic() + 10
+    while len(process_tree(pid)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    testers = process_tree(pid)[1:]
+    assert len(testers) == 2
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    while any(process_tree(tester) for tester in testers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(process_tree(tester) for tester in testers)
+
+
+def test_the_attempts_are_over_before_the_tunnels_are_deleted() -> None:
+    seen: list[int] = []
+    with Responder() as responder:
+        progress: list[Progress] = []
+        run_load(
+            options(responder.port, responder.natt_port, delete=True, processes=2),
+            on_progress=progress.append,
+            on_over=lambda: seen.append(max((p.deleted for p in progress), default=0)),
+        )
+    assert seen == [0]
+    assert progress[-1].deleted == 30
