@@ -4,11 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from cygnet.gateway.state_dir import COUNTERS
-from cygnet.observe.counters import Counters
 from tests.interop.daemons import Daemon, session_members
 from tests.interop.namespaces import Namespace
 from tests.interop.polling import eventually
+
+from cygnet.gateway.state_dir import COUNTERS
+from cygnet.observe.counters import Counters
 
 ESTABLISHED = 'ike_sas{state="established"}'
 HALF_OPEN = 'ike_sas{state="half_open"}'
@@ -80,6 +81,12 @@ class Cygnet(Daemon):
     def start(self) -> None:
         self._earlier_log = self.log()
         super().start()
+
+    def stop(self) -> None:
+        """The same as for every daemon; and it fails if there was an exception that nobody expected."""
+        super().stop()
+        if "Traceback" in self.log():
+            raise AssertionError(f"{self.label} has met an internal error\n{self.log_tail()}")
 
     def is_ready(self) -> bool:
         """It has said so itself since this start."""

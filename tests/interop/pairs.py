@@ -1,6 +1,6 @@
 """Cygnet and strongSwan as the two ends of a tunnel, each in either role, from the same configuration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -57,8 +57,8 @@ def paired(
     role: Role,
     topology: Topology,
     *,
-    server: dict[str, Any] | None = None,
-    client: dict[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    client: Mapping[str, Any] | None = None,
     gateway: str = "",
     settings: Settings | None = None,
     has_tun: bool = True,

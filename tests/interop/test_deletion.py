@@ -7,10 +7,8 @@ from tests.interop.topologies import Topology
 
 both_roles = pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
 
-SITE_TO_SITE = {
-    "client": {"virtual_ips": "", "child": "local_ts = 10.2.0.0/24"},
-    "server": {"pools": {}, "child": "remote_ts = 10.2.0.0/24"},
-}
+SITE_CLIENT = {"virtual_ips": "", "child": "local_ts = 10.2.0.0/24"}
+SITE_SERVER = {"pools": {}, "child": "remote_ts = 10.2.0.0/24"}
 
 
 @both_roles
@@ -28,7 +26,7 @@ def test_strongswan_deletes_the_child_alone(direct: Topology, role: Role) -> Non
     """The route to the networks behind the peer goes with the CHILD_SA; the IKE_SA stays."""
     direct.client.add_address("10.2.0.1/32")
     own, route = (direct.server, "10.2.0.0/24") if role is Role.RESPONDER else (direct.client, "10.1.0.0/24")
-    with paired(role, direct, **SITE_TO_SITE) as pair:
+    with paired(role, direct, client=SITE_CLIENT, server=SITE_SERVER) as pair:
         pair.set_up()
         eventually(lambda: f"{route} dev cygnet" in own.ip("route"))
         assert direct.client.ping(SERVER_INNER, source="10.2.0.1", count=2) == 2

@@ -42,6 +42,21 @@ def test_living_peer_is_left_alone(direct: Topology, role: Role, asks: str) -> N
         assert pair.cygnet.established == len(pair.strongswan.sas()) == 1
 
 
+def test_peer_that_starts_again_replaces_its_ike_sa(direct: Topology) -> None:
+    """strongSwan says INITIAL_CONTACT, whichever of our workers it meets; no second address is held for it."""
+    with paired(Role.RESPONDER, direct, gateway="workers = 2") as pair:
+        pair.set_up()
+        pair.strongswan.kill()
+        pair.strongswan.start()
+        pair.strongswan.initiate("net")
+        pair.cygnet.await_count('ike_sas_closed_total{reason="initial_contact"}', 1)
+        for gauge in ('ike_sas{state="established"}', "child_sas", "pool_addresses_in_use"):
+            pair.cygnet.await_count(gauge, 1)
+        [ike_sa] = pair.strongswan.sas()
+        [virtual] = pair.virtual_addresses(ike_sa)
+        assert direct.client.ping(SERVER_INNER, source=virtual, count=2) == 2
+
+
 def test_we_end_in_time_though_no_peer_answers(direct: Topology) -> None:
     with paired(Role.RESPONDER, direct) as pair:
         pair.set_up()

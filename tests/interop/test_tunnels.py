@@ -84,7 +84,7 @@ def test_virtual_addresses_of_both_families(direct: Topology, role: Role) -> Non
 
 
 def test_the_virtual_address_that_is_asked_for_is_given(direct: Topology) -> None:
-    # Of several workers the one that serves the peer may not have the address; strongSwan never gives what is asked for.
+    # Of several workers, the one that serves the peer may not have the address. strongSwan gives its own choice anyway.
     asked = {"virtual_ips": "10.3.0.77"}
     with paired(Role.RESPONDER, direct, client=asked, gateway="workers = 1") as pair:
         assert pair.virtual_addresses(pair.set_up()) == ["10.3.0.77"]

@@ -6,8 +6,8 @@ from typing import Final, Self
 
 from tests.interop.namespaces import Namespace
 
-# After the UDP header an IKE message has four zero octets, ESP in UDP its SPI (RFC 3948 section 2.2). A keepalive is too
-# short for either, and does not match.
+# After the UDP header an IKE message has four zero octets, ESP its SPI (RFC 3948 section 2.2). A keepalive is too short
+# for either, and does not match.
 _RULES: Final = """
     table inet watch {
         counter bare_esp {}

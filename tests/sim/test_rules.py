@@ -272,7 +272,7 @@ def test_a_public_value_that_is_none_ends_the_half_open_sa(world: World, gateway
         payloads=(Unknown(PayloadType.SK, False, bytes(60)),),
     )
     gateway.receive(rubbish, TO_GATEWAY)
-    assert gateway.closed == ["invalid_key_exchange"]
+    assert gateway.closed == ["peer_invalid_key_exchange"]
     assert gateway.table.half_open == 0
 
 

@@ -11,7 +11,8 @@ import hmac
 from functools import lru_cache
 from typing import Final
 
-from cygnet.crypto.prf import KeyedPrf, PrfAlgorithm
+from cygnet.crypto.mac import Mac
+from cygnet.crypto.prf import PrfAlgorithm
 
 _KEY_PAD: Final = b"Key Pad for IKEv2"
 
@@ -26,7 +27,7 @@ def compute_psk_auth(
 
     `id_body` is the body of its Identification payload: ID type, three reserved octets, data.
     """
-    signed = b"".join((message, nonce, prf.key(sk_p).digest(id_body)))
+    signed = b"".join((message, nonce, prf.once(sk_p, id_body)))
     return _padded_key(prf, secret).digest(signed)
 
 
@@ -51,5 +52,5 @@ def forget_secrets() -> None:
 
 
 @lru_cache(maxsize=SECRETS_REMEMBERED)
-def _padded_key(prf: PrfAlgorithm, secret: bytes) -> KeyedPrf:
-    return prf.key(prf.key(secret).digest(_KEY_PAD))
+def _padded_key(prf: PrfAlgorithm, secret: bytes) -> Mac:
+    return prf.key(prf.once(secret, _KEY_PAD))

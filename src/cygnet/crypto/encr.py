@@ -19,7 +19,7 @@ _AES_KEY_BITS: Final = (128, 192, 256)
 _FULL_ICV_OCTETS: Final = 16
 
 
-class EncrAlgorithm(msgspec.Struct, frozen=True, gc=False):
+class EncrAlgorithm(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """One encryption algorithm."""
 
     id: EncrId

@@ -14,7 +14,7 @@ ComputeIcv = Callable[[bytes], bytes]
 """Octets that are to be protected -> their ICV, already truncated."""
 
 
-class IntegAlgorithm(msgspec.Struct, frozen=True, gc=False):
+class IntegAlgorithm(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """One integrity algorithm."""
 
     id: IntegId

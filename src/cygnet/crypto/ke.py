@@ -33,7 +33,7 @@ class KeyPair(Protocol):
         ...
 
 
-class KeyExchangeMethod(msgspec.Struct, frozen=True, gc=False):
+class KeyExchangeMethod(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """One key exchange method."""
 
     id: KeId

@@ -8,10 +8,10 @@ import msgspec
 from cygnet.crypto.encr import EncrAlgorithm
 from cygnet.crypto.integ import IntegAlgorithm
 from cygnet.crypto.ke import KeyExchangeMethod
-from cygnet.crypto.prf import KeyedPrf, PrfAlgorithm
+from cygnet.crypto.prf import PrfAlgorithm
 
 
-class IkeSuite(msgspec.Struct, frozen=True, gc=False):
+class IkeSuite(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """The algorithms of an IKE_SA."""
 
     encr: EncrAlgorithm
@@ -23,7 +23,7 @@ class IkeSuite(msgspec.Struct, frozen=True, gc=False):
     ke: KeyExchangeMethod
 
 
-class ChildSuite(msgspec.Struct, frozen=True, gc=False):
+class ChildSuite(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """The algorithms of a CHILD_SA."""
 
     encr: EncrAlgorithm
@@ -75,7 +75,7 @@ def derive_ike_keys(
     `shared` is g^ir as the key exchange gives it, with its leading zeros. Raises CryptoError if the suite's
     key length is none of its algorithm's.
     """
-    skeyseed = suite.prf.key_of_nonces(nonce_i, nonce_r).digest(shared)
+    skeyseed = suite.prf.skeyseed(nonce_i, nonce_r, shared)
     return _expand_skeyseed(suite, skeyseed, nonce_i + nonce_r + spi_i + spi_r)
 
 
@@ -94,7 +94,7 @@ def derive_rekeyed_ike_keys(
 
     SKEYSEED comes from the PRF of the old IKE_SA, everything after it from that of the new `suite`.
     """
-    skeyseed = old_prf.key(old_sk_d).digest(shared + nonce_i + nonce_r)
+    skeyseed = old_prf.once(old_sk_d, shared + nonce_i + nonce_r)
     return _expand_skeyseed(suite, skeyseed, nonce_i + nonce_r + spi_i + spi_r)
 
 
@@ -106,28 +106,27 @@ def derive_child_keys(
     `prf` and `sk_d` are those of the IKE_SA; the nonces, and `shared` if there was a key exchange, those of
     the exchange that made the CHILD_SA.
     """
-    encr_octets = suite.encr.key_octets(suite.key_bits)
-    integ_octets = suite.integ.key_octets if suite.integ else 0
-    encr_i, integ_i, encr_r, integ_r = _take(
-        prf.key(sk_d), shared + nonce_i + nonce_r, (encr_octets, integ_octets, encr_octets, integ_octets)
-    )
-    return ChildKeys(encr_i, integ_i, encr_r, integ_r)
+    layout = _child_layout(suite)
+    return ChildKeys(*layout.unpack(prf.plus(sk_d, shared + nonce_i + nonce_r, layout.size)))
 
 
 def _expand_skeyseed(suite: IkeSuite, skeyseed: bytes, seed: bytes) -> IkeKeys:
-    prf_octets = suite.prf.key_octets
-    integ_octets = suite.integ.key_octets if suite.integ else 0
-    encr_octets = suite.encr.key_octets(suite.encr_key_bits)
-    lengths = (prf_octets, integ_octets, integ_octets, encr_octets, encr_octets, prf_octets, prf_octets)
-    return IkeKeys(*_take(suite.prf.key(skeyseed), seed, lengths))
-
-
-def _take(keyed: KeyedPrf, seed: bytes, lengths: tuple[int, ...]) -> tuple[bytes, ...]:
-    """Consecutive pieces, of these lengths, of prf+(key, seed)."""
-    layout = _layout(lengths)
-    return layout.unpack(keyed.plus(seed, layout.size))
+    layout = _ike_layout(suite)
+    return IkeKeys(*layout.unpack(suite.prf.plus(skeyseed, seed, layout.size)))
 
 
 @lru_cache(maxsize=256)
-def _layout(lengths: tuple[int, ...]) -> struct.Struct:
-    return struct.Struct("".join(f"{octets}s" for octets in lengths))
+def _ike_layout(suite: IkeSuite) -> struct.Struct:
+    """How prf+ is cut into the keys of an IKE_SA, in the order of `IkeKeys`."""
+    prf = suite.prf.key_octets
+    integ = suite.integ.key_octets if suite.integ else 0
+    encr = suite.encr.key_octets(suite.encr_key_bits)
+    return struct.Struct(f"{prf}s{integ}s{integ}s{encr}s{encr}s{prf}s{prf}s")
+
+
+@lru_cache(maxsize=256)
+def _child_layout(suite: ChildSuite) -> struct.Struct:
+    """How prf+ is cut into the keys of a CHILD_SA, in the order of `ChildKeys`."""
+    integ = suite.integ.key_octets if suite.integ else 0
+    encr = suite.encr.key_octets(suite.key_bits)
+    return struct.Struct(f"{encr}s{integ}s{encr}s{integ}s")

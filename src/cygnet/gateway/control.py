@@ -39,8 +39,8 @@ class LeaseRequest(Message, frozen=True, array_like=True, tag=True):
     pool: str
     blocks: int
     """How many more I want."""
-    is_empty: bool
-    """Whether I have none left: others should give me theirs."""
+    free: int
+    """How many addresses I have left."""
 
 
 class LeaseGrant(Message, frozen=True, array_like=True, tag=True):
@@ -51,9 +51,11 @@ class LeaseGrant(Message, frozen=True, array_like=True, tag=True):
 
 
 class LeaseRecall(Message, frozen=True, array_like=True, tag=True):
-    """Supervisor: another worker has no address of this pool left; give back blocks that you don't need."""
+    """Supervisor: the pool has no more blocks, and another worker needs some; give back what you have to spare."""
 
     pool: str
+    free: int
+    """How many addresses the other worker has left."""
 
 
 class LeaseReturn(Message, frozen=True, array_like=True, tag=True):

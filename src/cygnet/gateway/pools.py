@@ -1,8 +1,8 @@
 """Virtual addresses without locks: a worker's side of the pools.
 
 A worker gives addresses from blocks that it has leased from the supervisor (`ledger.py`), and leases more before
-they run out. So no two workers can give the same address, and none waits for another. When a pool runs dry while a
-worker has blocks to spare, the supervisor recalls some.
+they run out. So no two workers can give the same address, and none waits for another. When the supervisor has no more,
+it has workers that have more than the one that asks share with it.
 """
 
 from collections import OrderedDict, deque
@@ -18,10 +18,6 @@ LOW_WATER: Final = 256
 """Free addresses below which a worker asks for more: what it gives away while the supervisor's answer is on its way."""
 MAX_SPARED: Final = 4096
 """Blocks that are given back in one message."""
-
-_NOT: Final = 0
-_LOW: Final = 1
-_EMPTY: Final = 2
 
 
 def low_water(plan: PoolPlan, workers: int) -> int:
@@ -63,7 +59,7 @@ class _Block:
 class _Pool:
     """The leased part of one pool."""
 
-    __slots__ = ("asked", "blocks", "dns", "free", "freed", "fresh", "in_use", "low_water", "plan", "reserved")
+    __slots__ = ("asked_at", "blocks", "dns", "free", "freed", "fresh", "in_use", "low_water", "plan", "reserved")
 
     def __init__(self, plan: PoolPlan, dns: tuple[bytes, ...], reserved: Collection[int], workers: int) -> None:
         self.plan = plan
@@ -77,8 +73,8 @@ class _Pool:
         """Addresses that were given and came back, the one that has been free for longest first."""
         self.free = 0
         self.in_use = 0
-        self.asked = _NOT
-        """How urgently we have asked for more since the supervisor last gave us some."""
+        self.asked_at: int | None = None
+        """How many addresses were free when we last asked for more; None once we have got some."""
 
     def add(self, number: int) -> None:
         addresses = self.plan.range_of(number)
@@ -115,10 +111,13 @@ class _Pool:
         self.in_use -= 1
         return True
 
-    def spare(self) -> tuple[int, ...]:
-        """Give up blocks that nobody has an address of, up to half of the free addresses; returns their numbers."""
+    def spare(self, free_elsewhere: int) -> tuple[int, ...]:
+        """Give up blocks that nobody has an address of, to share evenly with a worker that has fewer free addresses.
+
+        Returns their numbers. Of two workers that both have too few, neither takes from the other.
+        """
         spared: list[int] = []
-        budget = self.free // 2
+        budget = (self.free - free_elsewhere) // 2
         for number in [number for number, block in self.blocks.items() if not block.in_use]:
             block = self.blocks[number]
             free = len(block.addresses) - sum(address in block.addresses for address in self.reserved)
@@ -221,26 +220,26 @@ class AddressPools:
         blocks = tuple(blocks)
         for number in blocks:
             leased.add(number)
-        # After a refusal we have still asked, until `tick`: asking again at once would get the same answer.
+        # After a refusal we have still asked: to ask again at once would get the same answer.
         if blocks:
-            leased.asked = _NOT
+            leased.asked_at = None
 
-    def recalled(self, pool: str) -> None:
-        """The supervisor asks for what we can spare."""
-        spared = self._pools[pool].spare()
+    def recalled(self, pool: str, free_elsewhere: int) -> None:
+        """The supervisor asks for what we can spare for a worker that has so many free addresses."""
+        spared = self._pools[pool].spare(free_elsewhere)
         if spared:
             self._send(LeaseReturn(pool, spared))
 
     def tick(self) -> None:
         """Ask again for what we lack; to be called about once a second."""
         for pool in self._pools.values():
-            pool.asked = _NOT
+            pool.asked_at = None
             if pool.free < pool.low_water:
                 self._ask(pool)
 
     def _ask(self, pool: _Pool) -> None:
-        urgency = _LOW if pool.free else _EMPTY
-        if pool.asked < urgency:
-            pool.asked = urgency
+        """Ask for twice the low-water mark; until there is an answer, again whenever half of the rest is gone."""
+        if pool.asked_at is None or (pool.free <= pool.asked_at // 2 and pool.free < pool.asked_at):
+            pool.asked_at = pool.free
             lacking = 2 * pool.low_water - pool.free
-            self._send(LeaseRequest(pool.plan.name, -(-lacking // pool.plan.size), urgency == _EMPTY))
+            self._send(LeaseRequest(pool.plan.name, -(-lacking // pool.plan.size), pool.free))

@@ -357,11 +357,11 @@ class Supervisor:
         wanted = min(max(request.blocks, 1), blocks_at_start(plan, self._listeners.workers))
         blocks = self._ledger.lease(request.pool, slot.index, wanted)
         self._grant(slot, request.pool, blocks)
-        if request.is_empty and not blocks:
+        if len(blocks) < wanted:
             for holder in self._ledger.holders(request.pool):
                 channel = self._slots[holder].channel
                 if holder != slot.index and channel is not None:
-                    channel.send(LeaseRecall(request.pool))
+                    channel.send(LeaseRecall(request.pool, request.free))
 
     def _grant(self, slot: _Slot, pool: str, blocks: tuple[int, ...]) -> None:
         self._route(pool, slot.index, blocks)

@@ -172,7 +172,7 @@ class Worker:
         if isinstance(message, LeaseGrant):
             self._pools.granted(message.pool, message.blocks)
         elif isinstance(message, LeaseRecall):
-            self._pools.recalled(message.pool)
+            self._pools.recalled(message.pool, message.free)
         elif isinstance(message, PeerIsAlone):
             local_id, remote_id = Identity(*message.local_id), Identity(*message.remote_id)
             effects = self._table.drop_peer(remote_id, message.sa, time.monotonic(), local_id=local_id)

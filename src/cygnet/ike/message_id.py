@@ -42,19 +42,18 @@ class LastWords(msgspec.Struct, frozen=True, gc=False):
     response: bytes
 
 
-class MessageIds:
+class MessageIds(msgspec.Struct, gc=False, eq=False):
     """The two windows of one IKE_SA."""
 
-    __slots__ = ("_request_hash", "_response", "expected_id", "next_id", "outstanding")
-
-    def __init__(self) -> None:
-        self.next_id = 0
-        """The message ID of our next request."""
-        self.expected_id = 0
-        """The message ID of the peer's next request."""
-        self.outstanding: Outstanding | None = None
-        self._response = b""
-        self._request_hash = 0
+    next_id: int = 0
+    """The message ID of our next request."""
+    expected_id: int = 0
+    """The message ID of the peer's next request."""
+    outstanding: Outstanding | None = None
+    cached_response: bytes = b""
+    """The response to the peer's last request."""
+    request_hash: int = 0
+    """Of that request."""
 
     # The peer's requests.
 
@@ -64,25 +63,20 @@ class MessageIds:
             return Arrival.NEW
         if message_id > self.expected_id:
             return Arrival.BEYOND
-        if message_id == self.expected_id - 1 and self._response and hash(datagram) == self._request_hash:
+        if message_id == self.expected_id - 1 and self.cached_response and hash(datagram) == self.request_hash:
             return Arrival.REPEATED
         return Arrival.STALE
-
-    @property
-    def cached_response(self) -> bytes:
-        """The response to the peer's last request."""
-        return self._response
 
     def answered(self, request: bytes, response: bytes) -> None:
         """Remember the response to the request that was expected, and expect the next."""
         # Python's hash of octets is keyed anew in each process: a peer can't aim for a collision.
-        self._request_hash = hash(request)
-        self._response = response
+        self.request_hash = hash(request)
+        self.cached_response = response
         self.expected_id += 1
 
     def last_words(self) -> LastWords | None:
         """What is to be kept when the SA goes; None if it never answered a request."""
-        return LastWords(self._request_hash, self._response) if self._response else None
+        return LastWords(self.request_hash, self.cached_response) if self.cached_response else None
 
     # Our requests.
 

@@ -17,7 +17,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice
 from cygnet.ike.protected import seal_message
 from cygnet.ike.states import SaState
-from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI
 from cygnet.wire.payloads import Payload
 
 
@@ -57,49 +57,32 @@ class Turn:
         self.effects: list[Effect] = []
 
 
-class Handshake:
+class Handshake(msgspec.Struct, gc=False, eq=False):
     """What is needed only until both ends are authenticated; dropped then, with the ephemeral key in it."""
 
-    __slots__ = (
-        "candidates",
-        "child",
-        "choice",
-        "cookie",
-        "cookies_taken",
-        "init_request",
-        "init_response",
-        "ke_method",
-        "ke_methods_tried",
-        "key_pair",
-        "keys",
-        "nonce_i",
-        "nonce_r",
-        "peer_public",
-        "spi_in",
-        "started",
-    )
+    started: float
+    nonce_i: bytes = b""
+    nonce_r: bytes = b""
+    init_request: bytes = b""
+    """IKE_SA_INIT as it crossed the wire: what AUTH signs (RFC 7296 section 2.15)."""
+    init_response: bytes = b""
+    ke_method: int = 0
+    key_pair: KeyPair | None = None
+    peer_public: bytes = b""
+    keys: IkeKeys | None = None
+    # As original responder.
+    candidates: tuple[Connection, ...] = ()
+    """The first made the choice; of the others those that don't allow it are out."""
+    choice: ProposalChoice | None = None
+    # As original initiator.
+    cookie: bytes = b""
+    cookies_taken: int = 0
+    ke_methods_tried: tuple[int, ...] = ()
+    child: Child | None = None
+    spi_in: bytes = b""
 
-    def __init__(self, started: float) -> None:
-        self.started = started
-        self.nonce_i = b""
-        self.nonce_r = b""
-        self.init_request = b""
-        """IKE_SA_INIT as it crossed the wire: what AUTH signs (RFC 7296 section 2.15)."""
-        self.init_response = b""
-        self.ke_method = 0
-        self.key_pair: KeyPair | None = None
-        self.peer_public = b""
-        self.keys: IkeKeys | None = None
-        # As original responder.
-        self.candidates: tuple[Connection, ...] = ()
-        """The first made the choice; of the others those that don't allow it are out."""
-        self.choice: ProposalChoice | None = None
-        # As original initiator.
-        self.cookie = b""
-        self.cookies_taken = 0
-        self.ke_methods_tried: tuple[int, ...] = ()
-        self.child: Child | None = None
-        self.spi_in = b""
+    def __repr__(self) -> str:
+        return f"<Handshake since {self.started:.3f}, keys redacted>"
 
 
 class ChildSa(msgspec.Struct, frozen=True, gc=False):
@@ -110,67 +93,50 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False):
     spi_out: bytes
 
 
-class IkeSa:
-    """One IKE_SA."""
+class IkeSa(msgspec.Struct, gc=False, eq=False):
+    """One IKE_SA. Nothing in it refers back to it, so the cyclic garbage collector need not know of it."""
 
-    __slots__ = (
-        "children",
-        "connection",
-        "handshake",
-        "incoming",
-        "is_behind_nat",
-        "is_original_initiator",
-        "is_peer_behind_nat",
-        "is_udp_encapsulated",
-        "last_inbound",
-        "local_id",
-        "message_ids",
-        "outgoing",
-        "path",
-        "remote_id",
-        "sk_d",
-        "spi",
-        "spi_i",
-        "spi_r",
-        "state",
-        "suite",
-        "virtual_ips",
-        "wants_delete",
-        "wheel_slot",
-    )
+    spi: bytes
+    """Our SPI, by which the table knows it."""
+    spi_i: bytes
+    spi_r: bytes
+    is_original_initiator: bool
+    state: SaState
+    path: Path
+    last_inbound: float
+    """When the peer last proved that it lives, in seconds of the driver's clock."""
+    message_ids: MessageIds
+    handshake: Handshake | None
+    connection: Connection | None = None
+    suite: IkeSuite | None = None
+    outgoing: PacketProtection | None = None
+    incoming: PacketProtection | None = None
+    sk_d: bytes = b""
+    """Key from which the keys of CHILD_SAs are derived."""
+    children: tuple[ChildSa, ...] = ()
+    local_id: Identity = ANY_IDENTITY
+    """The identity that we have proven; ANY_IDENTITY until then."""
+    remote_id: Identity = ANY_IDENTITY
+    """The peer's identity; ANY_IDENTITY until it has proven it."""
+    virtual_ips: tuple[bytes, ...] = ()
+    """As initiator those that we were given, as responder those that we gave."""
+    is_udp_encapsulated: bool = False
+    is_behind_nat: bool = False
+    is_peer_behind_nat: bool = False
+    wants_delete: bool = False
+    """A Delete is to follow as soon as the outstanding request is answered."""
+    wheel_slot: int = 0
+    """Number of the earliest slot of the timer wheel that this SA is in; 0 for none."""
 
-    def __init__(self, *, is_original_initiator: bool, spi_i: bytes, spi_r: bytes, path: Path, now: float) -> None:
-        self.is_original_initiator = is_original_initiator
-        self.spi = spi_i if is_original_initiator else spi_r
-        """Our SPI, by which the table knows it."""
-        self.spi_i = spi_i
-        self.spi_r = spi_r
-        self.path = path
-        self.state = SaState.INIT_SENT if is_original_initiator else SaState.HALF_OPEN
-        self.connection: Connection | None = None
-        self.suite: IkeSuite | None = None
-        self.handshake: Handshake | None = Handshake(now)
-        self.outgoing: PacketProtection | None = None
-        self.incoming: PacketProtection | None = None
-        self.sk_d = b""
-        """Key from which the keys of CHILD_SAs are derived."""
-        self.message_ids = MessageIds()
-        self.children: tuple[ChildSa, ...] = ()
-        self.local_id: Identity = ANY_IDENTITY
-        """The identity that we have proven; ANY_IDENTITY until then."""
-        self.remote_id: Identity = ANY_IDENTITY
-        """The peer's identity; ANY_IDENTITY until it has proven it."""
-        self.virtual_ips: tuple[bytes, ...] = ()
-        """As initiator those that we were given, as responder those that we gave."""
-        self.is_udp_encapsulated = False
-        self.is_behind_nat = False
-        self.is_peer_behind_nat = False
-        self.last_inbound = now
-        """When the peer last proved that it lives, in seconds of the driver's clock."""
-        self.wants_delete = False
-        """A Delete is to follow as soon as the outstanding request is answered."""
-        self.wheel_slot = 0
-        """Number of the earliest slot of the timer wheel that this SA is in; 0 for none."""
+    @classmethod
+    def as_initiator(cls, spi_i: bytes, path: Path, now: float) -> "IkeSa":
+        """A new SA that we begin."""
+        return cls(spi_i, spi_i, NO_SPI, True, SaState.INIT_SENT, path, now, MessageIds(), Handshake(now))
+
+    @classmethod
+    def as_responder(cls, spi_i: bytes, spi_r: bytes, path: Path, now: float) -> "IkeSa":
+        """A new SA that the peer begins."""
+        return cls(spi_r, spi_i, spi_r, False, SaState.HALF_OPEN, path, now, MessageIds(), Handshake(now))
 
     def __repr__(self) -> str:
         role = "initiator" if self.is_original_initiator else "responder"

@@ -103,7 +103,7 @@ class IkeTable:
     def initiate(self, connection: Connection, path: Path, now: float) -> tuple[bytes, list[Effect]]:
         """Begin an IKE_SA with the first child of the connection; returns our SPI and the effects."""
         turn = Turn(self.env, self, now)
-        sa = IkeSa(is_original_initiator=True, spi_i=self.new_ike_spi(), spi_r=NO_SPI, path=path, now=now)
+        sa = IkeSa.as_initiator(self.new_ike_spi(), path, now)
         sa.connection = connection
         if sa.handshake is not None and connection.children:
             sa.handshake.child = connection.children[0]
@@ -348,7 +348,7 @@ class IkeTable:
             inner_type, plaintext = self._open(sa, datagram, header, turn)
         except InvalidKeyExchange:
             # There will never be keys; and each further try would cost us the key exchange.
-            self.close(sa, "invalid_key_exchange", turn)
+            self.close(sa, "peer_invalid_key_exchange", turn)
             return
         except CryptoError:
             self.env.count(_drop("integrity"))

@@ -7,10 +7,16 @@
 
 The Encrypted payload ends a message, so its body is the tail of the datagram, and what the integrity check
 covers in addition is `datagram[: len(datagram) - len(body)]`.
+
+The messages of a fleet differ in what their payloads hold, and hardly ever in which payloads they are and how
+long. So the skeleton of a chain is remembered, by its first type and its length: the next message is cut up in one
+step, and if its generic headers are the same octets, the walk over them would have found the same payloads.
 """
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -27,15 +33,17 @@ MAX_PAYLOADS: Final = 255
 _GENERIC: Final = struct.Struct("!BBH")
 _GENERIC_OCTETS: Final = _GENERIC.size
 _CRITICAL: Final = 0x80
-_MAX_BODY_OCTETS: Final = 0xFFFF - _GENERIC_OCTETS
+_MAX_PAYLOAD_OCTETS: Final = 0xFFFF
+
+_SKELETONS: Final = 256
+"""Skeletons that are remembered; a peer that invents some can push out the fleet's, but not grow the memory."""
+_SKELETON_PAYLOADS: Final = 24
+"""Payloads of the longest chain that is remembered."""
 
 _DECODE: Final[tuple[Callable[[bytes], Payload] | None, ...]] = tuple(
     CODECS[number].decode if number in CODECS else None for number in range(256)
 )
-_ENCODE: Final[Mapping[type, Callable[[Any], bytes]]] = {
-    Unknown: encode_unknown,
-    **{codec.struct: codec.encode for codec in CODECS.values()},
-}
+_ENCODE: Final[Mapping[type, Callable[[Any], bytes]]] = {codec.struct: codec.encode for codec in CODECS.values()}
 _ENCODE_CONTAINER: Final[Mapping[type, Callable[[Any], bytes]]] = {
     codec.struct: codec.encode for codec in CONTAINER_CODECS.values()
 }
@@ -76,22 +84,46 @@ def encode_payloads(payloads: Sequence[Payload]) -> tuple[int, bytes]:
 
     Raises `WireError` where a payload is too long, or where a container is not the last.
     """
+    if not payloads:
+        return 0, b""
+    try:
+        bodies = [_ENCODE[type(payload)](payload) for payload in payloads]
+    except KeyError:
+        return _encode_special(payloads)
+    types = tuple([payload.payload_type for payload in payloads])
+    headers = _generic_headers(types, tuple(map(len, bodies)))
+    return types[0], b"".join(chain.from_iterable(zip(headers, bodies, strict=True)))
+
+
+@lru_cache(maxsize=1024)
+def _generic_headers(types: tuple[int, ...], lengths: tuple[int, ...]) -> tuple[bytes, ...]:
+    """The generic header of each payload in a chain of these types and lengths of body."""
+    try:
+        return tuple(
+            _GENERIC.pack(next_type, 0, length + _GENERIC_OCTETS)
+            for next_type, length in zip((*types[1:], 0), lengths, strict=True)
+        )
+    except struct.error as exc:
+        raise WireError(WireFault.TOO_LONG) from exc
+
+
+def _encode_special(payloads: Sequence[Payload]) -> tuple[int, bytes]:
+    """A chain with a container at its end, or with payloads that we don't understand."""
     next_type = 0
     parts: list[bytes] = []
     for payload in reversed(payloads):
-        encode = _ENCODE.get(type(payload))
-        if encode is None:
-            if parts or not isinstance(payload, Encrypted | EncryptedFragment):
+        encode = _ENCODE.get(type(payload), encode_unknown)
+        if isinstance(payload, Encrypted | EncryptedFragment):
+            if parts:
                 raise WireError(WireFault.ENCRYPTED_NOT_LAST)
             encode = _ENCODE_CONTAINER[type(payload)]
             next_type = payload.inner_type
         body = encode(payload)
-        octets = len(body)
-        if octets > _MAX_BODY_OCTETS:
+        octets = len(body) + _GENERIC_OCTETS
+        if octets > _MAX_PAYLOAD_OCTETS:
             raise WireError(WireFault.TOO_LONG)
-        flags = _CRITICAL if type(payload) is Unknown and payload.is_critical else 0
-        parts.append(body)
-        parts.append(_GENERIC.pack(next_type, flags, octets + _GENERIC_OCTETS))
+        flags = _CRITICAL if isinstance(payload, Unknown) and payload.is_critical else 0
+        parts += (body, _GENERIC.pack(next_type, flags, octets))
         next_type = payload.payload_type
     parts.reverse()
     return next_type, b"".join(parts)
@@ -125,8 +157,40 @@ def encode_message(
     return header + chain
 
 
+class _Skeleton(msgspec.Struct, frozen=True):
+    """How a chain of payloads was cut up."""
+
+    cut: Callable[[bytes, int], tuple[bytes, ...]]
+    """Chain and offset -> generic header, body, generic header, body, ..."""
+    headers: tuple[bytes, ...]
+    decoders: tuple[Callable[[bytes], Payload], ...]
+
+
+_skeletons: dict[tuple[int, int], _Skeleton] = {}
+
+
 def _decode_chain(first: int, octets: bytes, offset: int) -> tuple[Payload, ...]:
-    payloads: list[Payload] = []
+    skeleton = _skeletons.get((first, len(octets) - offset))
+    if skeleton is not None:
+        fields = skeleton.cut(octets, offset)
+        if fields[::2] == skeleton.headers:
+            return tuple([decode(body) for decode, body in zip(skeleton.decoders, fields[1::2], strict=True)])
+    headers, decoders, bodies = _walk(first, octets, offset)
+    payloads = tuple([decode(body) for decode, body in zip(decoders, bodies, strict=True)])
+    if len(payloads) <= _SKELETON_PAYLOADS:
+        if len(_skeletons) >= _SKELETONS:
+            _skeletons.clear()
+        layout = "".join(f"{_GENERIC_OCTETS}s{len(body)}s" for body in bodies)
+        cut = struct.Struct(layout).unpack_from
+        _skeletons[first, len(octets) - offset] = _Skeleton(cut, tuple(headers), tuple(decoders))
+    return payloads
+
+
+def _walk(first: int, octets: bytes, offset: int) -> tuple[list[bytes], list[Callable[[bytes], Payload]], list[bytes]]:
+    """Go from payload to payload: their generic headers, what decodes them, and their bodies."""
+    headers: list[bytes] = []
+    decoders: list[Callable[[bytes], Payload]] = []
+    bodies: list[bytes] = []
     end = len(octets)
     payload_type = first
     for _ in range(MAX_PAYLOADS):
@@ -136,24 +200,26 @@ def _decode_chain(first: int, octets: bytes, offset: int) -> tuple[Payload, ...]
         if start > end:
             raise WireError(WireFault.TRUNCATED)
         next_type, flags, length = _GENERIC.unpack_from(octets, offset)
-        offset += length
-        if not start <= offset <= end:
+        stop = offset + length
+        if not start <= stop <= end:
             raise WireError(WireFault.BAD_LENGTH)
-        body = octets[start:offset]
+        headers.append(octets[offset:start])
+        bodies.append(octets[start:stop])
+        offset = stop
         decode = _DECODE[payload_type]
-        # RFC 7296 section 2.5: the critical bit counts for types that are not understood, and for no other.
         if decode is not None:
-            payloads.append(decode(body))
+            decoders.append(decode)
         elif payload_type in CONTAINER_CODECS:
             if offset != end:
                 raise WireError(WireFault.ENCRYPTED_NOT_LAST)
-            payloads.append(CONTAINER_CODECS[payload_type].decode(next_type, body))
-            return tuple(payloads)
+            decoders.append(partial(CONTAINER_CODECS[payload_type].decode, next_type))
+            return headers, decoders, bodies
         else:
-            payloads.append(decode_unknown(payload_type, flags & _CRITICAL != 0, body))
+            # RFC 7296 section 2.5: the critical bit counts for types that are not understood, and for no other.
+            decoders.append(partial(decode_unknown, payload_type, flags & _CRITICAL != 0))
         payload_type = next_type
     if payload_type:
         raise WireError(WireFault.TOO_MANY_PAYLOADS)
     if offset != end:
         raise WireError(WireFault.TRAILING_OCTETS)
-    return tuple(payloads)
+    return headers, decoders, bodies

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -72,9 +73,9 @@ def running(config: Path, state: Path, *more: str) -> Iterator[tuple["subprocess
 
 def test_says_that_it_serves_and_where(config: Path, tmp_path: Path) -> None:
     with running(config, tmp_path / "state") as (process, line):
-        port = process.args[process.args.index("--port") + 1]  # type: ignore[index, union-attr, operator]
-        assert line.startswith(f"cygnet: serving on 127.0.0.1[{port}], 127.0.0.1[")
-        assert line.endswith(f"] with 2 workers, data plane null, pid {process.pid}\n")
+        port = r"127\.0\.0\.1\[\d+\]"
+        said = rf"cygnet: serving on {port}, {port} with 2 workers, data plane null, pid {process.pid}\n"
+        assert re.fullmatch(said, line)
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
     assert not (tmp_path / "state").exists()
@@ -92,10 +93,8 @@ def test_status_reads_a_running_gateway(config: Path, tmp_path: Path) -> None:
         process.wait()
         after = cygnet("status", "--state-dir", state)
         assert (after.returncode, after.stdout) == (1, "")
-        assert (
-            after.stderr
-            == f"cygnet status: no gateway runs on the state directory {state}: choose another with --state-dir\n"
-        )
+        assert after.stderr.startswith(f"cygnet status: no gateway runs on the state directory {state}: ")
+        assert after.stderr.count("\n") == 1
 
 
 def test_the_table_shows_what_has_counted() -> None:
@@ -108,7 +107,7 @@ def test_the_table_shows_what_has_counted() -> None:
     for ms in range(1, 101):
         writer.histogram("handshake_duration_seconds").record(ms / 1000)
     lines = list(table(42, counters))
-    assert lines[0] == "gateway running, pid 42, 1 workers"
+    assert lines[0] == "gateway running, pid 42, 1 worker"
     assert any(line.split() == ["handshakes", "completed", "1,234"] for line in lines)
     assert any(line.split() == ["queue", "full", "1,234"] for line in lines)
     (latency,) = (line for line in lines if "p99" in line)
@@ -201,6 +200,7 @@ def test_one_port_for_both_is_refused(config: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_an_unknown_user_is_refused_before_anything_is_opened(config: Path, tmp_path: Path) -> None:
     config.write_text(CONFIG.replace("user = root", "user = nosuchuser"))
-    done = cygnet("gateway", "--config", config, "--port", "0" * 4 + "1", "--state-dir", tmp_path / "state")
-    assert done.returncode in (1, 2)
-    assert "nosuchuser" in done.stderr
+    done = cygnet("gateway", "--config", config, "--state-dir", tmp_path / "state")
+    assert done.returncode == 1
+    assert done.stderr == 'cygnet gateway: there is no user "nosuchuser" for the workers to run as: set gateway.user\n'
+    assert not (tmp_path / "state").exists()

@@ -127,7 +127,7 @@ def test_fixed_key_prf_takes_64_bits_of_each_nonce_as_key_and_all_as_seed(prf: P
         )
 
     skeyseed = row.key(nonce_i[:8] + nonce_r[:8]).digest(b"shared")
-    stream = row.key(skeyseed).plus(nonce_i + nonce_r + bytes(16), 88)
+    stream = row.plus(skeyseed, nonce_i + nonce_r + bytes(16), 88)
     assert derive(nonce_i, nonce_r) == IkeKeys(*_pieces(stream, 16, 0, 0, 20, 20, 16, 16))
     assert derive(nonce_i[:-1] + b"x", nonce_r) != derive(nonce_i, nonce_r)
 

@@ -20,9 +20,9 @@ from cygnet.gateway.control import (
 MESSAGES: list[AnyMessage] = [
     Ready(),
     Stop(),
-    LeaseRequest("clients", 2, True),
+    LeaseRequest("clients", 2, 17),
     LeaseGrant("clients", (1, 2, 1 << 32)),
-    LeaseRecall("clients"),
+    LeaseRecall("clients", 17),
     LeaseReturn("clients", ()),
     PeerIsAlone(bytes(8), (2, b"gw.example.org"), (3, b"c1@example.org")),
     AddRoute("10.7.0.0/16"),

@@ -196,16 +196,17 @@ class TestLeasing:
             rig.acquire()
         assert rig.sent == []
         rig.acquire()
-        assert rig.sent == [LeaseRequest("p", 1, False)]
+        assert rig.sent == [LeaseRequest("p", 1, LOW_WATER - 1)]
         rig.acquire()
         assert len(rig.sent) == 1
 
-    def test_asks_with_urgency_when_there_are_none(self) -> None:
-        rig = Rig(pool("10.0.0.0", "10.0.0.31"), blocks=1)
-        rig.acquire()
-        rig.acquire()
-        assert rig.acquire() == "none"
-        assert [message.is_empty for message in rig.sent if isinstance(message, LeaseRequest)] == [False, True]
+    def test_asks_again_when_half_of_the_rest_is_gone(self) -> None:
+        rig = Rig(pool("10.0.0.0", "10.0.0.31"), blocks=10)
+        for _ in range(25):
+            rig.acquire()
+        asked = [message for message in rig.sent if isinstance(message, LeaseRequest)]
+        assert [message.free for message in asked] == [15, 7, 3, 1, 0]
+        assert [message.blocks for message in asked] == [9, 13, 15, 16, 16]
 
     def test_a_grant_serves_at_once_and_a_refusal_is_asked_again_at_the_tick(self) -> None:
         rig = Rig(pool("10.0.0.0", "10.0.0.31"), blocks=0)
@@ -218,13 +219,13 @@ class TestLeasing:
         rig.pools.granted("p", (3,))
         assert rig.acquire() == "10.0.0.6"
 
-    def test_spares_only_blocks_that_nobody_uses_and_only_half_of_what_is_free(self) -> None:
+    def test_spares_only_blocks_that_nobody_uses_and_only_half_of_the_difference(self) -> None:
         rig = Rig(pool("10.0.0.0", "10.0.0.31"))
         used = [rig.acquire() for _ in range(12)]
         for address in used[:-1]:
             rig.release(address)
         assert used[-1] == "10.0.0.11"
-        rig.pools.recalled("p")
+        rig.pools.recalled("p", 3)
         (message,) = rig.sent
         assert isinstance(message, LeaseReturn)
         assert 5 not in message.blocks
@@ -235,9 +236,15 @@ class TestLeasing:
         assert len(given) == len(set(given)) == 32 - 14 - 1
         assert spared.isdisjoint(given)
 
+    @pytest.mark.parametrize("free_elsewhere", [29, 31, 32, 100])
+    def test_spares_nothing_for_a_worker_that_has_as_much(self, free_elsewhere: int) -> None:
+        rig = Rig(pool("10.0.0.0", "10.0.0.31"))
+        rig.pools.recalled("p", free_elsewhere)
+        assert rig.sent == []
+
     def test_returned_addresses_are_nobodys(self) -> None:
         rig = Rig(pool("10.0.0.0", "10.0.0.31"))
-        rig.pools.recalled("p")
+        rig.pools.recalled("p", 0)
         (message,) = rig.sent
         assert isinstance(message, LeaseReturn)
         address = str(ipaddress.ip_address(rig.plan.start_of(message.blocks[0])))

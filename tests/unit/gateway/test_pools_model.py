@@ -66,10 +66,10 @@ class PoolsMachine(RuleBasedStateMachine):
         if isinstance(message, LeaseRequest):
             blocks = self.ledger.lease("p", worker, message.blocks)
             self.workers[worker].granted("p", blocks)
-            if message.is_empty and not blocks:
+            if len(blocks) < message.blocks:
                 for holder in self.ledger.holders("p"):
                     if holder != worker:
-                        self.workers[holder].recalled("p")
+                        self.workers[holder].recalled("p", message.free)
         elif isinstance(message, LeaseReturn):
             assert self.ledger.give_back("p", worker, message.blocks) == message.blocks
             self.settle()

@@ -32,7 +32,7 @@ def test_payloads_that_may_repeat(payload: Payload) -> None:
 
 
 def test_any_other_payload_stands_once() -> None:
-    with pytest.raises(InvalidSyntax, match="two payloads"):
+    with pytest.raises(InvalidSyntax, match="2 Nonce payloads"):
         Parts((NONCE, NONCE))
 
 

@@ -107,13 +107,7 @@ def _accept(
     candidates: tuple[Connection, ...],
     choice: ProposalChoice,
 ) -> IkeSa:
-    sa = IkeSa(
-        is_original_initiator=False,
-        spi_i=header.spi_i,
-        spi_r=turn.table.new_ike_spi(),
-        path=path,
-        now=turn.now,
-    )
+    sa = IkeSa.as_responder(header.spi_i, turn.table.new_ike_spi(), path, turn.now)
     handshake = sa.handshake
     assert handshake is not None
     sa.suite = ike_suite(choice.transforms)

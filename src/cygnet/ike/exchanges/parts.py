@@ -1,6 +1,7 @@
 """The payloads of one message, by kind."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
 from cygnet.ike.errors import InvalidSyntax, PeerRefused, UnsupportedCriticalPayload
@@ -15,40 +16,39 @@ from cygnet.wire.payloads.vendor_id import VendorId
 FIRST_STATUS_NOTIFY = 16384
 """Notify types below are errors (RFC 7296 section 3.10.1)."""
 
-_MAY_REPEAT = (Certificate, CertificateRequest, Delete, VendorId)
+_MAY_REPEAT = frozenset((Certificate, CertificateRequest, Delete, Notify, Unknown, VendorId))
+
+_UNUSUAL = frozenset((Delete, Unknown))
 
 _P = TypeVar("_P")
 
 
 class Parts:
-    """Payloads that a message may hold once, and its notifies."""
+    """Payloads that a message may hold once, and its notifies and deletes."""
 
     __slots__ = ("_by_type", "deletes", "notifies")
 
-    def __init__(self, payloads: Iterable[Payload]) -> None:
+    def __init__(self, payloads: Sequence[Payload]) -> None:
         """Sort payloads.
 
         Raises InvalidSyntax for one that stands twice, UnsupportedCriticalPayload for a critical unknown one.
         """
-        by_type: dict[type, Payload] = {}
-        self.notifies: list[Notify] = []
+        by_type = dict(zip(map(type, payloads), payloads, strict=True))
+        self._by_type: dict[type, Payload] = by_type
+        self.notifies: list[Notify] = [p for p in payloads if type(p) is Notify]
         self.deletes: list[Delete] = []
+        plain = len(by_type) - (Notify in by_type) + len(self.notifies)
+        if plain != len(payloads) or not _UNUSUAL.isdisjoint(by_type):
+            self._check(payloads)
+
+    def _check(self, payloads: Sequence[Payload]) -> None:
         for payload in payloads:
-            kind = type(payload)
-            if kind is Notify:
-                self.notifies.append(payload)  # type: ignore[arg-type]
-            elif kind not in by_type:
-                if kind is Unknown and payload.is_critical:  # type: ignore[union-attr]
-                    raise UnsupportedCriticalPayload(payload.payload_type)
-                by_type[kind] = payload
-            elif kind is Unknown:
-                if payload.is_critical:  # type: ignore[union-attr]
-                    raise UnsupportedCriticalPayload(payload.payload_type)
-            elif kind not in _MAY_REPEAT:
-                raise InvalidSyntax(f"two payloads of type {payload.payload_type} in one message")
-            if kind is Delete:
-                self.deletes.append(payload)  # type: ignore[arg-type]
-        self._by_type = by_type
+            if isinstance(payload, Unknown) and payload.is_critical:
+                raise UnsupportedCriticalPayload(payload.payload_type)
+        for kind, number in Counter(map(type, payloads)).items():
+            if number > 1 and kind not in _MAY_REPEAT:
+                raise InvalidSyntax(f"{number} {kind.__name__} payloads in one message")
+        self.deletes = [p for p in payloads if isinstance(p, Delete)]
 
     def find(self, kind: type[_P]) -> _P | None:
         """The payload of that class, or None."""
@@ -56,10 +56,10 @@ class Parts:
 
     def need(self, kind: type[_P]) -> _P:
         """The payload of that class; raises InvalidSyntax if it is missing."""
-        payload = self._by_type.get(kind)
-        if payload is None:
-            raise InvalidSyntax(f"no {kind.__name__} payload")
-        return payload  # type: ignore[return-value]
+        try:
+            return self._by_type[kind]  # type: ignore[return-value]
+        except KeyError:
+            raise InvalidSyntax(f"no {kind.__name__} payload") from None
 
     def has_notify(self, notify_type: int) -> bool:
         """Whether a notify of that type is in the message."""
