@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 import msgspec
-from tests.interop.cygnet_gateway import Cygnet
+from tests.interop.cygnet_gateway import ESTABLISHED, HALF_OPEN, Cygnet
 from tests.interop.polling import eventually
 from tests.interop.strongswan import RawSection, Settings, StrongSwan, client_config, server_config
 from tests.interop.topologies import Topology
@@ -45,10 +45,9 @@ class Pair(msgspec.Struct, frozen=True):
     def is_bare(self) -> bool:
         """Whether no IKE_SA and nothing of one is left at either end."""
         assert self.strongswan.sas() == []
-        status = self.cygnet.status()
-        gauges = ('ike_sas{state="half_open"}', 'ike_sas{state="established"}', "child_sas", "pool_addresses_in_use")
-        left = {name: status[name] for name in gauges if status[name]}
-        assert not left
+        gauges = (HALF_OPEN, ESTABLISHED, "child_sas", "pool_addresses_in_use")
+        left = {name: self.cygnet.count(name) for name in gauges}
+        assert not any(left.values()), left
         return True
 
 

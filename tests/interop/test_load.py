@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.interop.cygnet_gateway import Cygnet
+from tests.interop.cygnet_gateway import HALF_OPEN, Cygnet
 from tests.interop.namespaces import Namespace
 from tests.interop.pairs import SERVER_INNER
 from tests.interop.strongswan import BENCHMARK_CONFIG, StrongSwan, server_config
@@ -86,5 +86,5 @@ def test_failures_are_named_and_fail_the_run(direct: Topology) -> None:
         result = load(direct.client, direct.server_address, "--psk", "wrong", "--count", "20", "--vip", status=1)
         assert (result["established"], result["failures"]) == (0, {"authentication_failed": 20})
         cygnet.await_count('authentication_failures_total{reason="wrong_secret"}', 20)
-        cygnet.await_count('ike_sas{state="half_open"}', 0)
+        cygnet.await_count(HALF_OPEN, 0)
         cygnet.await_count("pool_addresses_in_use", 0)

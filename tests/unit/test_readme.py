@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
 from cygnet.cli.main import COMMANDS, build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def prose_of(text: str) -> str:
 
 
 def code_of(text: str) -> list[str]:
-    """What a document shows as commands: lines of shell and unit files, continued ones joined, and code in a sentence."""
+    """What a document shows as commands: lines of shell and unit files (continued ones joined), and code in prose."""
     blocks = [body for language, body in _FENCE.findall(text) if language in ("sh", "ini")]
     lines = [line.partition(" # ")[0] for body in blocks for line in body.replace("\\\n", " ").splitlines()]
     return lines + _CODE.findall(prose_of(text))

@@ -47,8 +47,8 @@ from cygnet.observe.counters import Counters, CounterWriter
 
 _log = logging.getLogger(__name__)
 
-STOP_S: Final = 4.5
-"""After which a worker that was told to stop is killed."""
+STOP_S: Final = 4.0
+"""After which a worker that was told to stop is killed: a gateway ends within 5 s, also on a busy machine."""
 STEADY_S: Final = 10.0
 """A worker that lived for longer did not die of its start, and is started again at once."""
 FIRST_PAUSE_S: Final = 0.1

@@ -41,7 +41,7 @@ except ImportError:
 
 _log = logging.getLogger(__name__)
 
-FAREWELL_S: Final = 4.0
+FAREWELL_S: Final = 3.5
 """For telling all peers that we end, and for their answers. The supervisor's patience ends half a second later."""
 _TICK_S: Final = 1.0
 _FAREWELLS_PER_TURN: Final = 64

@@ -10,6 +10,9 @@ from cygnet.wire.message import encode_payloads
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.encrypted import Encrypted
 
+# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_SK = PayloadType.SK
+
 _HEADER_AND_SK = struct.Struct(">8s8sBBBBIIBBH")
 _SK_HEADER_OCTETS = 4
 
@@ -31,7 +34,7 @@ def seal_message(
     aad = _HEADER_AND_SK.pack(
         spi_i,
         spi_r,
-        PayloadType.SK,
+        _SK,
         VERSION_2,
         exchange_type,
         flags,

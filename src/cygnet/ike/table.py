@@ -48,6 +48,20 @@ from cygnet.wire.message import decode_message, decode_payloads, encode_message
 from cygnet.wire.payloads.encrypted import Encrypted
 from cygnet.wire.payloads.notify import Notify
 
+# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_DELETING = SaState.DELETING
+_ESTABLISHED = SaState.ESTABLISHED
+_HALF_OPEN = SaState.HALF_OPEN
+_IKE_AUTH = ExchangeType.IKE_AUTH
+_IKE_SA_INIT = ExchangeType.IKE_SA_INIT
+_INFORMATIONAL = ExchangeType.INFORMATIONAL
+_INIT_SENT = SaState.INIT_SENT
+_INVALID_MAJOR_VERSION = NotifyType.INVALID_MAJOR_VERSION
+_NEW = Arrival.NEW
+_NO_PROTOCOL = ProtocolId.NONE
+_REPEATED = Arrival.REPEATED
+_STALE = Arrival.STALE
+
 LAST_WORDS_S = 12.0
 """Seconds for which the last response of a closed SA is repeated: past the second retransmission of most peers."""
 MAX_LAST_WORDS = 50_000
@@ -118,10 +132,10 @@ class IkeTable:
         turn = Turn(self.env, self, now)
         sa = self.sas.get(spi)
         self.serving = sa
-        if sa is not None and sa.state == SaState.ESTABLISHED:
+        if sa is not None and sa.state == _ESTABLISHED:
             informational.delete(sa, turn)
             self._schedule(sa)
-        elif sa is not None and sa.state != SaState.DELETING:
+        elif sa is not None and sa.state != _DELETING:
             self.close(sa, "abandoned", turn)
         return turn.effects
 
@@ -129,7 +143,7 @@ class IkeTable:
         """Authentic ESP of the CHILD_SA comes on another path: if a NAT may have moved the peer, go there too."""
         turn = Turn(self.env, self, now)
         sa = self.sas.get(self._children.get(spi_in, b""))
-        if sa is not None and sa.state == SaState.ESTABLISHED:
+        if sa is not None and sa.state == _ESTABLISHED:
             self._note_alive(sa, path, turn)
         return turn.effects
 
@@ -201,10 +215,10 @@ class IkeTable:
 
     def established(self, sa: IkeSa, turn: Turn) -> None:
         """Note that both ends are authenticated, and drop what only the handshake needed."""
-        if sa.state == SaState.HALF_OPEN:
+        if sa.state == _HALF_OPEN:
             self.half_open -= 1
         handshake = sa.handshake
-        sa.state = SaState.ESTABLISHED
+        sa.state = _ESTABLISHED
         sa.handshake = None
         sa.last_inbound = turn.now
         self._peers.add(sa.remote_id, sa.spi)
@@ -213,7 +227,7 @@ class IkeTable:
 
     def initial_contact(self, sa: IkeSa, turn: Turn) -> None:
         """Close the other SAs with the same peer, here and (by an effect) on the other workers."""
-        if sa.state == SaState.ESTABLISHED:
+        if sa.state == _ESTABLISHED:
             turn.effects += self.drop_peer(sa.remote_id, sa.spi, turn.now, local_id=sa.local_id)
             turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id))
 
@@ -225,10 +239,10 @@ class IkeTable:
         """
         if self.sas.pop(sa.spi, None) is None:
             return
-        was_established = sa.state in (SaState.ESTABLISHED, SaState.DELETING)
+        was_established = sa.state in (_ESTABLISHED, _DELETING)
         if was_established:
             self._peers.remove(sa.remote_id, sa.spi)
-        elif sa.state == SaState.HALF_OPEN:
+        elif sa.state == _HALF_OPEN:
             self.half_open -= 1
         for child in sa.children:
             self._children.pop(child.spi_in, None)
@@ -265,7 +279,7 @@ class IkeTable:
 
     def _receive_unknown(self, header: Header, datagram: bytes, spi: bytes, path: Path, turn: Turn) -> None:
         if (
-            header.exchange_type == ExchangeType.IKE_SA_INIT
+            header.exchange_type == _IKE_SA_INIT
             and header.is_initiator
             and not header.is_response
             and header.spi_r == NO_SPI
@@ -312,7 +326,7 @@ class IkeTable:
 
     def _repeat_initial(self, spi: bytes, datagram: bytes, path: Path, turn: Turn) -> None:
         sa = self.sas.get(spi)
-        if sa is None or sa.message_ids.classify(0, datagram) != Arrival.REPEATED:
+        if sa is None or sa.message_ids.classify(0, datagram) != _REPEATED:
             self.env.count(_drop("stale_request"))
             return
         self.env.count("responses_repeated_total")
@@ -328,18 +342,18 @@ class IkeTable:
                 exchange_type=header.exchange_type,
                 flags=FLAG_RESPONSE,
                 message_id=header.message_id,
-                payloads=(Notify(ProtocolId.NONE, b"", NotifyType.INVALID_MAJOR_VERSION, b""),),
+                payloads=(Notify(_NO_PROTOCOL, b"", _INVALID_MAJOR_VERSION, b""),),
             )
             turn.effects.append(Send(datagram, path))
 
     def _receive_request(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
         arrival = sa.message_ids.classify(header.message_id, datagram)
-        if arrival is Arrival.REPEATED:
+        if arrival is _REPEATED:
             self.env.count("responses_repeated_total")
             turn.effects.append(Send(sa.message_ids.cached_response, path))
             return
-        if arrival is not Arrival.NEW:
-            self.env.count(_drop("stale_request" if arrival is Arrival.STALE else "message_id"))
+        if arrival is not _NEW:
+            self.env.count(_drop("stale_request" if arrival is _STALE else "message_id"))
             return
         if not is_request_allowed(sa.state, header.exchange_type):
             self.env.count(_drop("exchange_not_allowed"))
@@ -365,9 +379,9 @@ class IkeTable:
             self._fail_request(sa, header, datagram, error, turn)
 
     def _run_request(self, sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn) -> None:
-        if header.exchange_type == ExchangeType.IKE_AUTH:
+        if header.exchange_type == _IKE_AUTH:
             ike_auth.respond(sa, datagram, parts, turn)
-        elif header.exchange_type == ExchangeType.INFORMATIONAL:
+        elif header.exchange_type == _INFORMATIONAL:
             informational.respond(sa, datagram, parts, turn)
         else:
             raise NoAdditionalSas("CREATE_CHILD_SA is not set up to add SAs")
@@ -376,7 +390,7 @@ class IkeTable:
         """Answer with the error; then end what it ends (RFC 7296 section 2.21)."""
         self.env.count(f'requests_failed_total{{reason="{error.notify.name.lower()}"}}')
         sa.send_response(datagram, header.exchange_type, (error_notify(error),), turn)
-        if error.scope is Scope.SA or sa.state == SaState.HALF_OPEN:
+        if error.scope is Scope.SA or sa.state == _HALF_OPEN:
             self.close(sa, error.notify.name.lower(), turn, is_answered=True)
 
     def _receive_response(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
@@ -386,7 +400,7 @@ class IkeTable:
         if not is_response_allowed(sa.state, header.exchange_type):
             self.env.count(_drop("exchange_not_allowed"))
             return
-        if sa.state == SaState.INIT_SENT:
+        if sa.state == _INIT_SENT:
             self._finish_initial(sa, header, datagram, turn)
             return
         try:
@@ -400,7 +414,7 @@ class IkeTable:
                 parts = Parts(decode_payloads(inner_type, plaintext))
             except WireError as error:
                 raise InvalidSyntax(f"the payloads don't decode: {error}") from error
-            if header.exchange_type == ExchangeType.IKE_AUTH:
+            if header.exchange_type == _IKE_AUTH:
                 ike_auth.finish(sa, parts, turn)
             else:
                 informational.finish(sa, parts, turn)
@@ -421,7 +435,7 @@ class IkeTable:
         """A response ends the SA. If the peer may believe that it stands, it is told (RFC 7296 section 2.21.2)."""
         reason = _reason_of(error)
         peer_refused = isinstance(error, PeerRefused) and sa.message_ids.outstanding is not None
-        if sa.state != SaState.INIT_SENT and not peer_refused:
+        if sa.state != _INIT_SENT and not peer_refused:
             sa.message_ids.response_received()
             informational.say_goodbye(sa, turn)
         self.close(sa, reason, turn)
@@ -445,7 +459,7 @@ class IkeTable:
         # Before it is established an initiator floats to the NAT traversal port; later only a NAT moves a peer. An
         # initiator behind a NAT itself stays where it is: anybody on the way could redirect it.
         is_movable = sa.is_peer_behind_nat and not (sa.is_behind_nat and sa.is_original_initiator)
-        if sa.state == SaState.HALF_OPEN or is_movable:
+        if sa.state == _HALF_OPEN or is_movable:
             sa.path = path
             for child in sa.children:
                 turn.effects.append(MoveChild(child.spi_in, path, sa.is_udp_encapsulated))
@@ -486,7 +500,7 @@ class IkeTable:
             _, key, spi = self._initial_order.popleft()
             del self._initial[key]
             sa = self.sas.get(spi)
-            if sa is not None and sa.state == SaState.HALF_OPEN:
+            if sa is not None and sa.state == _HALF_OPEN:
                 self.close(sa, "half_open_timeout", turn)
         while self._last_words_order and self._last_words_order[0][0] <= turn.now:
             self._last_words.pop(self._last_words_order.popleft()[1], None)

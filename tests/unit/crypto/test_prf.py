@@ -27,4 +27,4 @@ def test_output_has_the_length_of_the_row(row: PrfAlgorithm) -> None:
 def test_nonces_become_a_key(row: PrfAlgorithm) -> None:
     nonce_i, nonce_r = b"i" * 16, b"r" * 20
     expected = row.key(b"i" * 8 + b"r" * 8 if row.is_fixed_key else nonce_i + nonce_r)
-    assert row.key_of_nonces(nonce_i, nonce_r).digest(b"data") == expected.digest(b"data")
+    assert row.skeyseed(nonce_i, nonce_r, b"g^ir") == expected.digest(b"g^ir")

@@ -71,5 +71,5 @@ def test_deletes_and_notifies_are_kept_in_order() -> None:
     ],
 )
 def test_the_first_error_counts(numbers: tuple[int, ...], reason: str | None) -> None:
-    error = Parts(map(notify, numbers)).error()
+    error = Parts(tuple(map(notify, numbers))).error()
     assert (error and error.reason) == reason

@@ -86,7 +86,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, list[SaState | 
     slot: Any = IkeSa.__dict__["state"]
 
     def change(sa: IkeSa, state: SaState) -> None:
-        seen.setdefault(id(sa), [None]).append(state)
+        seen.setdefault(id(sa), [None, slot.__get__(sa)]).append(state)
         keep.append(sa)
         slot.__set__(sa, state)
 

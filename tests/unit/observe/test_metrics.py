@@ -25,7 +25,8 @@ def _counted(tree: ast.AST) -> Iterator[ast.expr]:
 def test_every_name_that_the_sources_count_is_a_metric() -> None:
     unknown, found = [], 0
     for path in SOURCES.rglob("*.py"):
-        if path.parent.name in ("dataplane", "load"):  # these count by a label alone, or for a table of their own
+        # These count by a label alone, for a table of their own, or only characters.
+        if path.parent.name in ("dataplane", "load", "config"):
             continue
         for name in _counted(ast.parse(path.read_text())):
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
