@@ -26,7 +26,7 @@ def test_every_name_that_the_sources_count_is_a_metric() -> None:
     unknown, found = [], 0
     for path in SOURCES.rglob("*.py"):
         # These count by a label alone, for a table of their own, or only characters.
-        if path.parent.name in ("dataplane", "load", "config"):
+        if path.parent.name in ("dataplane", "load", "config", "cli"):
             continue
         for name in _counted(ast.parse(path.read_text())):
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
