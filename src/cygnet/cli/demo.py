@@ -32,7 +32,7 @@ from cygnet.load.options import LoadOptions, PingOptions
 from cygnet.load.plan import IdentityPattern
 from cygnet.load.processes import run_load
 from cygnet.load.report import ProgressBar, describe_percentiles, remarks
-from cygnet.load.results import Results
+from cygnet.load.results import TESTER_LIMIT_SHARE, Results
 from cygnet.observe.system import cpu_seconds, describe_machine, udp_drops
 
 COUNT: Final = 5000
@@ -68,9 +68,17 @@ class Measured(msgspec.Struct, frozen=True):
         return self.gateway_cpu_s / (duration_s * usable) if duration_s > 0 else 0.0
 
     @property
+    def is_machine_full(self) -> bool:
+        """Whether the two together used all the CPU time that there was."""
+        cores = len(os.sched_getaffinity(0))
+        return self.gateway_cpu_s + self.results.cpu_s >= _ALL_CORES * self.results.duration_s * cores
+
+    @property
     def limit(self) -> str:
-        """Which of the two limited the rate: the one with less CPU time to spare."""
-        return "tester" if self.results.cpu_share >= self.gateway_share else "gateway"
+        """Which of the two limited the rate: the one with less CPU time to spare; `neither` if both had plenty."""
+        shares = {"tester": self.results.cpu_share, "gateway": self.gateway_share}
+        busier = max(shares, key=lambda name: shares[name])
+        return busier if self.is_machine_full or shares[busier] >= TESTER_LIMIT_SHARE else "neither"
 
     @property
     def verdict(self) -> str:
@@ -80,11 +88,14 @@ class Measured(msgspec.Struct, frozen=True):
             "tester": f"{self.results.cpu_share:.0%} of {_cores(self.results.options.processes)}",
         }
         limit = self.limit
+        if limit == "neither":
+            return (
+                f"Neither was the limit: the gateway used {shares['gateway']} and the tester {shares['tester']}, "
+                f"so they waited for the machine, which has other work."
+            )
         other = "gateway" if limit == "tester" else "tester"
         cores = len(os.sched_getaffinity(0))
-        used_s = self.gateway_cpu_s + self.results.cpu_s
-        is_full = used_s >= _ALL_CORES * self.results.duration_s * cores
-        together = f"; together they filled the {_cores(cores)} that they share" if is_full else ""
+        together = f"; together they filled the {_cores(cores)} that they share" if self.is_machine_full else ""
         return f"The {limit} was the limit: it used {shares[limit]}, the {other} {shares[other]}{together}."
 
 

@@ -37,6 +37,7 @@ from cygnet.gateway.ledger import Ledger, PoolPlan
 from cygnet.gateway.listeners import Listeners, open_listeners
 from cygnet.gateway.pools import blocks_at_start
 from cygnet.gateway.privileges import User, unprivileged_user
+from cygnet.gateway.self_test import try_algorithms
 from cygnet.gateway.spawn import spawn
 from cygnet.gateway.state_dir import StateDir
 from cygnet.gateway.systemd import notify
@@ -140,6 +141,7 @@ class Supervisor:
 
     def _open(self, stack: ExitStack) -> None:
         """Open everything, in such an order that what leaves traces comes last."""
+        try_algorithms(self._settings)
         self._user = unprivileged_user(self._gateway.user)
         self._listeners = open_listeners(self._gateway)
         stack.callback(self._listeners.close)

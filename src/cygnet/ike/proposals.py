@@ -71,6 +71,12 @@ class ProposalChoice(msgspec.Struct, frozen=True, gc=False):
         return "-".join(transform_names(self.transforms))
 
 
+def covering_suites(settings: ProposalSettings) -> list[tuple[Transform, ...]]:
+    """Possible choices from one proposal, as few as have each of its transforms in one of them."""
+    types = [of_type for t in TransformType if (of_type := settings.of_type(t))]
+    return [tuple(of_type[n % len(of_type)] for of_type in types) for n in range(max(map(len, types), default=0))]
+
+
 def transform_names(transforms: Iterable[Transform]) -> list[str]:
     """The keywords of transforms, as they stand in a proposal string."""
     return [

@@ -37,8 +37,8 @@ def test_all_tunnels_come_up_and_carry_traffic(capfd: pytest.CaptureFixture[str]
     assert found["echoes"] == {"answered": 100, "unanswered": 0}
     assert found["deleted"] == {"confirmed": 100, "unconfirmed": 0}
     assert found["gateway"]["workers"] == 2
-    assert found["limit"] in ("gateway", "tester")
-    assert found["verdict"].startswith(f"The {found['limit']} was the limit: ")
+    assert found["limit"] in ("gateway", "tester", "neither")
+    assert f"{found['limit']} was the limit: " in found["verdict"].lower()
     assert not captured.err
     assert set(process_tree(os.getpid())) <= before
 
@@ -71,7 +71,7 @@ def test_an_interrupt_leaves_nothing_behind(capfd: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("tester_cpu_s", "gateway_cpu_s", "limit"), [(3.8, 2.0, "tester"), (1.0, 3.9, "gateway"), (2.0, 1.0, "tester")]
+    ("tester_cpu_s", "gateway_cpu_s", "limit"), [(3.8, 2.0, "tester"), (1.0, 3.9, "gateway"), (2.0, 1.0, "neither")]
 )
 def test_the_limit_is_who_has_less_cpu_time_to_spare(tester_cpu_s: float, gateway_cpu_s: float, limit: str) -> None:
     results = Results(LoadOptions(target="127.0.0.1", secret=b"s"), 100.0)
