@@ -386,3 +386,43 @@ def test_error_notify_names_are_reasons() -> None:
     client.initiate(gateway, client_connection(children=(everything,)))
     world.run(1.0)
     assert client.closed == [NotifyType.NO_PROPOSAL_CHOSEN.name.lower()]
+
+
+def test_an_initiator_that_restarts_has_its_old_sa_forgotten() -> None:
+    world = World()
+    client, gateway = make(world)
+    client.initiate(gateway, client_connection())
+    world.run(1.0)
+    restarted = Host(world, CLIENT, client_settings(), sends_initial_contact=True)
+    restarted.initiate(gateway, client_connection())
+    world.run(1.0)
+    assert gateway.closed == ["initial_contact"]
+    assert agree(restarted, gateway) and len(gateway.table.sas) == 1
+
+
+def test_a_second_sa_with_the_same_peer_is_no_initial_contact() -> None:
+    world = World()
+    _, gateway = make(world)
+    client = Host(world, CLIENT, client_settings(), sends_initial_contact=True)
+    for _ in range(2):
+        client.initiate(gateway, client_connection())
+        world.run(1.0)
+    assert len(gateway.table.sas) == 2 and agree(client, gateway)
+
+
+def test_the_delete_after_a_failed_set_up_is_repeated_until_it_is_heard() -> None:
+    world = World()
+    client, gateway = make(world, addresses=0)
+    deletes: list[Send] = []
+
+    def lose_first_delete(host: Host, send: Send) -> tuple[Send, ...]:
+        if host is client and decode_header(send.datagram).exchange_type == ExchangeType.INFORMATIONAL:
+            deletes.append(send)
+            return (send,) if len(deletes) > 1 else ()
+        return (send,)
+
+    world.tamper = lose_first_delete
+    client.initiate(gateway, client_connection())
+    world.run(5.0)
+    assert client.closed == ["internal_address_failure"] and gateway.closed == ["deleted_by_peer"]
+    assert not client.established

@@ -122,7 +122,15 @@ def counted(number: int) -> Iterator[bytes]:
 class Host:
     """A core at an address, with what its effects left behind."""
 
-    def __init__(self, world: "World", address: str, settings: Settings, pool: ListPool | None = None) -> None:
+    def __init__(
+        self,
+        world: "World",
+        address: str,
+        settings: Settings,
+        pool: ListPool | None = None,
+        *,
+        sends_initial_contact: bool = False,
+    ) -> None:
         self.world = world
         self.address = address
         self.counters: Counter[str] = Counter()
@@ -135,6 +143,7 @@ class Host:
             entropy=world.rng.randbytes,
             count=self._count,
             addresses=self.pool,
+            sends_initial_contact=sends_initial_contact,
         )
         self.table = IkeTable(self.env)
         self.is_down = False

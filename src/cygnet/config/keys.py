@@ -298,7 +298,7 @@ _GATEWAY = Table(
             "echo",
             values.PACKED_ADDRESSES,
             "",
-            "Inner addresses that answer echo requests. Without it, the first address of each pool.",
+            "Inner addresses that answer echo requests. Without it, the first address of each pool that has several.",
             is_own=True,
         ),
         Key(

@@ -69,7 +69,8 @@ class _Loader:
             raise ConfigError(problems[:MAX_PROBLEMS])
         settings_values = _part_of(Settings, gateway)
         retransmit = RetransmitPolicy(**_part_of(RetransmitPolicy, gateway))
-        gateway.setdefault("echo", tuple(pool.first for pool in pools))
+        # A pool of one address has none to spare.
+        gateway.setdefault("echo", tuple(pool.first for pool in pools if pool.first != pool.last))
         return Configuration(
             settings=Settings(
                 connections=connections, pools=pools, secrets=secrets, retransmit=retransmit, **settings_values

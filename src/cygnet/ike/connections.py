@@ -5,6 +5,7 @@ An index belongs to one configuration; a new configuration gets a new index, and
 
 import copy
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -102,7 +103,7 @@ class _AddressSet:
 class ConnectionIndex:
     """Finds the connections that a peer may use: by its address in one look-up, then the wide ones in their order."""
 
-    __slots__ = ("_by_name", "_by_remote", "_unrestricted", "_wide")
+    __slots__ = ("_by_name", "_by_remote", "_pairs", "_unrestricted", "_wide")
 
     def __init__(self, settings: Iterable[ConnectionSettings]) -> None:
         self._by_name: dict[str, Connection] = {}
@@ -115,6 +116,7 @@ class ConnectionIndex:
                 self._by_remote.setdefault(address, []).append(connection)
             if connection.remote.is_any or connection.remote.has_ranges:
                 self._wide.append(connection)
+        self._pairs = Counter((c.settings.local.id, c.settings.remote.id) for c in self._by_name.values())
         self._unrestricted: tuple[Connection, ...] | None = None
         if not self._by_remote and all(c.remote.is_any and c.local.is_any for c in self._wide):
             self._unrestricted = tuple(self._wide)
@@ -122,6 +124,10 @@ class ConnectionIndex:
     def named(self, name: str) -> Connection | None:
         """The connection of that name."""
         return self._by_name.get(name)
+
+    def has_several(self, settings: ConnectionSettings) -> bool:
+        """Whether more than one connection joins the same two identities."""
+        return self._pairs[settings.local.id, settings.remote.id] > 1
 
     def all(self) -> Iterable[Connection]:
         """Every connection, in the order of the configuration."""

@@ -55,6 +55,7 @@ class Environment:
         "natt_ports",
         "node",
         "secrets",
+        "sends_initial_contact",
         "settings",
         "worker",
     )
@@ -68,6 +69,7 @@ class Environment:
         addresses: VirtualAddresses | None = None,
         last_traffic: Callable[[bytes], float] = lambda spi_in: 0.0,
         natt_ports: Mapping[int, int] | None = None,
+        sends_initial_contact: bool = True,
         node: int = 1,
         worker: int = 0,
     ) -> None:
@@ -83,5 +85,7 @@ class Environment:
         """When a packet last came in on the CHILD_SA with that inbound SPI; the same clock as `now`."""
         self.natt_ports: Mapping[int, int] = natt_ports if natt_ports is not None else {500: 4500}
         """Our NAT traversal port for each of our IKE ports (RFC 7296 section 2.23)."""
+        self.sends_initial_contact = sends_initial_contact
+        """Tell a peer, as initiator without another IKE_SA with it, that whatever it has of us from before is void."""
         self.node = node
         self.worker = worker

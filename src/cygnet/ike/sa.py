@@ -39,6 +39,9 @@ class Registry(Protocol):
     def close(self, sa: "IkeSa", reason: str, turn: "Turn", *, is_answered: bool = False) -> None:
         """Forget `sa` and all that it holds, telling the peer nothing but, if `is_answered`, its last answer again."""
 
+    def has_other(self, identity: Identity) -> bool:
+        """Whether an IKE_SA with that peer stands."""
+
     def initial_contact(self, sa: "IkeSa", turn: "Turn") -> None:
         """Close the other SAs with the peer of `sa`, which says that it has none but this."""
 
@@ -125,6 +128,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
     is_peer_behind_nat: bool = False
     wants_delete: bool = False
     """A Delete is to follow as soon as the outstanding request is answered."""
+    ending: str = ""
+    """Why it is being deleted, where that is no wish of ours: the label of its end."""
     wheel_slot: int = 0
     """Number of the earliest slot of the timer wheel that this SA is in; 0 for none."""
 

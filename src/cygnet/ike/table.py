@@ -225,6 +225,10 @@ class IkeTable:
         took_s = turn.now - handshake.started if handshake is not None else 0.0
         turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s))
 
+    def has_other(self, identity: Identity) -> bool:
+        """Whether an IKE_SA with that peer is established on this worker."""
+        return bool(self._peers.of(identity))
+
     def initial_contact(self, sa: IkeSa, turn: Turn) -> None:
         """Close the other SAs with the same peer, here and (by an effect) on the other workers."""
         if sa.state == _ESTABLISHED:
@@ -239,7 +243,7 @@ class IkeTable:
         """
         if self.sas.pop(sa.spi, None) is None:
             return
-        was_established = sa.state in (_ESTABLISHED, _DELETING)
+        was_established = sa.handshake is None
         if was_established:
             self._peers.remove(sa.remote_id, sa.spi)
         elif sa.state == _HALF_OPEN:
@@ -437,8 +441,10 @@ class IkeTable:
         peer_refused = isinstance(error, PeerRefused) and sa.message_ids.outstanding is not None
         if sa.state != _INIT_SENT and not peer_refused:
             sa.message_ids.response_received()
-            informational.say_goodbye(sa, turn)
-        self.close(sa, reason, turn)
+            sa.ending = reason
+            informational.delete(sa, turn)
+        else:
+            self.close(sa, reason, turn)
 
     def _open(self, sa: IkeSa, datagram: bytes, header: Header, turn: Turn) -> tuple[int, bytes]:
         """Verify and decrypt; returns the type of the first payload and the octets of the chain."""
@@ -489,7 +495,7 @@ class IkeTable:
         phase = _phase_of(sa)
         datagram = sa.message_ids.retransmit(self.env.settings.retransmit, turn.now)
         if datagram is None:
-            self.close(sa, f"timeout_{phase}", turn)
+            self.close(sa, sa.ending or f"timeout_{phase}", turn)
             return
         self.env.count("retransmissions_total")
         turn.effects.append(Send(datagram, sa.path))

@@ -141,6 +141,7 @@ class Fleet:
             entropy=os.urandom,
             count=count,
             natt_ports=self._sources.natt_ports,
+            sends_initial_contact=False,
             worker=self._process,
         )
         self._template = Connection(settings.connections[0])

@@ -172,7 +172,7 @@ class Endpoint:
         ike: Batch = []
         esp: Batch = []
         received = 0
-        while received < self._datagrams_per_turn:
+        for _ in range(self._datagrams_per_turn):
             try:
                 datagram, ancillary, _, remote = recvmsg(_MAX_DATAGRAM_OCTETS, _ANCILLARY_OCTETS)
             except BlockingIOError:
@@ -180,7 +180,6 @@ class Endpoint:
             except OSError as exc:
                 # An ICMP error that was waiting for us. It is gone now, and uses up a place in this turn.
                 self._count_failure("receive_failures_total", exc)
-                received += 1
                 continue
             received += 1
             local = _local_address(ancillary[0][2]) if ancillary else receiver.address
@@ -206,14 +205,13 @@ class Endpoint:
         recvmsg = receiver.socket.recvmsg
         esp: Batch = []
         received = 0
-        while received < self._datagrams_per_turn:
+        for _ in range(self._datagrams_per_turn):
             try:
                 packet, ancillary, _, remote = recvmsg(_MAX_DATAGRAM_OCTETS, _ANCILLARY_OCTETS)
             except BlockingIOError:
                 break
             except OSError as exc:
                 self._count_failure("receive_failures_total", exc)
-                received += 1
                 continue
             received += 1
             if not receiver.is_ipv6:

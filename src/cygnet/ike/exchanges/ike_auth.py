@@ -10,9 +10,11 @@ from cygnet.ike.exchanges import first_child, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
 from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.settings import ConnectionSettings
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.authentication import Authentication
 from cygnet.wire.payloads.identification import IdentificationInitiator, IdentificationResponder
+from cygnet.wire.payloads.notify import Notify
 from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
 from cygnet.wire.payloads.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
 
@@ -22,6 +24,7 @@ _IKE_AUTH = ExchangeType.IKE_AUTH
 _INITIAL_CONTACT = NotifyType.INITIAL_CONTACT
 _IPV4_ADDR = IdType.IPV4_ADDR
 _IPV6_ADDR = IdType.IPV6_ADDR
+_NO_PROTOCOL = ProtocolId.NONE
 _SHARED_KEY_MESSAGE_INTEGRITY_CODE = AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE
 
 
@@ -158,14 +161,28 @@ def start(sa: IkeSa, turn: Turn) -> None:
     if handshake.child is not None:
         handshake.spi_in = turn.table.new_child_spi(sa)
         child = first_child.offer(sa, handshake.child, handshake.spi_in)
+    # RFC 7296 section 2.4: the peer may forget what it has of us from before a crash.
+    contact = (Notify(_NO_PROTOCOL, b"", _INITIAL_CONTACT, b""),) if _is_initial_contact(settings, turn) else ()
     payloads: tuple[Payload, ...] = (
         id_i,
+        *contact,
         *id_r,
         _own_auth(sa, secret, id_i.body),
         *virtual_ip.request(settings.vips),
         *child,
     )
     sa.send_request(_IKE_AUTH, payloads, turn)
+
+
+def _is_initial_contact(settings: ConnectionSettings, turn: Turn) -> bool:
+    """Whether this is sure to be our only IKE_SA with the peer, on any worker."""
+    peer = settings.remote.id
+    return (
+        turn.env.sends_initial_contact
+        and not peer.is_pattern
+        and not turn.env.connections.has_several(settings)
+        and not turn.table.has_other(peer)
+    )
 
 
 def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:

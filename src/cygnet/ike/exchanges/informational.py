@@ -64,13 +64,7 @@ def delete(sa: IkeSa, turn: Turn) -> None:
         return
     sa.wants_delete = False
     sa.state = _DELETING
-    say_goodbye(sa, turn)
-
-
-def say_goodbye(sa: IkeSa, turn: Turn) -> None:
-    """Send the Delete, of an SA that ends whether it is answered or not."""
-    payload = Delete(protocol_id=_IKE, spis=())
-    sa.send_request(_INFORMATIONAL, (payload,), turn)
+    sa.send_request(_INFORMATIONAL, (Delete(protocol_id=_IKE, spis=()),), turn)
 
 
 def probe(sa: IkeSa, turn: Turn) -> None:
@@ -86,6 +80,6 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
         # Fatal at both ends, without a Delete (RFC 7296 section 2.21.3).
         turn.table.close(sa, "invalid_syntax", turn)
     elif sa.state == _DELETING:
-        turn.table.close(sa, "deleted", turn)
+        turn.table.close(sa, sa.ending or "deleted", turn)
     elif sa.wants_delete:
         delete(sa, turn)
