@@ -210,6 +210,7 @@ def test_a_refusal_that_waits_in_the_socket_is_counted_and_the_next_datagram_is_
         peer.sendto(b"back", bound.socket.getsockname())
         fixture.endpoint.drain()
     assert [datagram for datagram, _ in fixture.ike] == [b"back"]
+    assert fixture.counted["datagrams_received_total"] == 1, "an error is no datagram"
     fixture.endpoint.close()
 
 

@@ -9,7 +9,7 @@ from cygnet.ike.effects import InstallChild
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
-from cygnet.ike.proposals import child_suite, spi_of, to_offer
+from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, to_offer
 from cygnet.ike.sa import ChildSa, Handshake, IkeSa, Turn
 from cygnet.ike.selectors import is_within, narrow
 from cygnet.wire.payloads import Payload
@@ -30,14 +30,15 @@ class Agreed(msgspec.Struct, frozen=True, gc=False):
     """What both sides settled on for a CHILD_SA."""
 
     child: Child
+    choice: ProposalChoice
     suite: ChildSuite
     spi_out: bytes
     ts_i: tuple[TrafficSelector, ...]
     ts_r: tuple[TrafficSelector, ...]
 
 
-def choose(sa: IkeSa, parts: Parts, virtual_ips: tuple[bytes, ...]) -> tuple[Agreed, Proposal]:
-    """As responder: choose a child of the connection for the offer; with it the proposal to answer with, without SPI.
+def choose(sa: IkeSa, parts: Parts, virtual_ips: tuple[bytes, ...]) -> Agreed:
+    """As responder: choose a child of the connection for the offer.
 
     Raises TsUnacceptable or NoChildProposalChosen, whichever says better why none fits.
     """
@@ -58,11 +59,20 @@ def choose(sa: IkeSa, parts: Parts, virtual_ips: tuple[bytes, ...]) -> tuple[Agr
         if choice is None:
             continue
         spi_out = _checked_spi(spi_of(offer, choice.number))
-        agreed = Agreed(child, child_suite(choice.transforms), spi_out, ts_i, ts_r)
-        return agreed, Proposal(number=choice.number, protocol_id=_ESP, spi=b"", transforms=choice.transforms)
+        return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r)
     if has_traffic:
         raise NoChildProposalChosen("no child with this traffic accepts one of the proposals")
     raise TsUnacceptable("no child covers any of the traffic asked for")
+
+
+def answer(agreed: Agreed, spi_in: bytes) -> tuple[Payload, Payload, Payload]:
+    """As responder: SA, TSi and TSr."""
+    choice = agreed.choice
+    return (
+        SecurityAssociation((Proposal(choice.number, _ESP, spi_in, choice.transforms),)),
+        TrafficSelectorsInitiator(agreed.ts_i),
+        TrafficSelectorsResponder(agreed.ts_r),
+    )
 
 
 def offer(sa: IkeSa, child: Child, spi_in: bytes) -> tuple[Payload, Payload, Payload]:
@@ -86,14 +96,14 @@ def _own_policy(sa: IkeSa, child: Child) -> tuple[tuple[TrafficSelector, ...], t
 
 def accept(sa: IkeSa, child: Child, parts: Parts) -> Agreed:
     """As initiator: check the responder's answer. Raises InvalidSyntax or TsUnacceptable."""
-    answer = parts.need(SecurityAssociation)
-    choice = child.negotiator.accept(answer)
+    chosen = parts.need(SecurityAssociation)
+    choice = child.negotiator.accept(chosen)
     ts_i = parts.need(TrafficSelectorsInitiator).selectors
     ts_r = parts.need(TrafficSelectorsResponder).selectors
     ours, theirs = _own_policy(sa, child)
     if not ts_i or not ts_r or not is_within(ts_i, ours) or not is_within(ts_r, theirs):
         raise TsUnacceptable("the responder's traffic selectors are not within those we offered")
-    return Agreed(child, child_suite(choice.transforms), _checked_spi(answer.proposals[0].spi), ts_i, ts_r)
+    return Agreed(child, choice, child_suite(choice.transforms), _checked_spi(chosen.proposals[0].spi), ts_i, ts_r)
 
 
 def install(sa: IkeSa, handshake: Handshake, agreed: Agreed, spi_in: bytes, turn: Turn) -> None:

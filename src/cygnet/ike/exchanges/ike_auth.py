@@ -15,8 +15,6 @@ from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.authentication import Authentication
 from cygnet.wire.payloads.identification import IdentificationInitiator, IdentificationResponder
 from cygnet.wire.payloads.notify import Notify
-from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
-from cygnet.wire.payloads.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _ESP = ProtocolId.ESP
@@ -117,7 +115,7 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
     addresses: tuple[bytes, ...] = ()
     try:
         addresses, reply = virtual_ip.assign(connection, sa.remote_id, parts, turn)
-        agreed, proposal = first_child.choose(sa, parts, addresses)
+        agreed = first_child.choose(sa, parts, addresses)
     except ProtocolViolation as error:
         for address in addresses:
             turn.env.addresses.release(address)
@@ -128,18 +126,7 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
     sa.virtual_ips = addresses
     spi_in = turn.table.new_child_spi(sa)
     first_child.install(sa, handshake, agreed, spi_in, turn)
-    chosen = Proposal(
-        number=proposal.number,
-        protocol_id=_ESP,
-        spi=spi_in,
-        transforms=proposal.transforms,
-    )
-    return (
-        *reply,
-        SecurityAssociation(proposals=(chosen,)),
-        TrafficSelectorsInitiator(selectors=agreed.ts_i),
-        TrafficSelectorsResponder(selectors=agreed.ts_r),
-    )
+    return (*reply, *first_child.answer(agreed, spi_in))
 
 
 # As original initiator.

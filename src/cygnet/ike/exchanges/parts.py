@@ -63,7 +63,7 @@ class Parts:
 
     def has_notify(self, notify_type: int) -> bool:
         """Whether a notify of that type is in the message."""
-        return any(n.notify_type == notify_type for n in self.notifies)
+        return notify_type in [n.notify_type for n in self.notifies]
 
     def notify_data(self, notify_type: int) -> list[bytes]:
         """The data of each notify of that type."""
