@@ -34,6 +34,7 @@ from cygnet.ike.errors import (
 )
 from cygnet.ike.exchanges import ike_auth, ike_sa_init, informational
 from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.message_id import Arrival, LastWords
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
@@ -94,13 +95,11 @@ class IkeTable:
         self._wheel = TimerWheel()
         self._due: deque[bytes] = deque()
         self._cookies = CookieJar(env.entropy)
-        # IKE_SA_INIT requests answered in the last half-open time-out, by their octets and the sender's address, to
-        # tell a repetition from a new peer; and the order in which they came. Two peers behind one NAT may choose the
-        # same SPI, so that does not tell (RFC 7296 section 2.1).
-        self._initial: dict[tuple[int, str], bytes] = {}
-        self._initial_order: deque[tuple[float, tuple[int, str], bytes]] = deque()
-        self._last_words: dict[bytes, LastWords] = {}
-        self._last_words_order: deque[tuple[float, bytes]] = deque()
+        # IKE_SA_INIT requests that were answered, by their octets and the sender's address: our SPIs of them. They tell
+        # a repetition from a new peer, which the initiator's SPI does not: two peers behind one NAT may choose the same
+        # (RFC 7296 section 2.1). They are not more than the half-open SAs and those that got past that lately.
+        self._initial: ExpiringMap[tuple[int, str], bytes] = ExpiringMap(env.settings.half_open_timeout_s)
+        self._last_words: ExpiringMap[bytes, LastWords] = ExpiringMap(LAST_WORDS_S, MAX_LAST_WORDS)
 
     # What the driver calls.
 
@@ -172,12 +171,8 @@ class IkeTable:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due:
             return 0.0
-        times = [time for time in (self._wheel.next_due(),) if time is not None]
-        if self._initial_order:
-            times.append(self._initial_order[0][0])
-        if self._last_words_order:
-            times.append(self._last_words_order[0][0])
-        return min(times, default=None)
+        times = (self._wheel.next_due(), self._initial.next_due(), self._last_words.next_due())
+        return min((time for time in times if time is not None), default=None)
 
     def handle_timers(self, now: float) -> list[Effect]:
         """Do what has come due: retransmit, give up, ask whether peers live, forget."""
@@ -256,8 +251,9 @@ class IkeTable:
         if not sa.is_original_initiator:
             for address in sa.virtual_ips:
                 self.env.addresses.release(address)
-        if is_answered:
-            self._keep_last_words(sa, turn.now)
+        words = sa.message_ids.last_words() if is_answered else None
+        if words is not None:
+            self._last_words.put(sa.spi, words, turn.now)
         turn.effects.append(SaClosed(sa.spi, sa.name, reason, was_established))
 
     # Receiving.
@@ -325,8 +321,7 @@ class IkeTable:
         self.serving = sa
         self.sas[sa.spi] = sa
         self.half_open += 1
-        self._initial[key] = sa.spi
-        self._initial_order.append((turn.now + settings.half_open_timeout_s, key, sa.spi))
+        self._initial.put(key, sa.spi, turn.now)
 
     def _repeat_initial(self, spi: bytes, datagram: bytes, path: Path, turn: Turn) -> None:
         sa = self.sas.get(spi)
@@ -502,23 +497,11 @@ class IkeTable:
         turn.effects.append(Retransmitted(sa.spi))
 
     def _expire(self, turn: Turn) -> None:
-        while self._initial_order and self._initial_order[0][0] <= turn.now:
-            _, key, spi = self._initial_order.popleft()
-            del self._initial[key]
+        for spi in self._initial.take_expired(turn.now):
             sa = self.sas.get(spi)
             if sa is not None and sa.state == _HALF_OPEN:
                 self.close(sa, "half_open_timeout", turn)
-        while self._last_words_order and self._last_words_order[0][0] <= turn.now:
-            self._last_words.pop(self._last_words_order.popleft()[1], None)
-
-    def _keep_last_words(self, sa: IkeSa, now: float) -> None:
-        words = sa.message_ids.last_words()
-        if words is None:
-            return
-        if len(self._last_words_order) >= MAX_LAST_WORDS:
-            self._last_words.pop(self._last_words_order.popleft()[1], None)
-        self._last_words[sa.spi] = words
-        self._last_words_order.append((now + LAST_WORDS_S, sa.spi))
+        self._last_words.take_expired(turn.now)
 
 
 def _reason_of(error: IkeError) -> str:

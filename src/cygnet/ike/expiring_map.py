@@ -1,0 +1,45 @@
+"""A map whose entries all live equally long: the first in is the first out, and nothing is ever searched."""
+
+from collections import deque
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class ExpiringMap(Generic[K, V]):
+    """Entries live `life_s` seconds, or until `capacity` more came after them. A key stands in it once at a time."""
+
+    __slots__ = ("_capacity", "_entries", "_life_s", "_order")
+
+    def __init__(self, life_s: float, capacity: int = 0) -> None:
+        """`capacity` 0 sets no bound: then something else has to."""
+        self._life_s = life_s
+        self._capacity = capacity
+        self._entries: dict[K, V] = {}
+        self._order: deque[tuple[float, K]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> V | None:
+        """The entry of that key; None if there is none, or no more."""
+        return self._entries.get(key)
+
+    def put(self, key: K, value: V, now: float) -> None:
+        """Add an entry whose key is not in the map; `now` never goes back."""
+        if self._capacity and len(self._order) >= self._capacity:
+            del self._entries[self._order.popleft()[1]]
+        self._entries[key] = value
+        self._order.append((now + self._life_s, key))
+
+    def next_due(self) -> float | None:
+        """When the oldest entry expires; None if the map is empty."""
+        return self._order[0][0] if self._order else None
+
+    def take_expired(self, now: float) -> list[V]:
+        """Remove and return what has expired by `now`, the oldest first."""
+        expired = []
+        while self._order and self._order[0][0] <= now:
+            expired.append(self._entries.pop(self._order.popleft()[1]))
+        return expired
