@@ -1,11 +1,13 @@
 """The whole gateway in processes of its own, with real sockets on loopback and real handshakes."""
 
 import os
+import random
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -86,6 +88,30 @@ def test_answers_echo_requests_inside_of_the_tunnel() -> None:
         assert process.counters.value('esp_packets_total{direction="in"}') == 8
         assert process.counters.value('esp_packets_total{direction="out"}') == 8
         assert process.counters.value('dataplane_events_total{event="echo_answered"}') == 8
+
+
+def test_a_flood_of_rubbish_is_counted_to_the_last_datagram_and_costs_no_sa() -> None:
+    """Random octets, half of them with a header that looks right, to both ports."""
+    rng = random.Random(7)
+    dropped = ("datagrams_dropped_total", "dataplane_events_total", "keepalives_received_total")
+    with gateway() as (process, clients), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+        spis = clients.establish(4)
+        received = partial(process.counters.value, "datagrams_received_total")
+        before = received()
+        for sent in range(1, 2001):
+            octets = bytearray(rng.randbytes(rng.randrange(1, 200)))
+            if sent % 2 and len(octets) >= 28:
+                octets[17:20] = bytes((0x20, rng.choice((34, 35, 36, 37)), rng.choice((0, 8, 0x20, 0x28))))
+                octets[24:28] = len(octets).to_bytes(4, "big")
+            marker = bytes(4 if sent % 3 == 0 else 0)
+            port = process.port if sent % 4 < 2 else process.natt_port
+            attacker.sendto(marker + octets, (LOOPBACK, port))
+            if sent % 100 == 0:
+                eventually(lambda expected=before + sent: received() == expected)  # type: ignore[misc]
+        eventually(lambda: sum(n for name, n in process.counters.values().items() if name.startswith(dropped)) == 2000)
+        assert process.counters.value("internal_errors_total") == 0
+        assert process.counters.value(ESTABLISHED) == 4
+        assert set(spis) == set(clients.table.sas)
 
 
 def test_tells_its_peers_when_it_stops_and_leaves_no_process() -> None:
