@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     configuration = load_settings(args.config)
     for warning in configuration.warnings:
         print(warning, file=sys.stderr)
+    if not configuration.settings.connections:
+        print(f"{args.config}: warning: no connections, so every peer will be refused", file=sys.stderr)
     gateway = override(configuration.gateway, args)
     if gateway.port == gateway.natt_port:
         message = f"port and natt_port are both {gateway.port}: they must be two ports"

@@ -81,6 +81,16 @@ def test_says_that_it_serves_and_where(config: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+def test_a_configuration_without_connections_is_warned_of(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.conf"
+    empty.write_text("gateway { listen = 127.0.0.1 }\n")
+    with running(empty, tmp_path / "state") as (process, line):
+        assert line.startswith("cygnet: serving")
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert "empty.conf: warning: no connections, so every peer will be refused" in process.stderr.read()
+
+
 def test_status_reads_a_running_gateway(config: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     with running(config, state) as (process, _):
