@@ -7,13 +7,13 @@ InvalidKeyExchange. Private keys come from OpenSSL's own generator, which knows 
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey, X448PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from cygnet.crypto.errors import InvalidKeyExchange
 from cygnet.crypto.modp import ModpKeyPair
@@ -53,6 +53,13 @@ class KeyExchangeMethod(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
         return self.factory(private)
 
 
+# What comes before the 32 octets of an X25519 key in its SubjectPublicKeyInfo (RFC 8410 sections 3 and 4). The
+# lengths in it fit nothing else, so that loading the whole refuses public values of another length.
+_X25519_INFO: Final = bytes.fromhex("302a 3005 0603 2b656e 032100")
+# `X25519PublicKey.from_public_bytes` takes longer: it imports its backend and questions it in every call.
+_load_x25519 = cast(Callable[[bytes], X25519PublicKey], load_der_public_key)
+
+
 class _X25519KeyPair:
     """RFC 8031, RFC 7748."""
 
@@ -66,7 +73,7 @@ class _X25519KeyPair:
 
     def shared(self, peer: bytes) -> bytes:
         try:
-            return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+            return self._private.exchange(_load_x25519(_X25519_INFO + peer))
         except ValueError as exc:  # wrong length, or a point of small order: all zeros (RFC 7748 section 6.1)
             raise InvalidKeyExchange("unusable X25519 public value") from exc
 

@@ -1,8 +1,7 @@
 """Message authentication codes, keyed once: what the PRFs and the integrity algorithms are made of.
 
 Each class has one method, `digest(data) -> bytes`, that returns the full, untruncated code and can be called
-any number of times. Keeping the keyed state is what makes them fast: `hmac.digest` hashes both key pads again
-for every call.
+any number of times, since the keyed state is kept. `hmac_once` is for keys that are used but once.
 """
 
 import hashlib
@@ -62,6 +61,18 @@ SHA2_384: Final = HashFunction(48, 128, hashlib.sha384, hashes.SHA384())
 SHA2_512: Final = HashFunction(64, 128, hashlib.sha512, hashes.SHA512())
 
 
+def hmac_once(function: HashFunction, key: bytes, data: bytes) -> bytes:
+    """HMAC of `data`; the key may have any length.
+
+    `hashlib` keeps the hash functions that it has fetched from OpenSSL, whereas `hmac.digest` has OpenSSL fetch
+    the MAC and its hash again for every call, which costs more than to hash.
+    """
+    new = function.new
+    block = _key_block(function, key)
+    inner = new(block.translate(_INNER_PAD) + data).digest()
+    return new(block.translate(_OUTER_PAD) + inner).digest()
+
+
 class Hmac:
     """HMAC (RFC 2104) with both key pads hashed in advance; the key may have any length."""
 
@@ -69,9 +80,7 @@ class Hmac:
 
     def __init__(self, function: HashFunction, key: bytes) -> None:
         new = function.new
-        if len(key) > function.block_octets:
-            key = new(key).digest()
-        block = key.ljust(function.block_octets, b"\x00")
+        block = _key_block(function, key)
         self._inner = new(block.translate(_INNER_PAD))
         self._outer = new(block.translate(_OUTER_PAD))
 
@@ -82,6 +91,14 @@ class Hmac:
         outer = self._outer.copy()
         outer.update(inner.digest())
         return outer.digest()
+
+
+def _key_block(function: HashFunction, key: bytes) -> bytes:
+    """The key as one input block of the hash function, hashed before if it is longer (RFC 2104 section 2)."""
+    octets = function.block_octets
+    if len(key) > octets:
+        key = function.new(key).digest()
+    return key.ljust(octets, b"\x00")
 
 
 class AesCmac:

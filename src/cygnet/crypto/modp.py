@@ -51,7 +51,8 @@ class ModpKeyPair:
 
     OpenSSL knows the groups from 1536 bits by their prime and chooses exponents as short as the group's
     strength allows (RFC 3526 section 8). It does not know that of 1024 bits, and proves its prime again for
-    every public value of a peer, which takes some 40 ms.
+    every public value of a peer, which takes some 40 ms: `cryptography` asks it to, whether the value comes as
+    numbers or as DER, and with the order of the group or without.
     """
 
     __slots__ = ("_numbers", "_octets", "_private", "public")

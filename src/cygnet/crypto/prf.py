@@ -1,6 +1,5 @@
 """The pseudorandom functions of transform type 2, and the function prf+ that stretches them."""
 
-import hmac
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from cygnet.crypto.mac import (
     HashFunction,
     Hmac,
     Mac,
+    hmac_once,
 )
 from cygnet.iana.transforms import PrfId
 
@@ -110,8 +110,7 @@ def hmac_prf(
         keywords=keywords,
         output_octets=function.octets,
         key_octets=function.octets,
-        # In one call, which beats hashing the key pads in advance unless the key is used again.
-        once=partial(hmac.digest, digest=function.library.name),
+        once=partial(hmac_once, function),
         key=partial(Hmac, function),
         plus=partial(_hkdf_plus, function),
         is_legacy=is_legacy,
