@@ -43,13 +43,13 @@ class HashFunction(msgspec.Struct, frozen=True):
     block_octets: int
     """Length of its input blocks, to which HMAC pads its key."""
     new: "Callable[[bytes], _Hash]"
-    library: hashes.HashAlgorithm
+    openssl: hashes.HashAlgorithm
     """The same function for `cryptography`."""
 
     @property
     def kernel_name(self) -> str:
         """What Linux calls it."""
-        return self.library.name
+        return self.openssl.name
 
 
 # That MD5 and SHA-1 have collisions does no harm to their HMAC (RFC 6151 section 2.3); systems in FIPS mode

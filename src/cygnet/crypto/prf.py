@@ -64,7 +64,7 @@ class PrfAlgorithm(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
 def _hkdf_plus(function: HashFunction, key: bytes, seed: bytes, octets: int) -> bytes:
     """prf+ over HMAC is HKDF-Expand (RFC 5869 section 2.3), which the library runs in one call."""
     _require_blocks(octets, function.octets)
-    return HKDFExpand(function.library, octets, seed).derive(key)
+    return HKDFExpand(function.openssl, octets, seed).derive(key)
 
 
 def _mac_plus(keyed: Callable[[bytes], Mac], output_octets: int, key: bytes, seed: bytes, octets: int) -> bytes:
