@@ -60,8 +60,10 @@ class UserspaceDataplane:
 
     def install(self, child: InstallChild) -> None:
         """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends."""
-        self.remove(child.spi_in)
-        tunnel = self._by_spi[child.spi_in] = Tunnel(child)
+        spi_in = child.spi_in
+        if spi_in in self._by_spi:
+            self.remove(spi_in)
+        tunnel = self._by_spi[spi_in] = Tunnel(child)
         self._table.add(tunnel)
 
     def remove(self, spi_in: bytes) -> None:

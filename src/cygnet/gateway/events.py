@@ -25,8 +25,9 @@ class Events:
 
     __slots__ = (
         "_children",
-        "_counters",
+        "_count",
         "_established",
+        "_has_others",
         "_is_logging",
         "_lines",
         "_on_sa",
@@ -35,6 +36,7 @@ class Events:
         "_record",
         "_routed",
         "_send",
+        "_set",
         "_unlogged",
     )
 
@@ -46,13 +48,19 @@ class Events:
         send: Callable[[AnyMessage], object],
         on_sa: Callable[[SaEstablished | SaClosed], object],
         has_routes: bool,
+        has_others: bool,
     ) -> None:
-        """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends."""
-        self._counters = counters
+        """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends.
+
+        `has_others`: there are other workers, which may have IKE_SAs with the same peers.
+        """
+        self._count = counters.count
+        self._set = counters.set
         self._pools = pools
         self._send = send
         self._on_sa = on_sa
         self._record = counters.histogram("handshake_duration_seconds").record
+        self._has_others = has_others
         self._established = 0
         self._children = 0
         # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
@@ -72,9 +80,8 @@ class Events:
             self._child_removed(effect.spi_in)  # type: ignore[union-attr]
         elif kind is SaClosed:
             self._sa_closed(effect)  # type: ignore[arg-type]
-        elif isinstance(effect, InitialContact):
-            local, remote = effect.local_id, effect.remote_id
-            self._send(PeerIsAlone(effect.sa, (local.id_type, local.data), (remote.id_type, remote.data)))
+        elif kind is InitialContact:
+            self._peer_is_alone(effect)  # type: ignore[arg-type]
 
     def tick(self) -> None:
         """A second has passed."""
@@ -84,8 +91,8 @@ class Events:
 
     def _sa_established(self, effect: SaEstablished) -> None:
         self._established += 1
-        self._counters.set('ike_sas{state="established"}', self._established)
-        self._counters.count("ike_sas_established_total")
+        self._set('ike_sas{state="established"}', self._established)
+        self._count("ike_sas_established_total")
         self._record(effect.took_s)
         self._on_sa(effect)
         if self._may_log():
@@ -101,12 +108,17 @@ class Events:
     def _sa_closed(self, effect: SaClosed) -> None:
         if effect.was_established:
             self._established -= 1
-            self._counters.set('ike_sas{state="established"}', self._established)
-        self._counters.count(f'ike_sas_closed_total{{reason="{effect.reason}"}}')
+            self._set('ike_sas{state="established"}', self._established)
+        self._count(f'ike_sas_closed_total{{reason="{effect.reason}"}}')
         self._on_sa(effect)
         if self._may_log():
             what = "closed" if effect.was_established else "not established"
             _log.info("%s: IKE_SA %s %s: %s", effect.connection or "unknown peer", effect.sa.hex(), what, effect.reason)
+
+    def _peer_is_alone(self, effect: InitialContact) -> None:
+        if self._has_others:
+            local, remote = effect.local_id, effect.remote_id
+            self._send(PeerIsAlone(effect.sa, (local.id_type, local.data), (remote.id_type, remote.data)))
 
     def _may_log(self) -> bool:
         if not self._is_logging:
@@ -119,7 +131,7 @@ class Events:
 
     def _child_installed(self, child: InstallChild) -> None:
         self._children += 1
-        self._counters.set("child_sas", self._children)
+        self._set("child_sas", self._children)
         if self._prefixes is None:
             return
         prefixes = prefixes_to_route(child, self._pools.covers)
@@ -133,7 +145,7 @@ class Events:
 
     def _child_removed(self, spi_in: bytes) -> None:
         self._children -= 1
-        self._counters.set("child_sas", self._children)
+        self._set("child_sas", self._children)
         if not self._prefixes:
             return
         for prefix in self._prefixes.pop(spi_in, ()):

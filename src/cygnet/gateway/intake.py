@@ -29,6 +29,9 @@ class Standing(IntEnum):
     """No SA of ours."""
 
 
+# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_NEW: Final = Standing.NEW
+
 Entry = tuple[bytes, Path]
 StandingOf = Callable[[bytes], Standing]
 """The standing of the SA with that SPI of ours; NEW if there is none."""
@@ -41,8 +44,8 @@ PATIENCE_S: Final = 4.0
 """After which a sender repeats a request (strongSwan's default; others take 0.5 to 10 seconds)."""
 CAPACITY: Final = (8192, 8192, 4096)
 """Datagrams that each queue holds. The last is what a worker can serve of new peers in about half a second."""
-_CHUNK: Final = 8
-"""Datagrams served between two looks at the clock."""
+_CHUNK: Final = 16
+"""Datagrams served between two looks at the clock: as many as the driver takes together."""
 
 _EXCHANGE_TYPE_OFFSET: Final = 18
 _FLAGS_OFFSET: Final = 19
@@ -56,12 +59,12 @@ _STOPPING: Final = 'datagrams_dropped_total{reason="stopping"}'
 def standing_of(datagram: bytes, standing_of_sa: StandingOf) -> Standing:
     """Place a datagram by its header. One too short to have a header is NEW, to be refused when there is time."""
     if len(datagram) < HEADER_OCTETS:
-        return Standing.NEW
+        return _NEW
     if not datagram[_FLAGS_OFFSET] & FLAG_INITIATOR:
         return standing_of_sa(datagram[:8])
     spi_r = datagram[8:16]
     if datagram[_EXCHANGE_TYPE_OFFSET] == _IKE_SA_INIT and spi_r == NO_SPI:
-        return Standing.NEW
+        return _NEW
     return standing_of_sa(spi_r)
 
 
@@ -106,7 +109,7 @@ class Intake:
         for entry in batch:
             standing = standing_of(entry[0], standing_of_sa)
             queue = queues[standing]
-            if standing is Standing.NEW and self.is_closed_to_new:
+            if standing is _NEW and self.is_closed_to_new:
                 self._count(_STOPPING)
             elif len(queue) >= capacity[standing]:
                 self._count(_QUEUE_FULL)

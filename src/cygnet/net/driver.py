@@ -8,15 +8,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 from cygnet.dataplane.base import Dataplane
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import Effect, InstallChild, MoveChild, RemoveChild, Send
 from cygnet.ike.path import Path
+from cygnet.ike.sa import IkeSa
 from cygnet.ike.table import IkeTable
 
 _log = logging.getLogger(__name__)
+
+_TOGETHER: Final = 16
+"""Datagrams that the core handles before their effects are carried out. The core's code and data and those of what
+carries its effects out evict each other from the processor's caches: to take turns less often saves a tenth of a
+handshake. The first answer waits for the last, some three milliseconds in a burst, and for nothing when it is alone."""
 
 
 class SendIke(Protocol):
@@ -48,13 +55,26 @@ class Driver:
         self._timer_due = 0.0
 
     def receive_ike(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
-        """Handle IKE datagrams, in this order; an error in our code costs the SA that it happened in, and no other."""
-        receive = self.table.receive
-        for datagram, path in batch:
-            try:
-                self._carry_out(receive(datagram, path, now))
-            except Exception:
-                self._survive(now)
+        """Handle IKE datagrams, and carry out their effects, in this order.
+
+        An error in our code costs the SA that it happened in, and no other.
+        """
+        table = self.table
+        receive = table.receive
+        datagrams = iter(batch)
+        while chunk := list(islice(datagrams, _TOGETHER)):
+            outcomes: list[tuple[list[Effect], IkeSa | None]] = []
+            for datagram, path in chunk:
+                try:
+                    outcomes.append((receive(datagram, path, now), table.serving))
+                except Exception:
+                    outcomes.append((self._give_up(table.serving, now), None))
+            for effects, sa in outcomes:
+                try:
+                    self._carry_out(effects)
+                except Exception:
+                    # Its end comes after all that the core has asked for before, and so is seen to by this loop.
+                    outcomes.append((self._give_up(sa, now), None))
         self._arm()
 
     def receive_esp(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
@@ -108,13 +128,11 @@ class Driver:
                 self.dataplane.update_path(effect.spi_in, effect.path, effect.is_udp_encapsulated)  # type: ignore[union-attr]
             self._on_event(effect)
 
-    def _survive(self, now: float) -> None:
-        """The one catch-all on the way of a datagram: give up the SA that was being served, and go on."""
-        sa = self.table.serving
+    def _give_up(self, sa: IkeSa | None, now: float) -> list[Effect]:
+        """After an error that nobody expected: end the SA that was being served, so that the others go on."""
         _log.exception("internal error; giving up %s", sa if sa is not None else "the datagram")
         self.table.env.count("internal_errors_total")
-        if sa is not None:
-            self._carry_out(self.table.abort(sa, now))
+        return self.table.abort(sa, now) if sa is not None else []
 
     def _arm(self) -> None:
         """Have the loop wake us when the table's next timer is due."""
@@ -132,5 +150,5 @@ class Driver:
         try:
             self._carry_out(self.table.handle_timers(now))
         except Exception:
-            self._survive(now)
+            self._carry_out(self._give_up(self.table.serving, now))
         self._arm()

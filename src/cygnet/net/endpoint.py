@@ -128,35 +128,36 @@ class Endpoint:
         sender = self._sender(path)
         if sender is None:
             return False
-        parts = (_MARKER, datagram) if sender.is_natt else (datagram,)
-        return self._send(sender.socket, parts, path, path.remote_port)
+        return self._send(sender, _MARKER + datagram if sender.is_natt else datagram, path, path.remote_port)
 
     def send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> bool:
         """Send an ESP packet, in UDP from the path's local port or as IP protocol 50; whether it left."""
         if is_udp_encapsulated:
             sender = self._sender(path)
-            return sender is not None and self._send(sender.socket, (packet,), path, path.remote_port)
+            return sender is not None and self._send(sender, packet, path, path.remote_port)
         raw = self._raw.get(path.is_ipv6)
         if raw is None:
             self._count('send_failures_total{reason="no_socket"}')
             return False
-        return self._send(raw.socket, (packet,), path, 0)
+        return self._send(raw, packet, path, 0)
 
     def _sender(self, path: Path) -> UdpSocket | None:
-        sender = self._by_address.get((path.local, path.local_port)) or self._wildcards.get(
-            (path.is_ipv6, path.local_port)
-        )
+        local, port = path.local, path.local_port
+        sender = self._by_address.get((local, port)) or self._wildcards.get((":" in path.remote, port))
         if sender is None:
             self._count('send_failures_total{reason="no_socket"}')
         return sender
 
-    def _send(self, sender: socket.socket, parts: Sequence[bytes], path: Path, port: int) -> bool:
+    def _send(self, sender: UdpSocket | EspSocket, packet: bytes, path: Path, port: int) -> bool:
         remote = path.remote
         address: tuple[str, int] | tuple[str, int, int, int] = (remote, port)
         if remote in self._scopes:
             address = (remote, port, 0, self._scopes[remote])
         try:
-            sender.sendmsg(parts, _source(path.local), 0, address)
+            if sender.is_wildcard:
+                sender.socket.sendmsg((packet,), _source(path.local), 0, address)
+            else:
+                sender.socket.sendto(packet, address)
         except OSError as exc:
             self._count_failure("send_failures_total", exc)
             return False
@@ -169,6 +170,7 @@ class Endpoint:
         recvmsg = receiver.socket.recvmsg
         port = receiver.port
         is_natt = receiver.is_natt
+        is_ipv6 = receiver.is_ipv6
         ike: Batch = []
         esp: Batch = []
         received = 0
@@ -184,7 +186,7 @@ class Endpoint:
             received += 1
             local = _local_address(ancillary[0][2]) if ancillary else receiver.address
             path = Path(local, port, remote[0], remote[1])
-            if len(remote) == 4 and remote[3]:
+            if is_ipv6 and remote[3]:
                 self._remember_scope(remote[0], remote[3])
             if not is_natt:
                 ike.append((datagram, path))

@@ -71,6 +71,9 @@ class EspSocket:
 
     __slots__ = ("buffers", "is_ipv6", "socket")
 
+    is_wildcard: Final = True
+    """It is bound to no address."""
+
     def __init__(self, opened: socket.socket, buffers: BufferSizes) -> None:
         self.socket = opened
         self.is_ipv6 = opened.family == socket.AF_INET6

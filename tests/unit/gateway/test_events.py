@@ -37,7 +37,7 @@ def child(*remote: tuple[str, str], spi_in: bytes = b"\1\0\0\1", peer: str = "19
 
 
 class Rig:
-    def __init__(self, *, has_routes: bool = True) -> None:
+    def __init__(self, *, has_routes: bool = True, has_others: bool = True) -> None:
         self.counters = Counters.create(writers=1)
         self.sent: list[AnyMessage] = []
         self.told: list[SaEstablished | SaClosed] = []
@@ -47,6 +47,7 @@ class Rig:
             send=self.sent.append,
             on_sa=self.told.append,
             has_routes=has_routes,
+            has_others=has_others,
         )
 
 
@@ -74,6 +75,12 @@ def test_other_workers_hear_of_a_lonely_peer() -> None:
     rig = Rig()
     rig.events(InitialContact(SPI, GATEWAY, PEER))
     assert rig.sent == [PeerIsAlone(SPI, (GATEWAY.id_type, GATEWAY.data), (PEER.id_type, PEER.data))]
+
+
+def test_a_worker_alone_tells_nobody_of_a_lonely_peer() -> None:
+    rig = Rig(has_others=False)
+    rig.events(InitialContact(SPI, GATEWAY, PEER))
+    assert rig.sent == []
 
 
 def test_logs_a_few_lines_a_second_and_sums_up_the_rest(caplog: pytest.LogCaptureFixture) -> None:

@@ -125,11 +125,11 @@ class TestIntake:
         rig = Rig(cost_s=0.001)
         rig.put(*(new(n) for n in range(40)))
         rig.turn()
-        assert len(rig.served) == 8
+        assert len(rig.served) == 16
         assert len(rig.scheduled) == 1
         rig.put(established())
         rig.turn()
-        assert rig.served[8] == established()
+        assert rig.served[16] == established()
         while rig.scheduled:
             rig.turn()
         assert [d for d in rig.served if d != established()] == [new(n) for n in range(40)]

@@ -1,0 +1,95 @@
+import asyncio
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from cygnet.dataplane.null import NullDataplane
+from cygnet.ike.effects import Effect, RemoveChild, Retransmitted, SaClosed, Send
+from cygnet.ike.path import Path
+from cygnet.ike.table import IkeTable
+from cygnet.net.driver import _TOGETHER, Driver
+
+PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
+
+
+class Core:
+    """Stands in for the table: answers each datagram with itself; the SA that it serves is the datagram's name."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.env = self
+        self.serving: Any = None
+
+    def count(self, name: str, n: int = 1, /) -> None:
+        self.log.append(name)
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> list[Effect]:
+        self.serving = name = datagram.decode()
+        self.log.append(f"receive {name}")
+        if name.startswith("core fails"):
+            raise RuntimeError
+        return [Retransmitted(datagram), RemoveChild(datagram[:4]), Send(datagram, path)]
+
+    def abort(self, sa: str, now: float) -> list[Effect]:
+        return [SaClosed(sa.encode(), "", "internal_error", False)]
+
+    def next_timer(self) -> None:
+        return None
+
+
+class Rig:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.log: list[str] = []
+        self.driver = Driver(
+            cast(IkeTable, Core(self.log)),
+            NullDataplane(lambda name: None),
+            self._send,
+            on_event=self._event,
+            loop=loop,
+        )
+
+    def receive(self, *names: str) -> list[str]:
+        self.driver.receive_ike(((name.encode(), PATH) for name in names), 1.0)
+        return self.log
+
+    def _send(self, datagram: bytes, path: Path) -> None:
+        self.log.append(f"send {datagram.decode()}")
+
+    def _event(self, effect: Effect) -> None:
+        if isinstance(effect, SaClosed):
+            self.log.append(f"closed {effect.sa.decode()}")
+        elif isinstance(effect, Retransmitted):
+            name = effect.sa.decode()
+            if name.startswith("event fails"):
+                raise RuntimeError
+            self.log.append(f"event {name}")
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    loop = asyncio.new_event_loop()
+    yield Rig(loop)
+    loop.close()
+
+
+def test_effects_are_carried_out_in_the_order_of_their_datagrams(rig: Rig) -> None:
+    assert rig.receive("a", "b") == ["receive a", "receive b", "event a", "send a", "event b", "send b"]
+
+
+def test_an_answer_waits_for_no_more_than_a_few_others(rig: Rig) -> None:
+    log = rig.receive(*(str(n) for n in range(_TOGETHER + 1)))
+    assert log.index("send 0") < log.index(f"receive {_TOGETHER}")
+    assert [line for line in log if line.startswith("send")] == [f"send {n}" for n in range(_TOGETHER + 1)]
+
+
+@pytest.mark.parametrize("name", ["core fails", "event fails"])
+def test_an_internal_error_costs_the_sa_that_it_happened_in_and_no_other(
+    rig: Rig, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = rig.receive("a", name, "b")
+    assert [line for line in log if line.startswith("closed")] == [f"closed {name}"]
+    assert [line for line in log if line.startswith("send")] == ["send a", "send b"]
+    assert log.count("internal_errors_total") == 1
+    assert f"giving up {name}" in caplog.text
+    assert log.index(f"closed {name}") > log.index("send a"), "what the core has asked for before comes before"
