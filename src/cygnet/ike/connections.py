@@ -24,11 +24,12 @@ _AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Child:
     """A `children` section, with its negotiator."""
 
-    __slots__ = ("local", "negotiator", "remote", "settings")
+    __slots__ = ("local", "negotiator", "offer", "remote", "settings")
 
     def __init__(self, settings: ChildSettings) -> None:
         self.settings = settings
         self.negotiator = Negotiator(settings.esp_proposals, has_ke=False)
+        self.offer: SecurityAssociation = to_offer(settings.esp_proposals, has_ke=False)
         self.local = TrafficPolicy(settings.local_ts)
         self.remote = TrafficPolicy(settings.remote_ts)
 

@@ -155,23 +155,27 @@ def _complete_esp(transforms: list[Transform], text: str) -> list[Transform]:
     return transforms
 
 
-def to_offer(configured: Sequence[ProposalSettings], *, spi: bytes = b"", has_ke: bool = True) -> SecurityAssociation:
-    """The SA payload that offers what is configured, numbered from 1 (RFC 7296 section 3.3.1).
+def to_offer(configured: Sequence[ProposalSettings], *, has_ke: bool = True) -> SecurityAssociation:
+    """The SA payload that offers what is configured, numbered from 1 (RFC 7296 section 3.3.1), still without SPI.
 
-    `spi` is our ESP SPI, empty for IKE in IKE_SA_INIT; without `has_ke` key exchange methods are left out, as
-    they must be in IKE_AUTH (RFC 7296 section 1.2).
+    Without `has_ke` key exchange methods are left out, as they must be in IKE_AUTH (RFC 7296 section 1.2).
     """
     return SecurityAssociation(
         proposals=tuple(
             Proposal(
                 number=number,
                 protocol_id=settings.protocol_id,
-                spi=spi,
+                spi=b"",
                 transforms=tuple(t for t in settings.transforms if has_ke or t.type != TransformType.KE),
             )
             for number, settings in enumerate(configured, 1)
         )
     )
+
+
+def with_spi(offer: SecurityAssociation, spi: bytes) -> SecurityAssociation:
+    """The same offer for an SA with that SPI of ours."""
+    return SecurityAssociation(tuple([Proposal(p.number, p.protocol_id, spi, p.transforms) for p in offer.proposals]))
 
 
 def _match(settings: ProposalSettings, proposal: Proposal, *, has_ke: bool) -> ProposalChoice | None:

@@ -112,11 +112,12 @@ def host_selector(address: bytes) -> TrafficSelector:
 class TrafficPolicy:
     """One end's configured selectors, ready for use."""
 
-    __slots__ = ("_settings", "_static")
+    __slots__ = ("_settings", "_static", "_wide")
 
     def __init__(self, settings: Sequence[SelectorSettings]) -> None:
         self._settings = tuple(settings)
         self._static = None if any(s.is_dynamic for s in settings) else resolve(settings, ())
+        self._wide: dict[tuple[int, ...], tuple[TrafficSelector, ...]] = {}
 
     def resolve(self, dynamic: Sequence[bytes]) -> tuple[TrafficSelector, ...]:
         """The selectors, with `dynamic` ones replaced by the packed addresses that they stand for."""
@@ -130,7 +131,10 @@ class TrafficPolicy:
         """
         if self._static is not None:
             return self._static
-        return resolve(self._settings, [(bytes(n), b"\xff" * n) for n in dict.fromkeys(map(len, vips))])
+        families = tuple(dict.fromkeys(map(len, vips)))
+        if families not in self._wide:
+            self._wide[families] = resolve(self._settings, [(bytes(n), b"\xff" * n) for n in families])
+        return self._wide[families]
 
 
 def resolve(

@@ -15,6 +15,7 @@ from cygnet.ike.proposals import (
     select_proposal,
     spi_of,
     to_offer,
+    with_spi,
 )
 from cygnet.wire.payloads.security_association import (
     Proposal,
@@ -138,7 +139,7 @@ def test_the_protocol_of_a_proposal_counts() -> None:
 
 def test_in_ike_auth_key_exchange_methods_are_neither_offered_nor_looked_at() -> None:
     settings = (parse_proposal(ESP, "aes128gcm16-x25519"),)
-    (proposal,) = to_offer(settings, spi=b"spi!", has_ke=False).proposals
+    (proposal,) = with_spi(to_offer(settings, has_ke=False), b"spi!").proposals
     assert proposal == Proposal(1, ESP, b"spi!", (GCM, NO_ESN))
     choice = select_proposal(offer((GCM, X25519, NO_ESN)), settings, has_ke=False)
     assert choice is not None and choice.ke_method == KeId.NONE

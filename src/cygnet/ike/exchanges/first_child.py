@@ -9,7 +9,7 @@ from cygnet.ike.effects import InstallChild
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
-from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, to_offer
+from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, with_spi
 from cygnet.ike.sa import ChildSa, Handshake, IkeSa, Turn
 from cygnet.ike.selectors import is_within, narrow
 from cygnet.wire.payloads import Payload
@@ -80,7 +80,7 @@ def offer(sa: IkeSa, child: Child, spi_in: bytes) -> tuple[Payload, Payload, Pay
     assert sa.connection is not None
     ours, theirs = _own_policy(sa, child)
     return (
-        to_offer(child.settings.esp_proposals, spi=spi_in, has_ke=False),
+        with_spi(child.offer, spi_in),
         TrafficSelectorsInitiator(selectors=ours),
         TrafficSelectorsResponder(selectors=theirs),
     )

@@ -1,5 +1,7 @@
 """Virtual addresses: the Configuration payload of IKE_AUTH (RFC 7296 section 3.15)."""
 
+from functools import lru_cache
+
 from cygnet.auth.identity import Identity
 from cygnet.iana import CfgAttribute, CfgType
 from cygnet.ike.connections import Connection
@@ -28,6 +30,7 @@ _MAX_ADDRESSES = 4
 """Virtual addresses that one peer gets at most."""
 
 
+@lru_cache(maxsize=64)
 def request(vips: tuple[bytes, ...]) -> tuple[Configuration, ...]:
     """As initiator: ask for these addresses, and for DNS servers of their families; nothing if there are none."""
     if not vips:
