@@ -5,13 +5,13 @@ import random
 import msgspec
 import pytest
 from tests.sim.world import (
+    CLIENT,
+    GATEWAY,
     Host,
-    ListPool,
     World,
     agree,
     client_connection,
     client_settings,
-    counted,
     drops,
     gateway_settings,
     request,
@@ -26,28 +26,7 @@ from cygnet.wire.message import decode_message, encode_message
 from cygnet.wire.payloads.notify import Notify
 from cygnet.wire.payloads.unknown import Unknown
 
-CLIENT, GATEWAY = "192.0.2.1", "198.51.100.1"
 ATTACKER = Path(GATEWAY, 500, "203.0.113.66", 500)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def gateway(world: World) -> Host:
-    return Host(world, GATEWAY, gateway_settings(), ListPool(counted(10)))
-
-
-@pytest.fixture
-def client(world: World, gateway: Host) -> Host:
-    """A client with a tunnel."""
-    host = Host(world, CLIENT, client_settings())
-    host.initiate(gateway, client_connection())
-    world.run(1.0)
-    assert agree(host, gateway)
-    return host
 
 
 @pytest.mark.parametrize("seed", range(4))

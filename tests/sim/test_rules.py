@@ -5,8 +5,10 @@ from collections.abc import Callable
 import msgspec
 import pytest
 from tests.sim.world import (
+    CLIENT,
     CLIENT_ID,
     ESP,
+    GATEWAY,
     IKE,
     Host,
     ListPool,
@@ -42,28 +44,8 @@ from cygnet.wire.payloads.notify import Notify
 from cygnet.wire.payloads.unknown import Unknown
 from cygnet.wire.payloads.vendor_id import VendorId
 
-CLIENT, GATEWAY, ELSEWHERE = "192.0.2.1", "198.51.100.1", "203.0.113.77"
+ELSEWHERE = "203.0.113.77"
 TO_GATEWAY = Path(GATEWAY, 500, CLIENT, 500)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def gateway(world: World) -> Host:
-    return Host(world, GATEWAY, gateway_settings(), ListPool(counted(10)))
-
-
-@pytest.fixture
-def client(world: World, gateway: Host) -> Host:
-    """A client with a tunnel."""
-    host = Host(world, CLIENT, client_settings())
-    host.initiate(gateway, client_connection())
-    world.run(1.0)
-    assert agree(host, gateway)
-    return host
 
 
 def notify(notify_type: NotifyType) -> Notify:

@@ -5,8 +5,10 @@ from functools import partial
 import msgspec
 import pytest
 from tests.sim.world import (
+    CLIENT,
     ESP,
     EVERYTHING,
+    GATEWAY,
     Host,
     ListPool,
     Nat,
@@ -28,8 +30,6 @@ from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import ChildSettings, RetransmitPolicy, SharedSecret
 from cygnet.ike.states import SaState
 from cygnet.wire.header import decode_header
-
-CLIENT, GATEWAY = "192.0.2.1", "198.51.100.1"
 
 
 def make(world: World, gateway: object = None, client: object = None, addresses: int = 10) -> tuple[Host, Host]:

@@ -48,6 +48,8 @@ GATEWAY_ID = parse_identity("gw.example.org")
 CLIENT_ID = parse_identity("carol@example.org")
 SECRET = SharedSecret(b"a secret of some length")
 
+CLIENT, GATEWAY = "192.0.2.1", "198.51.100.1"
+
 Address = tuple[str, int]
 
 

@@ -310,7 +310,7 @@ _GATEWAY = Table(
         ),
         Key(
             "receive_buffer",
-            Kind("octets", values.parse_size),
+            values.SIZE,
             f"{defaults.RECEIVE_BUFFER_OCTETS >> 20}M",
             "Receive buffer of each socket, with an optional K, M or G.",
             is_own=True,

@@ -14,8 +14,6 @@ taken, and draws again.
 from collections.abc import Callable
 from typing import Final
 
-MAX_NODES: Final = 255
-"""Nodes are numbered from 1."""
 MAX_WORKERS: Final = 255
 """Workers are numbered from 0; the last number, 255, would have no ESP SPI."""
 

@@ -44,7 +44,7 @@ from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
 from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import IkeError, WireError, WireFault
-from cygnet.wire.header import FLAG_RESPONSE, NO_SPI, VERSION_2, Header, decode_header
+from cygnet.wire.header import FLAG_RESPONSE, NO_SPI, Header, decode_header
 from cygnet.wire.message import decode_message, decode_payloads, encode_message
 from cygnet.wire.payloads.encrypted import Encrypted
 from cygnet.wire.payloads.notify import Notify
@@ -72,7 +72,7 @@ MAX_INITIAL_OCTETS = 10_000
 """IKE_SA_INIT requests above are dropped: a half-open SA keeps its request, and its peer has proven nothing. As much as
 strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
 
-_MAJOR_VERSION_MASK = 0xF0
+_MAJOR_VERSION = 2
 
 
 def _drop(reason: str) -> str:
@@ -260,7 +260,7 @@ class IkeTable:
 
     def _receive(self, datagram: bytes, path: Path, turn: Turn) -> None:
         header = decode_header(datagram)
-        if header.version & _MAJOR_VERSION_MASK != VERSION_2:
+        if header.major_version != _MAJOR_VERSION:
             self._refuse_version(header, path, turn)
             return
         # The sender's role in the SA is ours reversed (RFC 7296 section 3.1).
@@ -334,7 +334,7 @@ class IkeTable:
     def _refuse_version(self, header: Header, path: Path, turn: Turn) -> None:
         """Tell a peer of a later protocol what we speak (RFC 7296 section 2.5); IKEv1 has no such answer."""
         self.env.count(_drop("version"))
-        if header.version & _MAJOR_VERSION_MASK > VERSION_2 and not header.is_response:
+        if header.major_version > _MAJOR_VERSION and not header.is_response:
             datagram = encode_message(
                 spi_i=header.spi_i,
                 spi_r=header.spi_r,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
+from cygnet.iana import FIRST_STATUS_TYPE
 from cygnet.ike.errors import InvalidSyntax, PeerRefused, UnsupportedCriticalPayload
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.certificate import Certificate
@@ -12,9 +13,6 @@ from cygnet.wire.payloads.delete import Delete
 from cygnet.wire.payloads.notify import Notify
 from cygnet.wire.payloads.unknown import Unknown
 from cygnet.wire.payloads.vendor_id import VendorId
-
-FIRST_STATUS_NOTIFY = 16384
-"""Notify types below are errors (RFC 7296 section 3.10.1)."""
 
 _MAY_REPEAT = frozenset((Certificate, CertificateRequest, Delete, Notify, Unknown, VendorId))
 
@@ -72,6 +70,6 @@ class Parts:
     def error(self) -> PeerRefused | None:
         """The first error notify, as an exception to raise or to look at."""
         for notify in self.notifies:
-            if notify.notify_type < FIRST_STATUS_NOTIFY:
+            if notify.notify_type < FIRST_STATUS_TYPE:
                 return PeerRefused(notify.notify_type)
         return None
