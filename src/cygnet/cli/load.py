@@ -24,6 +24,7 @@ from cygnet.load.options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_COUNT,
     DEFAULT_ID_PATTERN,
+    DEFAULT_MAX_PENDING,
     DEFAULT_TIMEOUT_S,
     MAX_PROCESSES,
     Arrivals,
@@ -174,6 +175,13 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
         help=f"give an attempt up after so many seconds ({DEFAULT_TIMEOUT_S:g}); 0 leaves it to retransmission",
     )
     add(
+        "--max-pending",
+        metavar="N",
+        type=_integer(1),
+        default=DEFAULT_MAX_PENDING,
+        help=f"attempts under way at a time in the tester's memory; above, one fails at once ({DEFAULT_MAX_PENDING})",
+    )
+    add(
         "--retransmit-timeout",
         metavar="S",
         type=_number(),
@@ -218,6 +226,12 @@ def _add_peer_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--remote-id", metavar="ID", type=_by(parse_identity), default=ANY_IDENTITY, help="the responder's (any)")
     add("--proposal", metavar="LIST", type=_by(parse_ike_proposals), help="for IKE, as in swanctl.conf (default)")
+    add(
+        "--reuse-ke",
+        action="store_true",
+        help="offer one public value in all attempts, to save the tester a key generation each. Whoever learns that "
+        "one private key reads all tunnels (RFC 7296 section 2.12, RFC 6989): only for tests",
+    )
     add("--esp", metavar="LIST", type=_by(parse_esp_proposals), help="for ESP, as in swanctl.conf (default)")
 
 
@@ -316,6 +330,8 @@ def _options(args: argparse.Namespace) -> LoadOptions:
         encap=args.encap,
         addresses=args.source,
         port_pairs=parse_port_pairs(args.source_ports, port=port, natt_port=args.natt_port),
+        is_ke_reused=args.reuse_ke,
+        max_pending=args.max_pending,
         retransmit=RetransmitPolicy(timeout_s=args.retransmit_timeout, base=args.retransmit_base, tries=args.tries),
         timeout_s=args.timeout,
         max_duration_s=args.max_duration,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cygnet.auth.credentials import SharedSecrets
 from cygnet.auth.identity import Identity
+from cygnet.crypto.ke import KeyExchangeMethod, KeyPair
 from cygnet.ike.connections import ConnectionIndex
 from cygnet.ike.settings import Settings
 
@@ -53,6 +54,7 @@ class Environment:
         "entropy",
         "last_traffic",
         "natt_ports",
+        "new_key_pair",
         "node",
         "secrets",
         "sends_initial_contact",
@@ -70,6 +72,7 @@ class Environment:
         last_traffic: Callable[[bytes], float] = lambda spi_in: 0.0,
         natt_ports: Mapping[int, int] | None = None,
         sends_initial_contact: bool = True,
+        new_key_pair: Callable[[KeyExchangeMethod], KeyPair] = KeyExchangeMethod.generate,
         node: int = 1,
         worker: int = 0,
     ) -> None:
@@ -87,5 +90,7 @@ class Environment:
         """Our NAT traversal port for each of our IKE ports (RFC 7296 section 2.23)."""
         self.sends_initial_contact = sends_initial_contact
         """Tell a peer, as initiator without another IKE_SA with it, that whatever it has of us from before is void."""
+        self.new_key_pair = new_key_pair
+        """Our half of a key exchange that we begin as initiator: a fresh one, but for a tester that says otherwise."""
         self.node = node
         self.worker = worker

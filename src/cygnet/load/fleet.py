@@ -9,8 +9,10 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Final
 
+from cygnet.crypto.ke import KeyExchangeMethod
 from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.userspace import UserspaceDataplane
@@ -44,6 +46,8 @@ _REFUSED_COUNTERS: Final = ('receive_failures_total{reason="refused"}', 'send_fa
 
 REFUSED: Final = "connection_refused"
 INTERRUPTED: Final = "interrupted"
+TESTER_FULL: Final = "tester_full"
+"""The tester has as many attempts under way as it may, and makes no more of this one."""
 
 
 class Attempt:
@@ -92,6 +96,7 @@ class Fleet:
         self._on_tick = on_tick
         self._clock = clock
         self._is_open = options.arrivals is not Arrivals.CLOSED
+        self._max_pending = share_of(options.max_pending, process, options.processes)
         self._share = share_of(options.count, process, options.processes)
         self._attempts: dict[bytes, Attempt] = {}
         self._up: dict[bytes, bytes] = {}
@@ -142,6 +147,7 @@ class Fleet:
             count=count,
             natt_ports=self._sources.natt_ports,
             sends_initial_contact=False,
+            new_key_pair=cache(KeyExchangeMethod.generate) if options.is_ke_reused else KeyExchangeMethod.generate,
             worker=self._process,
         )
         self._template = Connection(settings.connections[0])
@@ -267,6 +273,11 @@ class Fleet:
         index = tally.attempted
         self._last_start = now
         tally.attempted = index + 1
+        if len(self._attempts) >= self._max_pending:
+            # It has arrived all the same: to wait with it would hide the delay that the responder causes.
+            self._fail(TESTER_FULL)
+            self._pacing.ended(now)
+            return
         number = attempt_number(index, self._process, self._options.processes)
         connection = self._template.with_local_id(self._options.identities.identity(number))
         spi = self._driver.initiate(connection, self._paths[index % len(self._paths)])

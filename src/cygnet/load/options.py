@@ -25,6 +25,8 @@ DEFAULT_CONCURRENCY: Final = 64
 DEFAULT_TIMEOUT_S: Final = 30.0
 """Past the third retransmission of strongSwan's default policy: a responder that is silent so long is overloaded."""
 DEFAULT_ID_PATTERN: Final = "c{n}@example.org"
+DEFAULT_MAX_PENDING: Final = 250_000
+"""About half a gigabyte of attempts that nobody has answered yet."""
 MAX_PROCESSES: Final = 254
 """Each has a worker's number in its SPIs."""
 CONNECTION_NAME: Final = "load"
@@ -87,6 +89,10 @@ class LoadOptions(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     """Source addresses; empty is the one that the route to the target has."""
     port_pairs: tuple[PortPair, ...] = (EPHEMERAL,)
+    is_ke_reused: bool = False
+    """Offer one public value in all attempts of a process (RFC 7296 section 2.12, RFC 6989): for tests only."""
+    max_pending: int = DEFAULT_MAX_PENDING
+    """Attempts under way in all processes together; those above fail at once, so that memory is bounded."""
     retransmit: RetransmitPolicy = RetransmitPolicy()
     timeout_s: float = DEFAULT_TIMEOUT_S
     """How long an attempt may take."""
@@ -109,6 +115,9 @@ class LoadOptions(msgspec.Struct, frozen=True):
         """What is wrong in how the options go together, as one line for the user; None if nothing is."""
         if self.arrivals is Arrivals.CLOSED and self.concurrency < self.processes:
             return f"--concurrency {self.concurrency} is not enough for {self.processes} processes, one for each"
+        wanted = self.concurrency if self.arrivals is Arrivals.CLOSED else self.processes
+        if self.max_pending < wanted:
+            return f"--max-pending {self.max_pending} is not enough for the {wanted} that are wanted at a time"
         if self.count < self.processes:
             return f"--count {self.count} is not enough for {self.processes} processes, one for each"
         if self.ping is not None and self.encap is False and os.geteuid() != 0:

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from cygnet.load.fleet import TESTER_FULL
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.processes import Progress
 from cygnet.load.results import Results, join_address
@@ -93,6 +94,17 @@ def remarks(results: Results, *, is_with_limit: bool = True) -> list[str]:
     for reason, n in results.counted("send_failures_total").items():
         if reason != "refused":
             found.append(f"{n} datagrams could not be sent: {reason.replace('_', ' ')}.")
+    if results.options.is_ke_reused:
+        found.append(
+            "All attempts of a process offered the same public value (--reuse-ke): the tester's CPU is less than that "
+            "of so many peers, and the tunnels are for tests only."
+        )
+    full = results.failures.get(TESTER_FULL, 0)
+    if full:
+        found.append(
+            f"{full} attempts were not made because {results.options.max_pending} were under way already: the tester "
+            "keeps no more. Give up sooner (--timeout), or allow more (--max-pending)."
+        )
     if results.kernel_drops:
         found.append(f"The kernel dropped {results.kernel_drops} datagrams that the tester was too slow to take.")
     if results.late_starts:

@@ -200,6 +200,7 @@ class Results:
             "arrivals": options.arrivals.value,
             "rate": None if is_closed else options.rate,
             "concurrency": options.concurrency if is_closed else None,
+            "reuse_ke": options.is_ke_reused,
             "interrupted": self.is_interrupted,
             "attempted": self.attempted,
             "established": self.established,

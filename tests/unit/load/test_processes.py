@@ -14,10 +14,15 @@ from cygnet.iana import ProtocolId
 from cygnet.ike.errors import LocalError
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.settings import RetransmitPolicy
+from cygnet.load.fleet import TESTER_FULL
 from cygnet.load.options import Arrivals, LoadOptions, PingOptions
 from cygnet.load.processes import Progress, run_load
+from cygnet.load.report import remarks
 from cygnet.load.results import DIED, Results
 from cygnet.observe.system import process_tree
+from cygnet.wire.message import decode_message
+from cygnet.wire.payloads.key_exchange import KeyExchange
+from cygnet.wire.payloads.nonce import Nonce
 
 GCM = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519"),)
 CBC = (parse_proposal(ProtocolId.IKE, "aes128-sha256-x25519"),)
@@ -141,6 +146,37 @@ def test_attempts_end_with_their_last_retransmission(silent: tuple[int, int]) ->
     results = run_load(options(*silent, count=5, timeout_s=0.0, retransmit=policy))
     assert results.failures == {"timeout_ike_sa_init": 5}
     assert results.retransmits == 10
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_attempts_offer_one_public_value_only_if_told_to(is_reused: bool) -> None:
+    """What else must differ does so in any case: SPIs and nonces, and with them the keys."""
+    with socket.socket(type=socket.SOCK_DGRAM) as ike, socket.socket(type=socket.SOCK_DGRAM) as natt:
+        for each in (ike, natt):
+            each.bind(("127.0.0.1", 0))
+        ike.settimeout(5)
+        ports = ike.getsockname()[1], natt.getsockname()[1]
+        run_load(options(*ports, count=8, timeout_s=0.3, is_ke_reused=is_reused))
+        offers = [decode_message(ike.recv(2000)) for _ in range(8)]
+    publics = {payload.data for offer in offers for payload in offer.payloads if isinstance(payload, KeyExchange)}
+    nonces = {payload.data for offer in offers for payload in offer.payloads if isinstance(payload, Nonce)}
+    assert len(publics) == (1 if is_reused else 8)
+    assert len(nonces) == len({offer.header.spi_i for offer in offers}) == 8
+
+
+def test_tunnels_come_up_with_one_public_value(responder: Responder) -> None:
+    results = load(responder, is_ke_reused=True, ping=PingOptions(target=ECHO), encap=True)
+    assert (results.established, len(results.first_packets)) == (30, 30)
+    assert results.to_json()["reuse_ke"] is True
+
+
+def test_the_tester_keeps_no_more_attempts_than_it_may_and_arrivals_go_on(silent: tuple[int, int]) -> None:
+    results = run_load(
+        options(*silent, arrivals=Arrivals.CONSTANT, rate=200.0, count=40, max_pending=10, timeout_s=1.0, processes=2)
+    )
+    assert results.failures == {TESTER_FULL: 30, "timeout_ike_sa_init": 10}
+    assert results.attempt_rate == pytest.approx(200, rel=0.15)
+    assert any("30 attempts were not made because 10" in remark for remark in remarks(results))
 
 
 def test_a_responder_that_forgets_the_peers_times_out_in_ike_auth() -> None:

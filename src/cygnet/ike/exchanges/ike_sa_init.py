@@ -200,7 +200,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
         handshake.nonce_i = turn.env.entropy(NONCE_OCTETS)
         handshake.ke_method = connection.ke_methods[0]
     if handshake.key_pair is None:
-        handshake.key_pair = KE[KeId(handshake.ke_method)].generate()
+        handshake.key_pair = turn.env.new_key_pair(KE[KeId(handshake.ke_method)])
     cookie = (_notify(_COOKIE, handshake.cookie),) if handshake.cookie else ()
     handshake.init_request = encode_message(
         spi_i=sa.spi_i,
