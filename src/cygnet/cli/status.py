@@ -15,7 +15,7 @@ from cygnet.observe.shared_words import UnreadableWords
 
 _PERCENTILES: Final = (0.5, 0.9, 0.99)
 _LATENCY: Final = "handshake_duration_seconds"
-# What the first lines of the table show; of the other counters those that have counted.
+# What the first lines of the table show; of the other counters and gauges those that are not zero.
 _SUMMARY: Final = (
     ("IKE_SAs established", 'ike_sas{state="established"}'),
     ("IKE_SAs half open", 'ike_sas{state="half_open"}'),
@@ -79,7 +79,7 @@ def table(pid: int, counters: Counters) -> Iterator[str]:
         yield f"  {'handshake duration':<30} {in_ms}max {1000 * histogram.max_s:.1f} ms"
     shown = {name for _, name in _SUMMARY}
     for metric in counters.metrics:
-        if metric.kind is not Kind.COUNTER:
+        if metric.kind is Kind.HISTOGRAM:
             continue
         values = {series: counters.value(series) for series in metric.series if series not in shown}
         counted = {series: value for series, value in values.items() if value}

@@ -17,11 +17,12 @@ _WILDCARD_6 = "::"
 
 
 class Listeners:
-    """For each worker a UDP socket on every address and port, and raw ESP sockets where we may have them."""
+    """For each worker UDP sockets on every address and port, and raw ESP sockets where we may have them."""
 
     def __init__(self, workers: int) -> None:
         self.udp: list[list[UdpSocket]] = [[] for _ in range(workers)]
-        """By worker; each address's IKE port is followed by its NAT traversal port."""
+        """By worker; each address's IKE port is followed by its NAT traversal port, and that by its second socket, for
+        ESP, where the kernel can keep the two apart."""
         self.esp: list[list[EspSocket]] = [[] for _ in range(workers)]
 
     @property
@@ -32,7 +33,7 @@ class Listeners:
     @property
     def addresses(self) -> tuple[str, ...]:
         """What is listened on, such as `0.0.0.0[500]`."""
-        return tuple(f"{each.address}[{each.port}]" for each in self.udp[0])
+        return tuple(f"{each.address}[{each.port}]" for each in self.udp[0] if not each.is_for_esp)
 
     @property
     def port(self) -> int:
@@ -100,8 +101,8 @@ def _open(gateway: GatewaySettings, workers: int) -> Listeners:
 
 
 def _add(listeners: Listeners, group: Sequence[UdpSocket]) -> None:
-    for worker, each in enumerate(group):
-        listeners.udp[worker].append(each)
+    for place, each in enumerate(group):
+        listeners.udp[place % listeners.workers].append(each)
 
 
 def _open_raw(listeners: Listeners, buffers: BufferSizes) -> None:

@@ -22,6 +22,7 @@ from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import Entry, Intake, Standing
 from cygnet.gateway.pools import AddressPools
+from cygnet.gateway.receiving import note_receive_queues
 from cygnet.ike.effects import SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
@@ -83,7 +84,7 @@ class Worker:
         for pool, blocks in kit.leases:
             self._pools.granted(pool, blocks)
         ports = [s.port for s in kit.udp if not s.is_natt]
-        natt_ports = [s.port for s in kit.udp if s.is_natt]
+        natt_ports = [s.port for s in kit.udp if s.is_natt and not s.is_for_esp]
         env = Environment(
             settings,
             entropy=os.urandom,
@@ -197,7 +198,7 @@ class Worker:
 
     def _tick(self) -> None:
         self._loop.call_later(_TICK_S, self._tick)
-        self._counters.set("kernel_drops_total", self._endpoint.kernel_drops())
+        note_receive_queues(self._counters, self._endpoint.receive_queues())
         self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
         self._counters.set("pool_addresses_in_use", self._pools.in_use)
         self._pools.tick()

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from cygnet.ike.path import Path
-from cygnet.net.sockets import IP_PKTINFO, EspSocket, UdpSocket, kernel_drops
+from cygnet.net.queues import ReceiveQueue, kernel_drops, receive_queues
+from cygnet.net.sockets import IP_PKTINFO, EspSocket, UdpSocket
 from cygnet.observe.counters import Count
 
 Batch = list[tuple[bytes, Path]]
@@ -122,6 +123,10 @@ class Endpoint:
     def kernel_drops(self) -> int:
         """Datagrams that found the queue of one of our sockets full, since they were opened."""
         return kernel_drops(self.sockets)
+
+    def receive_queues(self) -> dict[str, ReceiveQueue]:
+        """What waits in the kernel for us, and what was lost there, by the kind of socket."""
+        return receive_queues(self.sockets)
 
     def send_ike(self, datagram: bytes, path: Path) -> bool:
         """Send an IKE datagram, with the non-ESP marker where the local port wants it; whether it left."""

@@ -1,10 +1,7 @@
 """Opens the gateway's sockets: UDP for IKE and encapsulated ESP, raw for ESP on its own."""
 
 import errno
-import os
 import socket
-import struct
-from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -13,15 +10,11 @@ import msgspec
 from cygnet.net.bpf import SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF, attach
 from cygnet.net.errors import SocketUnavailable, SteeringUnavailable
 from cygnet.net.steering import SteeringKey, raw_esp_filter, steering_program
-from cygnet.observe.system import udp_sockets
 
 # The values of Linux, for what the socket module of Python 3.11 does not name.
 IP_PKTINFO: Final = 8
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
-_SO_MEMINFO: Final = 55
-_MEMINFO: Final = struct.Struct("=9I")
-_MEMINFO_DROPS: Final = 8
 
 RECEIVE_BUFFER_OCTETS: Final = 4 * 1024 * 1024
 """A small IKE datagram costs the kernel about 1 kB of this: room for 4,000 of them, or for the second that a
@@ -47,9 +40,9 @@ class BufferSizes(msgspec.Struct, frozen=True):
 class UdpSocket:
     """A bound UDP socket that tells the local address of each datagram."""
 
-    __slots__ = ("address", "buffers", "is_ipv6", "is_natt", "is_wildcard", "port", "socket")
+    __slots__ = ("address", "buffers", "is_for_esp", "is_ipv6", "is_natt", "is_wildcard", "port", "socket")
 
-    def __init__(self, bound: socket.socket, *, is_natt: bool, buffers: BufferSizes) -> None:
+    def __init__(self, bound: socket.socket, *, is_natt: bool, buffers: BufferSizes, is_for_esp: bool = False) -> None:
         name = bound.getsockname()
         self.socket = bound
         self.address: str = name[0]
@@ -57,9 +50,17 @@ class UdpSocket:
         self.is_ipv6 = bound.family == socket.AF_INET6
         self.is_natt = is_natt
         """Whether IKE wears the non-ESP marker here, and ESP may come (RFC 3948)."""
+        self.is_for_esp = is_for_esp
+        """Whether this is a worker's second socket on a NAT-T port, to which the steering program brings ESP."""
         self.is_wildcard = ip_address(self.address).is_unspecified
         self.buffers = buffers
         """What the kernel granted, which may be less than was asked for."""
+
+    @property
+    def kind(self) -> str:
+        """What metrics call it: one of `cygnet.observe.metrics.SOCKET_KINDS`."""
+        purpose = "natt_esp" if self.is_for_esp else "natt" if self.is_natt else "ike"
+        return f"{_family_name(self.is_ipv6)}_{purpose}"
 
     def close(self) -> None:
         """Leave the port; a group that the socket was in must be closed with it."""
@@ -79,6 +80,11 @@ class EspSocket:
         self.is_ipv6 = opened.family == socket.AF_INET6
         self.buffers = buffers
 
+    @property
+    def kind(self) -> str:
+        """What metrics call it."""
+        return f"{_family_name(self.is_ipv6)}_esp"
+
     def close(self) -> None:
         """Receive no more."""
         self.socket.close()
@@ -89,6 +95,7 @@ def open_udp_socket(
     port: int,
     *,
     is_natt: bool = False,
+    is_for_esp: bool = False,
     reuseport: bool = False,
     buffers: BufferSizes = BufferSizes(),  # noqa: B008  immutable
 ) -> UdpSocket:
@@ -115,7 +122,7 @@ def open_udp_socket(
     except OSError as exc:
         opened.close()
         raise _unavailable(f"UDP port {port} on {address}", exc) from exc
-    return UdpSocket(opened, is_natt=is_natt, buffers=granted)
+    return UdpSocket(opened, is_natt=is_natt, buffers=granted, is_for_esp=is_for_esp)
 
 
 def open_udp_group(
@@ -130,22 +137,39 @@ def open_udp_group(
     """The sockets of all workers on one address and port, in the order of their numbers, with steering
     attached.
 
-    They must all stay open, in whatever process, until the last is closed: when one leaves, the kernel moves
-    the last one to its place. SocketUnavailable as in `open_udp_socket`; SteeringUnavailable when several
-    workers can't be told apart.
+    On a NAT-T port they are followed by the sockets of all workers for ESP; a single worker that can't have such a
+    pair does with one socket for both.
+
+    They must all stay open, in whatever process, until the last is closed: when one leaves, the kernel moves the last
+    one to its place. SocketUnavailable as in `open_udp_socket`; SteeringUnavailable when several workers can't be told
+    apart.
     """
     # A group takes in any later socket of the same user, so a second gateway would quietly steal from the
     # first. Binding alone is what notices; and it picks the port where 0 asks for any.
     alone = open_udp_socket(address, port, is_natt=is_natt, buffers=buffers)
-    if workers == 1:
+    if workers == 1 and not is_natt:
         return [alone]
     port = alone.port
     alone.close()
+    try:
+        return _open_steered(address, port, workers=workers, key=key, is_natt=is_natt, buffers=buffers)
+    except SteeringUnavailable:
+        if workers > 1:
+            raise
+    return [open_udp_socket(address, port, is_natt=is_natt, buffers=buffers)]
+
+
+def _open_steered(
+    address: str, port: int, *, workers: int, key: SteeringKey, is_natt: bool, buffers: BufferSizes
+) -> list[UdpSocket]:
     opened: list[UdpSocket] = []
     try:
-        for _ in range(workers):
-            opened.append(open_udp_socket(address, port, is_natt=is_natt, reuseport=True, buffers=buffers))
-            if len(opened) == 1:
+        for place in range(2 * workers if is_natt else workers):
+            is_for_esp = place >= workers
+            opened.append(
+                open_udp_socket(address, port, is_natt=is_natt, is_for_esp=is_for_esp, reuseport=True, buffers=buffers)
+            )
+            if place == 0:
                 _attach_steering(opened[0].socket, steering_program(workers=workers, key=key, is_natt=is_natt))
     except BaseException:
         for member in opened:
@@ -191,26 +215,8 @@ def source_address(remote: str, port: int = 500) -> str:
     return local
 
 
-def kernel_drops(sockets: Iterable[UdpSocket | EspSocket]) -> int:
-    """Datagrams that the kernel threw away since these sockets were opened, because a queue was full."""
-    total = 0
-    without_meminfo: list[int] = []
-    for opened in sockets:
-        try:
-            meminfo = opened.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
-        except OSError:  # before Linux 4.12, and in sandboxes that emulate it
-            without_meminfo.append(os.fstat(opened.socket.fileno()).st_ino)
-        else:
-            total += _MEMINFO.unpack(meminfo)[_MEMINFO_DROPS]
-    if without_meminfo:
-        total += read_drops(without_meminfo)
-    return total
-
-
-def read_drops(inodes: Sequence[int]) -> int:
-    """What `kernel_drops` says, for UDP sockets of any process in this network namespace, by their inodes."""
-    wanted = frozenset(inodes)
-    return sum(state.drops for state in udp_sockets() if state.inode in wanted)
+def _family_name(is_ipv6: bool) -> str:
+    return "ipv6" if is_ipv6 else "ipv4"
 
 
 def _family_of(address: str) -> socket.AddressFamily:

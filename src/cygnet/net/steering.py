@@ -1,13 +1,16 @@
-"""Which worker gets a datagram: the rules, once for people and tests, once for the kernel.
+"""Which worker's socket gets a datagram: the rules, once for people and tests, once for the kernel.
 
-Every worker has a socket of its own in one SO_REUSEPORT group, and an SA has one worker for life. The kernel
-runs `steering_program` on each datagram and hands it to the socket that the result names, by the order in
+Every worker has a socket of its own in one SO_REUSEPORT group, and an SA has one worker for life. On a NAT-T port it
+has two: IKE queues apart from ESP, since a queue that a flood of ESP has filled has no room for the IKE_AUTH that
+comes to the same port, and the kernel would drop the one as readily as the other.
+
+The kernel runs `steering_program` on each datagram and hands it to the socket that the result names, by the order in
 which the sockets were bound. `steer` states the same rules in Python; a property test holds the two together.
 
 The rules rest on the layout of our SPIs (`cygnet.ike.spi`):
 
-* On a NAT-T socket four zero octets precede IKE (RFC 3948 section 2.2); anything else is ESP, and the worker
-  is in its SPI.
+* On a NAT-T port four zero octets precede IKE (RFC 3948 section 2.2); anything else is ESP, and the worker is in its
+  SPI. Its socket is that many places behind the workers' sockets for IKE.
 * IKE whose Initiator flag is set comes from the original initiator, so our SPI is the responder's (RFC 7296
   section 3.1). While that is zero, this is a request for a new SA: a keyed hash of the initiator's SPI
   chooses, so that retransmissions, and the return with a cookie, meet the same worker.
@@ -52,12 +55,14 @@ class SteeringKey(msgspec.Struct, frozen=True, gc=False):
 
 
 def steer(datagram: bytes, *, workers: int, key: SteeringKey, is_natt: bool) -> int | None:
-    """The worker that gets `datagram`, a UDP payload; None leaves it to the kernel's hash of the flow."""
+    """The place in the group of the socket that gets `datagram`, a UDP payload: the worker's number, or `workers` more
+    for ESP. None leaves it to the kernel's hash of the flow.
+    """
     if is_natt:
         if len(datagram) < _MARKER_OCTETS:
             return None
         if datagram[:_MARKER_OCTETS] != bytes(_MARKER_OCTETS):
-            return owner(worker_of_esp_spi(datagram), workers)
+            return workers + owner(worker_of_esp_spi(datagram), workers)
         datagram = datagram[_MARKER_OCTETS:]
     if len(datagram) <= _FLAGS_OFFSET:
         return None
@@ -94,6 +99,7 @@ def steering_program(*, workers: int, key: SteeringKey, is_natt: bool) -> bytes:
             Instruction(Op.LOAD_WORD, 0),
             Instruction(Op.JUMP_IF_EQUAL, 0, then="ike"),
             *_esp_owner(Instruction(Op.LOAD_OCTET, 0), workers),
+            Instruction(Op.ADD, workers),
             Instruction(Op.RETURN_A),
             Label("ike"),
             Instruction(Op.LOAD_LENGTH),

@@ -53,6 +53,12 @@ def by_reason(name: str, text: str, reasons: tuple[str, ...]) -> Metric:
     return Metric(name, Kind.COUNTER, text, "reason", (*reasons, OTHER))
 
 
+SOCKET_KINDS: Final = tuple(
+    f"{family}_{purpose}" for family in ("ipv4", "ipv6") for purpose in ("ike", "natt", "natt_esp", "esp")
+)
+"""The kinds of socket that a worker has: for the IKE port, for the NAT traversal port (and its ESP, where that queues
+apart), and for ESP without UDP. Several listening addresses of a family count together."""
+
 _SOCKET_FAILURES: Final = (
     "would_block",
     "refused",
@@ -176,6 +182,8 @@ METRICS: Final = (
     by_reason("send_failures_total", "Datagrams that could not be sent.", _SOCKET_FAILURES),
     by_reason("receive_failures_total", "Errors that a socket reported on receipt.", _SOCKET_FAILURES),
     counter("kernel_drops_total", "Datagrams lost in the kernel because a socket's queue was full."),
+    Metric("socket_drops_total", Kind.COUNTER, "The same by kind of socket.", "socket", SOCKET_KINDS),
+    Metric("receive_queue_octets", Kind.GAUGE, "What waits in the kernel to be received.", "socket", SOCKET_KINDS),
     Metric("ike_sas", Kind.GAUGE, "IKE_SAs that exist, by state.", "state", ("half_open", "established")),
     gauge("child_sas", "CHILD_SAs that exist."),
     counter("ike_sas_established_total", "IKE_SAs that became established."),

@@ -114,12 +114,14 @@ def test_the_table_shows_what_has_counted() -> None:
     writer = counters.writer(0)
     for name in ("ike_sas_established_total", 'datagrams_dropped_total{reason="queue_full"}'):
         writer.count(name, 1234)
+    writer.set('receive_queue_octets{socket="ipv4_natt_esp"}', 768)
     for ms in range(1, 101):
         writer.histogram("handshake_duration_seconds").record(ms / 1000)
     lines = list(table(42, counters))
     assert lines[0] == "gateway running, pid 42, 1 worker"
     assert any(line.split() == ["handshakes", "completed", "1,234"] for line in lines)
     assert any(line.split() == ["queue", "full", "1,234"] for line in lines)
+    assert any(line.split() == ["ipv4", "natt", "esp", "768"] for line in lines)
     (latency,) = (line for line in lines if "p99" in line)
     assert "max 100.0 ms" in latency
     assert not any("wrong secret" in line for line in lines)

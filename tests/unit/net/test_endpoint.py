@@ -9,7 +9,15 @@ import uvloop
 
 from cygnet.ike.path import Path
 from cygnet.net.endpoint import Batch, Endpoint
-from cygnet.net.sockets import EspSocket, UdpSocket, open_esp_socket, open_udp_socket
+from cygnet.net.sockets import (
+    BufferSizes,
+    EspSocket,
+    UdpSocket,
+    open_esp_socket,
+    open_udp_group,
+    open_udp_socket,
+)
+from cygnet.net.steering import SteeringKey
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
 MARKER = bytes(4)
@@ -152,6 +160,53 @@ def test_a_turn_ends_after_its_share_and_the_next_socket_gets_one(peer: socket.s
     assert [fixture.endpoint.drain() for _ in range(3)] == [4, 2, 0]
     assert [datagram for datagram, _ in fixture.ike if datagram != b"quiet"] == [b"flood%d" % n for n in range(10)]
     fixture.endpoint.close()
+
+
+def test_a_socket_that_is_never_empty_takes_nothing_from_the_others(peer: socket.socket, address: str) -> None:
+    flooded, quiet = open_udp_socket(address, 0, is_natt=True), open_udp_socket(address, 0)
+    fixture = Fixture([flooded, quiet], datagrams_per_turn=4)
+    for n in range(12):
+        peer.sendto(b"quiet%d" % n, (address, quiet.port))
+    for _ in range(3):
+        for _ in range(20):
+            peer.sendto(b"\x01\x02\x03\x04flood", (address, flooded.port))
+        assert fixture.endpoint.drain() == 8
+    assert [datagram for datagram, _ in fixture.ike] == [b"quiet%d" % n for n in range(12)]
+    assert len(fixture.esp) == 12
+    assert fixture.endpoint.receive_queues()[quiet.kind].waiting_octets == 0
+    assert fixture.endpoint.receive_queues()[flooded.kind].waiting_octets > 0
+    fixture.endpoint.close()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_esp_that_overflows_its_queue_costs_no_ike_on_either_port(
+    peer: socket.socket, address: str, workers: int
+) -> None:
+    key = SteeringKey(1, 2)
+    small = BufferSizes(receive=32768)
+    plain = open_udp_group(address, 0, workers=workers, key=key, buffers=small)
+    natt = open_udp_group(address, 0, workers=workers, key=key, is_natt=True, buffers=small)
+    # Worker 0 has the ESP that is too much, and the last worker's new peers come to whom the hash says.
+    fixtures = [Fixture([plain[n], *natt[n::workers]]) for n in range(workers)]
+    packet = b"\x01\x02\x03\x04" + bytes(1000)
+    for _ in range(500):
+        peer.sendto(packet, (address, natt[0].port))
+    initial = [n.to_bytes(8, "big") + bytes(8) + b"\x21\x20\x22\x08" + bytes(8) for n in range(1, 11)]
+    for message in initial:
+        peer.sendto(message, (address, plain[0].port))
+        peer.sendto(MARKER + message, (address, natt[0].port))
+    while sum(fixture.endpoint.drain() for fixture in fixtures):
+        pass
+    assert sorted(datagram for fixture in fixtures for datagram, _ in fixture.ike) == sorted(2 * initial)
+    assert [len(fixture.esp) for fixture in fixtures[1:]] == [0] * (workers - 1)
+    family = "ipv6" if ":" in address else "ipv4"
+    for n, fixture in enumerate(fixtures):
+        drops = {kind: queue.drops for kind, queue in fixture.endpoint.receive_queues().items()}
+        lost = 500 - len(fixture.esp) if n == 0 else 0
+        assert drops == {f"{family}_ike": 0, f"{family}_natt": 0, f"{family}_natt_esp": lost}
+        assert fixture.endpoint.kernel_drops() == lost
+        fixture.endpoint.close()
+    assert 0 < len(fixtures[0].esp) < 500
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
@@ -12,12 +11,9 @@ from cygnet.net.bpf import SO_ATTACH_REUSEPORT_CBPF
 from cygnet.net.errors import SocketUnavailable, SteeringUnavailable
 from cygnet.net.sockets import (
     BufferSizes,
-    UdpSocket,
-    kernel_drops,
     open_esp_socket,
     open_udp_group,
     open_udp_socket,
-    read_drops,
     source_address,
 )
 from cygnet.net.steering import SteeringKey
@@ -83,6 +79,29 @@ def test_one_worker_needs_no_group() -> None:
         alone.close()
 
 
+def test_on_a_natt_port_even_one_worker_has_a_second_socket_for_esp() -> None:
+    group = open_udp_group("127.0.0.1", 0, workers=1, key=KEY, is_natt=True)
+    try:
+        assert [member.kind for member in group] == ["ipv4_natt", "ipv4_natt_esp"]
+        assert len({member.port for member in group}) == 1
+    finally:
+        for member in group:
+            member.close()
+
+
+def test_one_worker_without_steering_takes_ike_and_esp_from_one_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decline(target: socket.socket, option: int, program: bytes) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(sockets, "attach", decline)
+    (alone,) = open_udp_group("127.0.0.1", 0, workers=1, key=KEY, is_natt=True)
+    try:
+        assert (alone.kind, alone.is_for_esp) == ("ipv4_natt", False)
+        assert not alone.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    finally:
+        alone.close()
+
+
 @pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOPROTOOPT])
 def test_a_kernel_without_steering_is_reported_and_nothing_stays_open(
     refusal: int, monkeypatch: pytest.MonkeyPatch
@@ -129,53 +148,6 @@ def test_without_privileges_buffers_end_at_the_limit_and_raw_esp_is_refused() ->
     # The interpreter and the package must be readable for nobody, so everything is imported before the switch.
     code = "import cygnet.net.sockets, cygnet.net.errors\n" + _AS_NOBODY
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def _overflow(bound: UdpSocket, n: int) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for _ in range(n):
-            sender.sendto(bytes(1000), (bound.address, bound.port))
-
-
-def _received(bound: UdpSocket) -> int:
-    n = 0
-    while True:
-        try:
-            bound.socket.recv(2048)
-        except BlockingIOError:
-            return n
-        n += 1
-
-
-def _by_meminfo(bound: UdpSocket) -> int:
-    return kernel_drops([bound])
-
-
-def _by_inode(bound: UdpSocket) -> int:
-    return read_drops([os.fstat(bound.socket.fileno()).st_ino])
-
-
-@pytest.mark.parametrize("drops_of", [_by_meminfo, _by_inode])
-def test_what_a_full_queue_loses_is_counted(drops_of: Callable[[UdpSocket], int]) -> None:
-    bound = open_udp_socket("127.0.0.1", 0, buffers=BufferSizes(receive=8192))
-    try:
-        assert drops_of(bound) == 0
-        _overflow(bound, 100)
-        drops = drops_of(bound)
-        assert drops > 0
-        assert _received(bound) + drops == 100
-    finally:
-        bound.close()
-
-
-def test_drops_are_known_without_so_meminfo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "_SO_MEMINFO", 9999)
-    bound = open_udp_socket("127.0.0.1", 0, buffers=BufferSizes(receive=8192))
-    try:
-        _overflow(bound, 100)
-        assert kernel_drops([bound]) == 100 - _received(bound) > 0
-    finally:
-        bound.close()
 
 
 def test_the_source_address_follows_the_route() -> None:
