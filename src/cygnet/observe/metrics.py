@@ -210,6 +210,8 @@ METRICS: Final = (
     ),
     counter("internal_errors_total", "Exceptions that nobody expected; each ended one IKE_SA."),
     gauge("pool_addresses_in_use", "Virtual addresses that peers hold."),
+    counter("vici_clients_refused_total", "Connections to the control socket beyond those that it serves at a time."),
+    counter("vici_events_dropped_total", "Events that a client of the control socket did not read in time."),
     counter("worker_restarts_total", "Workers that ended and were started again."),
     Metric("handshake_duration_seconds", Kind.HISTOGRAM, "From an initial request to an established IKE_SA."),
 )

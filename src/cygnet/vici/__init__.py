@@ -1,0 +1,1 @@
+"""strongSwan's control protocol, vici: its codec, a server for it, and its commands."""

@@ -1,0 +1,104 @@
+"""A client of vici, for our own commands: blocking, one command at a time."""
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Self
+
+from cygnet.vici.message import Encodable, Section, ViciError, decode, encode
+from cygnet.vici.packet import LENGTH, MAX_PACKET_OCTETS, Packet, PacketType, decode_packet, encode_packet
+
+CONNECT_S: Final = 5.0
+
+
+class ViciClient:
+    """A connection to a daemon; a context manager."""
+
+    def __init__(self, path: Path, *, timeout_s: float | None = 60.0) -> None:
+        """Connect. `timeout_s` bounds every wait for the daemon. Raises OSError."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(CONNECT_S)
+            self._socket.connect(os.fspath(path))
+            self._socket.settimeout(timeout_s)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; what the daemon still does for us it gives up."""
+        self._socket.close()
+
+    def request(
+        self,
+        command: str,
+        message: Encodable | None = None,
+        *,
+        event: str = "",
+        on_event: Callable[[Section], object] = lambda message: None,
+    ) -> Section:
+        """Run a command; returns its answer.
+
+        `event` names the event by which the daemon streams its answer, or its log, meanwhile. Raises ViciError if the
+        daemon doesn't know the command, and OSError if it is gone or takes too long.
+        """
+        if event:
+            self.register(event)
+        self._send(Packet(PacketType.CMD_REQUEST, command, encode(message or {})))
+        while True:
+            packet = self._receive()
+            if packet.type is PacketType.EVENT:
+                on_event(decode(packet.body))
+            elif packet.type is PacketType.CMD_RESPONSE:
+                break
+            elif packet.type is PacketType.CMD_UNKNOWN:
+                raise ViciError(f"the daemon has no command {command}")
+            else:
+                raise ViciError(f"the daemon sent a {packet.type.name} for an answer")
+        if event:
+            self._register(PacketType.EVENT_UNREGISTER, event)
+        return decode(packet.body)
+
+    def register(self, event: str) -> None:
+        """Want events of that name. Raises ViciError if the daemon has none such."""
+        self._register(PacketType.EVENT_REGISTER, event)
+
+    def events(self) -> Iterable[tuple[str, Section]]:
+        """The events that were registered for, as they come."""
+        while True:
+            packet = self._receive()
+            if packet.type is PacketType.EVENT:
+                yield packet.name, decode(packet.body)
+
+    def _register(self, kind: PacketType, event: str) -> None:
+        self._send(Packet(kind, event))
+        while (packet := self._receive()).type is PacketType.EVENT:
+            pass
+        if packet.type is not PacketType.EVENT_CONFIRM:
+            raise ViciError(f"the daemon has no event {event}")
+
+    def _send(self, packet: Packet) -> None:
+        self._socket.sendall(encode_packet(packet))
+
+    def _receive(self) -> Packet:
+        (octets,) = LENGTH.unpack(self._read(LENGTH.size))
+        if octets > MAX_PACKET_OCTETS:
+            raise ViciError(f"a packet of {octets} octets")
+        return decode_packet(self._read(octets))
+
+    def _read(self, octets: int) -> bytes:
+        parts: list[bytes] = []
+        while octets:
+            part = self._socket.recv(octets)
+            if not part:
+                raise ConnectionResetError("the daemon hung up")
+            parts.append(part)
+            octets -= len(part)
+        return b"".join(parts)

@@ -1,0 +1,150 @@
+"""The messages of vici: octets <-> nested sections (strongSwan's src/libcharon/plugins/vici/README.md).
+
+    element := type (1 octet) ...
+      1 SECTION_START   name length (1), name
+      2 SECTION_END
+      3 KEY_VALUE       name length (1), name, value length (2), value
+      4 LIST_START      name length (1), name
+      5 LIST_ITEM       value length (2), value
+      6 LIST_END
+
+A section is a dict, a list is a list, a value is octets. To be encoded, a value may be text, a number or a truth
+(`yes`, `no`) too; None is left out. Names repeat in the messages of `list-*` events only, and there
+each event is a message of its own: so a name that stands twice in one section replaces the first, as in strongSwan.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Final, Union
+
+MAX_DEPTH: Final = 16
+"""Sections within sections; `connections` has four."""
+_MAX_NAME_OCTETS: Final = 0xFF
+_MAX_VALUE_OCTETS: Final = 0xFFFF
+
+_SECTION_START: Final = 1
+_SECTION_END: Final = 2
+_KEY_VALUE: Final = 3
+_LIST_START: Final = 4
+_LIST_ITEM: Final = 5
+_LIST_END: Final = 6
+
+_U16: Final = struct.Struct("!H")
+
+Section = dict[str, Union[bytes, list[bytes], "Section"]]
+"""A message that was decoded, or a section of it."""
+Scalar = bytes | str | int | bool
+Encodable = Mapping[str, Union[Scalar, Iterable[Scalar], "Encodable", None]]
+"""What can be encoded: the values of a section may be less strict than those that come out of a decoder."""
+
+
+class ViciError(Exception):
+    """Octets that are no message, or a message that can't be put into octets."""
+
+
+def decode(octets: bytes) -> Section:
+    """Take a message apart; raises ViciError."""
+    root: Section = {}
+    stack: list[Section] = [root]
+    items: list[bytes] | None = None
+    reader = _Reader(octets)
+    while reader.has_more():
+        kind = reader.u8()
+        if items is not None:
+            if kind == _LIST_ITEM:
+                items.append(reader.value())
+            elif kind == _LIST_END:
+                items = None
+            else:
+                raise ViciError("an element that is no item stands in a list")
+        elif kind == _KEY_VALUE:
+            name = reader.name()
+            stack[-1][name] = reader.value()
+        elif kind == _SECTION_START:
+            if len(stack) > MAX_DEPTH:
+                raise ViciError(f"more than {MAX_DEPTH} sections within each other")
+            inner: Section = {}
+            stack[-1][reader.name()] = inner
+            stack.append(inner)
+        elif kind == _SECTION_END:
+            if len(stack) == 1:
+                raise ViciError("a section ends that did not begin")
+            stack.pop()
+        elif kind == _LIST_START:
+            items = []
+            stack[-1][reader.name()] = items
+        else:
+            raise ViciError(f"unknown element type {kind}")
+    if items is not None or len(stack) > 1:
+        raise ViciError("the message ends within a list or a section")
+    return root
+
+
+def encode(message: Encodable) -> bytes:
+    """Put a message into octets; raises ViciError where a name or a value is too long."""
+    parts: list[bytes] = []
+    _encode_section(message, parts)
+    return b"".join(parts)
+
+
+def _encode_section(section: Encodable, parts: list[bytes]) -> None:
+    for name, value in section.items():
+        if value is None:
+            continue
+        if isinstance(value, Mapping):
+            parts.append(_named(_SECTION_START, name))
+            _encode_section(value, parts)
+            parts.append(bytes((_SECTION_END,)))
+        elif isinstance(value, bytes | str | int):
+            parts.append(_named(_KEY_VALUE, name) + _sized(value))
+        else:
+            items = (bytes((_LIST_ITEM,)) + _sized(item) for item in value)
+            parts += (_named(_LIST_START, name), *items, bytes((_LIST_END,)))
+
+
+def _named(kind: int, name: str) -> bytes:
+    octets = name.encode()
+    if len(octets) > _MAX_NAME_OCTETS:
+        raise ViciError(f"a name of {len(octets)} octets")
+    return bytes((kind, len(octets))) + octets
+
+
+def _sized(value: Scalar) -> bytes:
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    octets = value if isinstance(value, bytes) else str(value).encode()
+    if len(octets) > _MAX_VALUE_OCTETS:
+        raise ViciError(f"a value of {len(octets)} octets")
+    return _U16.pack(len(octets)) + octets
+
+
+class _Reader:
+    __slots__ = ("_at", "_octets")
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self._at = 0
+
+    def has_more(self) -> bool:
+        return self._at < len(self._octets)
+
+    def u8(self) -> int:
+        return self._take(1)[0]
+
+    def name(self) -> str:
+        try:
+            return self._take(self.u8()).decode()
+        except UnicodeDecodeError:
+            raise ViciError("a name is not UTF-8") from None
+
+    def value(self) -> bytes:
+        (octets,) = _U16.unpack(self._take(_U16.size))
+        return self._take(octets)
+
+    def _take(self, octets: int) -> bytes:
+        end = self._at + octets
+        if end > len(self._octets):
+            raise ViciError("the message is cut off")
+        taken = self._octets[self._at : end]
+        self._at = end
+        return taken
