@@ -9,6 +9,7 @@ from enum import Enum
 import msgspec
 
 from cygnet.ike.settings import RetransmitPolicy
+from cygnet.ike.tasks import Task
 
 
 class Arrival(Enum):
@@ -33,6 +34,8 @@ class Outstanding(msgspec.Struct, gc=False):
     """How often it went out."""
     due: float
     """When it goes out again, or the peer is given up: seconds of the driver's monotonic clock."""
+    task: Task | None = None
+    """What it serves; None in the exchanges that set an IKE_SA up."""
 
 
 class LastWords(msgspec.Struct, frozen=True, gc=False):
@@ -80,7 +83,9 @@ class MessageIds(msgspec.Struct, gc=False, eq=False):
 
     # Our requests.
 
-    def sent(self, exchange_type: int, datagram: bytes, policy: RetransmitPolicy, now: float) -> None:
+    def sent(
+        self, exchange_type: int, datagram: bytes, policy: RetransmitPolicy, now: float, task: Task | None = None
+    ) -> None:
         """Note that the request with `next_id` went out for the first time."""
         self.outstanding = Outstanding(
             message_id=self.next_id,
@@ -88,6 +93,7 @@ class MessageIds(msgspec.Struct, gc=False, eq=False):
             datagram=datagram,
             sent=1,
             due=now + wait_before(1, policy),
+            task=task,
         )
         self.next_id += 1
 

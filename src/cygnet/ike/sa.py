@@ -17,6 +17,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice
 from cygnet.ike.protected import seal_message
 from cygnet.ike.states import SaState
+from cygnet.ike.tasks import DeleteIke, Task
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI
 from cygnet.wire.payloads import Payload
 
@@ -32,6 +33,9 @@ class Registry(Protocol):
 
     def release_child_spi(self, spi_in: bytes) -> None:
         """Give an inbound SPI back."""
+
+    def request(self, sa: "IkeSa", task: Task, turn: "Turn") -> None:
+        """Have `sa` do that as soon as what it is doing, and what waits already, is done."""
 
     def established(self, sa: "IkeSa", turn: "Turn") -> None:
         """Both ends of `sa` are authenticated."""
@@ -126,8 +130,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
     is_udp_encapsulated: bool = False
     is_behind_nat: bool = False
     is_peer_behind_nat: bool = False
-    wants_delete: bool = False
-    """A Delete is to follow as soon as the outstanding request is answered."""
+    pending: tuple[Task, ...] = ()
+    """What is to be asked of the peer, after the outstanding request is answered: see `requests.py`."""
     ending: str = ""
     """Why it is being deleted, where that is no wish of ours: the label of its end."""
     wheel_slot: int = 0
@@ -202,20 +206,28 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
             payloads=payloads,
         )
 
-    def send_request(self, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
-        """Send a protected request, and again until it is answered."""
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is to be deleted, as soon as the outstanding request is answered if not before."""
+        return self.state == SaState.DELETING or (bool(self.pending) and isinstance(self.pending[0], DeleteIke))
+
+    def send_request(
+        self, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn, task: Task | None = None
+    ) -> None:
+        """Send a protected request, and again until it is answered; for a task, unless it is to set the SA up."""
         self._send(
             exchange_type,
             self.seal(exchange_type, self.message_ids.next_id, payloads, is_response=False),
             turn,
+            task,
         )
 
     def send_first_request(self, exchange_type: int, datagram: bytes, turn: Turn) -> None:
         """The same for a request in the clear, which its exchange has encoded itself."""
         self._send(exchange_type, datagram, turn)
 
-    def _send(self, exchange_type: int, datagram: bytes, turn: Turn) -> None:
-        self.message_ids.sent(exchange_type, datagram, turn.env.settings.retransmit, turn.now)
+    def _send(self, exchange_type: int, datagram: bytes, turn: Turn, task: Task | None = None) -> None:
+        self.message_ids.sent(exchange_type, datagram, turn.env.settings.retransmit, turn.now, task)
         turn.effects.append(Send(datagram, self.path))
 
     def send_response(self, request: bytes, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
@@ -228,6 +240,10 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
     def child_with(self, spi_out: bytes) -> ChildSa | None:
         """The CHILD_SA whose outbound SPI this is: the one by which the peer names it (RFC 7296 section 1.4.1)."""
         return next((child for child in self.children if child.spi_out == spi_out), None)
+
+    def child_in(self, spi_in: bytes) -> ChildSa | None:
+        """The CHILD_SA with that inbound SPI of ours."""
+        return next((child for child in self.children if child.spi_in == spi_in), None)
 
     def liveness_due(self) -> float | None:
         """When the peer is to be asked whether it lives; None for never."""

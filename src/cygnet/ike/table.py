@@ -10,6 +10,7 @@ from collections import deque
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike import requests
 from cygnet.ike.connections import Connection
 from cygnet.ike.cookies import CookieJar
 from cygnet.ike.effects import (
@@ -42,6 +43,7 @@ from cygnet.ike.protected import open_message
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
+from cygnet.ike.tasks import DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import IkeError, WireError, WireFault
 from cygnet.wire.header import FLAG_RESPONSE, NO_SPI, Header, decode_header
@@ -132,10 +134,19 @@ class IkeTable:
         sa = self.sas.get(spi)
         self.serving = sa
         if sa is not None and sa.state == _ESTABLISHED:
-            informational.delete(sa, turn)
-            self._schedule(sa)
+            self.request(sa, DeleteIke(), turn)
+            self._settle(sa, turn)
         elif sa is not None and sa.state != _DELETING:
             self.close(sa, "abandoned", turn)
+        return turn.effects
+
+    def order(self, spi: bytes, task: Task, now: float) -> list[Effect]:
+        """Have an IKE_SA that stands do something; nothing happens if there is none with that SPI of ours."""
+        turn = Turn(self.env, self, now)
+        sa = self.serving = self.sas.get(spi)
+        if sa is not None and sa.state == _ESTABLISHED:
+            self.request(sa, task, turn)
+            self._settle(sa, turn)
         return turn.effects
 
     def follow(self, spi_in: bytes, path: Path, now: float) -> list[Effect]:
@@ -185,7 +196,7 @@ class IkeTable:
             if sa is not None and not self._wheel.is_ahead(sa.wheel_slot, now):
                 sa.wheel_slot = 0
                 self._handle_timer(sa, turn)
-                self._schedule(sa)
+                self._settle(sa, turn)
         self._expire(turn)
         return turn.effects
 
@@ -207,6 +218,12 @@ class IkeTable:
     def release_child_spi(self, spi_in: bytes) -> None:
         """Give an inbound ESP SPI back."""
         self._children.pop(spi_in, None)
+
+    def request(self, sa: IkeSa, task: Task, turn: Turn) -> None:
+        """Have an SA do something; the one that is served begins when it has been."""
+        requests.add(sa, task)
+        if sa is not self.serving:
+            self._settle(sa, turn)
 
     def established(self, sa: IkeSa, turn: Turn) -> None:
         """Note that both ends are authenticated, and drop what only the handshake needed."""
@@ -238,6 +255,7 @@ class IkeTable:
         """
         if self.sas.pop(sa.spi, None) is None:
             return
+        sa.pending = ()
         was_established = sa.handshake is None
         if was_established:
             self._peers.remove(sa.remote_id, sa.spi)
@@ -271,11 +289,11 @@ class IkeTable:
         elif header.is_response:
             self.serving = sa
             self._receive_response(sa, header, datagram, path, turn)
-            self._schedule(sa)
+            self._settle(sa, turn)
         else:
             self.serving = sa
             self._receive_request(sa, header, datagram, path, turn)
-            self._schedule(sa)
+            self._settle(sa, turn)
 
     def _receive_unknown(self, header: Header, datagram: bytes, spi: bytes, path: Path, turn: Turn) -> None:
         if (
@@ -416,7 +434,7 @@ class IkeTable:
             if header.exchange_type == _IKE_AUTH:
                 ike_auth.finish(sa, parts, turn)
             else:
-                informational.finish(sa, parts, turn)
+                requests.finish(sa, parts, turn)
         except IkeError as error:
             self._give_up(sa, error, turn)
 
@@ -437,7 +455,7 @@ class IkeTable:
         if sa.state != _INIT_SENT and not peer_refused:
             sa.message_ids.response_received()
             sa.ending = reason
-            informational.delete(sa, turn)
+            self.request(sa, DeleteIke(), turn)
         else:
             self.close(sa, reason, turn)
 
@@ -467,6 +485,12 @@ class IkeTable:
 
     # Time.
 
+    def _settle(self, sa: IkeSa, turn: Turn) -> None:
+        """After an SA was served: begin what it has to do next, and see to its timer."""
+        if sa.pending:
+            requests.start_next(sa, turn)
+        self._schedule(sa)
+
     def _schedule(self, sa: IkeSa) -> None:
         """See to it that the wheel wakes the SA no later than it wants to be woken."""
         due = sa.next_timer()
@@ -485,7 +509,7 @@ class IkeTable:
             sa.last_inbound = max(sa.last_inbound, heard)
             due = sa.liveness_due()
             if due is not None and due <= turn.now:
-                informational.probe(sa, turn)
+                self.request(sa, Probe(), turn)
             return
         phase = _phase_of(sa)
         datagram = sa.message_ids.retransmit(self.env.settings.retransmit, turn.now)

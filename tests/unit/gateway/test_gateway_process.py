@@ -21,6 +21,7 @@ from cygnet.ike.errors import LocalError
 from cygnet.ike.sa import Turn
 from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings, StartAction
 from cygnet.ike.spi import worker_of_ike_spi
+from cygnet.ike.tasks import Probe
 from cygnet.wire.payloads.notify import Notify
 
 ESTABLISHED = 'ike_sas{state="established"}'
@@ -63,7 +64,7 @@ def say_alone(clients: Clients, spi: bytes) -> None:
     """Tell the gateway on an SA that the peer has no other (RFC 7296 section 2.4)."""
     turn = Turn(clients.table.env, clients.table, time.monotonic())
     notify = Notify(ProtocolId.NONE, b"", NotifyType.INITIAL_CONTACT, b"")
-    clients.table.sas[spi].send_request(ExchangeType.INFORMATIONAL, (notify,), turn)
+    clients.table.sas[spi].send_request(ExchangeType.INFORMATIONAL, (notify,), turn, Probe())
     clients.driver.carry_out(turn.effects)
 
 

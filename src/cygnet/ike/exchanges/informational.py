@@ -3,8 +3,9 @@
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.effects import RemoveChild
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.sa import ChildSa, IkeSa, Turn
 from cygnet.ike.states import SaState
+from cygnet.ike.tasks import DeleteChild, DeleteIke, Probe
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.delete import Delete
 
@@ -15,7 +16,6 @@ _ESP = ProtocolId.ESP
 _IKE = ProtocolId.IKE
 _INFORMATIONAL = ExchangeType.INFORMATIONAL
 _INITIAL_CONTACT = NotifyType.INITIAL_CONTACT
-_INVALID_SYNTAX = NotifyType.INVALID_SYNTAX
 
 
 def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
@@ -50,36 +50,46 @@ def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:
         child = sa.child_with(spi)
         # One that we don't know is gone already: both sides deleted it at once (RFC 7296 section 1.4.1).
         if child is not None:
-            sa.children = tuple(c for c in sa.children if c is not child)
-            turn.table.release_child_spi(child.spi_in)
-            turn.effects.append(RemoveChild(child.spi_in))
+            _remove(sa, child, turn)
             ours.append(child.spi_in)
     return ours
 
 
-def delete(sa: IkeSa, turn: Turn) -> None:
-    """Tell the peer that this IKE_SA ends; at once, or after the outstanding request."""
-    if sa.message_ids.outstanding is not None:
-        sa.wants_delete = True
-        return
-    sa.wants_delete = False
+def _remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
+    sa.children = tuple(c for c in sa.children if c is not child)
+    turn.table.release_child_spi(child.spi_in)
+    turn.effects.append(RemoveChild(child.spi_in))
+
+
+def start_delete(sa: IkeSa, task: DeleteIke, turn: Turn) -> None:
+    """Tell the peer that this IKE_SA ends."""
     sa.state = _DELETING
-    sa.send_request(_INFORMATIONAL, (Delete(protocol_id=_IKE, spis=()),), turn)
+    sa.send_request(_INFORMATIONAL, (Delete(protocol_id=_IKE, spis=()),), turn, task)
 
 
-def probe(sa: IkeSa, turn: Turn) -> None:
+def finish_delete(sa: IkeSa, task: DeleteIke, parts: Parts, turn: Turn) -> None:
+    """The peer knows, whatever its answer says."""
+    turn.table.close(sa, sa.ending or "deleted", turn)
+
+
+def start_probe(sa: IkeSa, task: Probe, turn: Turn) -> None:
     """Ask the peer whether it lives (RFC 7296 section 2.4)."""
     turn.env.count("liveness_checks_total")
-    sa.send_request(_INFORMATIONAL, (), turn)
+    sa.send_request(_INFORMATIONAL, (), turn, task)
 
 
-def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
-    """Take the response to our request: that the peer lives, or that it could not read us."""
-    sa.message_ids.response_received()
-    if parts.has_notify(_INVALID_SYNTAX):
-        # Fatal at both ends, without a Delete (RFC 7296 section 2.21.3).
-        turn.table.close(sa, "invalid_syntax", turn)
-    elif sa.state == _DELETING:
-        turn.table.close(sa, sa.ending or "deleted", turn)
-    elif sa.wants_delete:
-        delete(sa, turn)
+def finish_probe(sa: IkeSa, task: Probe, parts: Parts, turn: Turn) -> None:
+    """It does: that it answered is all the answer."""
+
+
+def start_delete_child(sa: IkeSa, task: DeleteChild, turn: Turn) -> None:
+    """Tell the peer that a CHILD_SA ends, if it has not ended already."""
+    if sa.child_in(task.spi_in) is not None:
+        sa.send_request(_INFORMATIONAL, (Delete(protocol_id=_ESP, spis=(task.spi_in,)),), turn, task)
+
+
+def finish_delete_child(sa: IkeSa, task: DeleteChild, parts: Parts, turn: Turn) -> None:
+    """The peer knows. Its answer names the other half of the pair, or nothing if it deleted it at the same time."""
+    child = sa.child_in(task.spi_in)
+    if child is not None:
+        _remove(sa, child, turn)

@@ -1,0 +1,53 @@
+"""What an IKE_SA still has to ask of its peer.
+
+With a window of one (RFC 7296 section 2.3) a request waits until the one before is answered. What waits is not the
+request, whose contents may have changed by then, but the wish for it: a task, in `IkeSa.pending`. `requests.py` says
+how each kind of task is begun and how it ends.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class _Task(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
+    """Small and without references into the SA, so that it can be kept with an idle one."""
+
+
+class Probe(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Ask the peer whether it lives (RFC 7296 section 2.4)."""
+
+
+class DeleteIke(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """End the IKE_SA with all that it carries (section 1.4.1)."""
+
+
+class DeleteChild(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """End a CHILD_SA."""
+
+    spi_in: bytes
+
+
+class CreateChild(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Set up one more CHILD_SA (section 1.3.1)."""
+
+    name: str
+    """Of its `children` section."""
+    tries: int = 0
+    """How often the peer could not do it just then."""
+
+
+class RekeyChild(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Replace a CHILD_SA by one with new keys (section 1.3.3)."""
+
+    spi_in: bytes
+    tries: int = 0
+
+
+class RekeyIke(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Replace the IKE_SA by one with new keys, to which its CHILD_SAs move (section 1.3.2)."""
+
+    tries: int = 0
+
+
+Task: TypeAlias = Probe | DeleteIke | DeleteChild | CreateChild | RekeyChild | RekeyIke
