@@ -4,6 +4,7 @@ Nothing sleeps: `World.run` takes the next event from a heap and sets the clock 
 """
 
 import heapq
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from cygnet.ike.effects import (
     SaClosed,
     SaEstablished,
     Send,
+    SendKeepalive,
 )
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
@@ -51,6 +53,7 @@ SECRET = SharedSecret(b"a secret of some length")
 CLIENT, GATEWAY = "192.0.2.1", "198.51.100.1"
 
 Address = tuple[str, int]
+NOWHERE: Address = ("0.0.0.0", 0)
 
 
 class ListPool:
@@ -138,6 +141,8 @@ class Host:
         self.counters: Counter[str] = Counter()
         self.children: dict[bytes, InstallChild] = {}
         self.paths: dict[bytes, Path] = {}
+        self.esp_sent: dict[bytes, float] = {}
+        """When ESP last went out on a CHILD_SA, by our SPI."""
         self.events: list[Effect] = []
         self.pool = pool if pool is not None else ListPool()
         self.env = Environment(
@@ -147,6 +152,7 @@ class Host:
             addresses=self.pool,
             sends_initial_contact=sends_initial_contact,
         )
+        self.env.last_sent = lambda spi_in: self.esp_sent.get(spi_in, 0.0)
         self.table = IkeTable(self.env)
         self.is_down = False
         world.add(self)
@@ -174,6 +180,8 @@ class Host:
             match effect:
                 case Send():
                     self.world.send(self, effect)
+                case SendKeepalive():
+                    self.world.keep_alive(effect)
                 case InstallChild():
                     assert effect.spi_in not in self.children, "an inbound SPI is in use twice"
                     self.children[effect.spi_in] = effect
@@ -222,18 +230,30 @@ class Nat:
     ports: dict[Address, Address] = field(default_factory=dict)
     back: dict[Address, Address] = field(default_factory=dict)
     next_port: Iterator[int] = field(default_factory=lambda: count(40000))
+    idle_s: float = math.inf
+    """How long a mapping lives without a packet from inside."""
+    used: dict[Address, float] = field(default_factory=dict)
 
-    def out(self, source: Address) -> Address:
+    def out(self, source: Address, now: float) -> Address:
+        if now - self.used.get(source, now) > self.idle_s:
+            del self.back[self.ports.pop(source)]
+        self.used[source] = now
         if source not in self.ports:
             mapped = (self.outside, next(self.next_port))
             self.ports[source] = mapped
             self.back[mapped] = source
         return self.ports[source]
 
+    def into(self, target: Address, now: float) -> Address:
+        """Where a packet to the outside goes: nowhere, if nothing has come out that way lately."""
+        source = self.back.get(target, NOWHERE)
+        return source if now - self.used.get(source, now) <= self.idle_s else NOWHERE
+
     def rebind(self) -> None:
         """Forget what goes out through which port, as after a restart; old ports lead nowhere."""
         self.ports.clear()
         self.back.clear()
+        self.used.clear()
 
 
 class World:
@@ -267,14 +287,20 @@ class World:
                     delay = self.weather.delay + self.rng.random() * self.weather.jitter
                     self._carry(each, delay)
 
+    def keep_alive(self, effect: SendKeepalive) -> None:
+        """It refreshes the mapping that it passes, and ends in the peer's socket."""
+        for nat in self.nats:
+            if effect.path.local == nat.inside:
+                nat.out((effect.path.local, effect.path.local_port), self.now)
+
     def _carry(self, send: Send, delay: float) -> None:
         path = send.path
         source, target = (path.local, path.local_port), (path.remote, path.remote_port)
         for nat in self.nats:
             if source[0] == nat.inside:
-                source = nat.out(source)
+                source = nat.out(source, self.now)
             if target[0] == nat.outside:
-                target = nat.back.get(target, ("0.0.0.0", 0))
+                target = nat.into(target, self.now)
         host = self.hosts.get(target[0])
         if host is not None:
             arrived = Path(target[0], target[1], source[0], source[1])

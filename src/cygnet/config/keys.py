@@ -338,6 +338,14 @@ _GATEWAY = Table(
             is_own=True,
         ),
         Key(
+            "keep_alive",
+            Kind("time", values.time_between(0, 86400)),
+            "20s",
+            "Wait without a packet to a peer before the NAT in front of us is reminded of it; 0 never does.",
+            field="keep_alive_s",
+            is_own=True,
+        ),
+        Key(
             "retransmit_timeout",
             Kind("time", values.time_between(0.01, 3600)),
             "4s",

@@ -59,6 +59,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     octets_out: int
     last_received: float
     """When the last authentic packet came, on the clock of `receive_esp`; 0.0 if none has."""
+    last_sent: float
+    """When the last packet went out in UDP, on the same clock; 0.0 if none has."""
 
 
 class Dataplane(Protocol):

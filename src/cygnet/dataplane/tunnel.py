@@ -11,13 +11,14 @@ from cygnet.ike.effects import InstallChild
 class Tunnel:
     """Both halves of a CHILD_SA. Each is made when it meets its first packet: most tunnels are idle, and stay small."""
 
-    __slots__ = ("_inbound", "_outbound", "child", "is_udp_encapsulated", "last_received", "path")
+    __slots__ = ("_inbound", "_outbound", "child", "is_udp_encapsulated", "last_received", "last_sent", "path")
 
     def __init__(self, child: InstallChild) -> None:
         self.child = child
         self.path = child.path
         self.is_udp_encapsulated = child.is_udp_encapsulated
         self.last_received = 0.0
+        self.last_sent = 0.0
         self._inbound: InboundSa | None = None
         self._outbound: OutboundSa | None = None
 
@@ -61,6 +62,7 @@ class Tunnel:
             packets_out=outbound.packets if outbound else 0,
             octets_out=outbound.octets if outbound else 0,
             last_received=self.last_received,
+            last_sent=self.last_sent,
         )
 
     def _protection(self, keys: tuple[bytes, bytes], entropy: Callable[[int], bytes]) -> PacketProtection:

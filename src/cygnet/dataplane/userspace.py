@@ -5,6 +5,7 @@ socket sets them for all packets alike.
 """
 
 import os
+import time
 from collections.abc import Callable
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
@@ -40,6 +41,7 @@ class UserspaceDataplane:
         *,
         moved: Moved | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Join a sink and a sender.
 
@@ -51,6 +53,7 @@ class UserspaceDataplane:
         self._count = count
         self._moved = moved
         self._entropy = entropy
+        self._clock = clock
         self._by_spi: dict[bytes, Tunnel] = {}
         self._table = TunnelTable()
 
@@ -175,6 +178,8 @@ class UserspaceDataplane:
         except CryptoError:
             self._count("esp_nonce_exhausted")
             return False
+        if tunnel.is_udp_encapsulated:
+            tunnel.last_sent = self._clock()
         self._send(esp, tunnel.path, tunnel.is_udp_encapsulated)
         return True
 

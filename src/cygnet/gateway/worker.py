@@ -91,6 +91,7 @@ class Worker:
             count=kit.counters.count,
             addresses=self._pools,
             last_traffic=self._last_traffic,
+            last_sent=self._last_sent,
             natt_ports=dict(zip(ports, natt_ports, strict=True)),
             node=gateway.node,
             worker=kit.index,
@@ -110,7 +111,14 @@ class Worker:
             has_others=kit.workers > 1,
         )
         self._events = events
-        self._driver = Driver(self._table, self._dataplane, self._endpoint.send_ike, on_event=events, loop=loop)
+        self._driver = Driver(
+            self._table,
+            self._dataplane,
+            self._endpoint.send_ike,
+            send_keepalive=self._endpoint.send_keepalive,
+            on_event=events,
+            loop=loop,
+        )
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
         self._intake = Intake(
             standing_of_sa=self._standing_of_sa, serve=self._serve, count=kit.counters.count, again=loop.call_soon
@@ -174,6 +182,10 @@ class Worker:
     def _last_traffic(self, spi_in: bytes) -> float:
         usage = self._dataplane.usage(spi_in)
         return usage.last_received if usage is not None else 0.0
+
+    def _last_sent(self, spi_in: bytes) -> float:
+        usage = self._dataplane.usage(spi_in)
+        return usage.last_sent if usage is not None else 0.0
 
     # Events, and the supervisor.
 

@@ -19,6 +19,12 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     path: Path
 
 
+class SendKeepalive(msgspec.Struct, frozen=True, gc=False):
+    """Put a NAT keepalive on the wire: one octet 0xff, and no marker before it (RFC 3948 section 2.3)."""
+
+    path: Path
+
+
 class InstallChild(msgspec.Struct, frozen=True, gc=False):
     """A CHILD_SA is agreed upon: carry its traffic (RFC 4301 section 4.4.2)."""
 
@@ -111,6 +117,7 @@ class Retransmitted(msgspec.Struct, frozen=True, gc=False):
 
 Effect = (
     Send
+    | SendKeepalive
     | InstallChild
     | RemoveChild
     | MoveChild

@@ -52,6 +52,7 @@ class Environment:
         "connections",
         "count",
         "entropy",
+        "last_sent",
         "last_traffic",
         "natt_ports",
         "new_key_pair",
@@ -70,6 +71,7 @@ class Environment:
         count: Callable[[str], None],
         addresses: VirtualAddresses | None = None,
         last_traffic: Callable[[bytes], float] = lambda spi_in: 0.0,
+        last_sent: Callable[[bytes], float] = lambda spi_in: 0.0,
         natt_ports: Mapping[int, int] | None = None,
         sends_initial_contact: bool = True,
         new_key_pair: Callable[[KeyExchangeMethod], KeyPair] = KeyExchangeMethod.generate,
@@ -86,6 +88,8 @@ class Environment:
         self.addresses: VirtualAddresses = addresses if addresses is not None else NoAddresses()
         self.last_traffic = last_traffic
         """When a packet last came in on the CHILD_SA with that inbound SPI; the same clock as `now`."""
+        self.last_sent = last_sent
+        """When a packet last went out on it in UDP."""
         self.natt_ports: Mapping[int, int] = natt_ports if natt_ports is not None else {500: 4500}
         """Our NAT traversal port for each of our IKE ports (RFC 7296 section 2.23)."""
         self.sends_initial_contact = sends_initial_contact

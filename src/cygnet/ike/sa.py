@@ -130,6 +130,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
     is_udp_encapsulated: bool = False
     is_behind_nat: bool = False
     is_peer_behind_nat: bool = False
+    keepalive_due: float = 0.0
+    """When the NAT in front of us is to be reminded of us; 0.0 for never."""
     pending: tuple[Task, ...] = ()
     """What is to be asked of the peer, after the outstanding request is answered: see `requests.py`."""
     ending: str = ""
@@ -228,6 +230,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
 
     def _send(self, exchange_type: int, datagram: bytes, turn: Turn, task: Task | None = None) -> None:
         self.message_ids.sent(exchange_type, datagram, turn.env.settings.retransmit, turn.now, task)
+        if self.keepalive_due:
+            self.keepalive_due = turn.now + turn.env.settings.keep_alive_s
         turn.effects.append(Send(datagram, self.path))
 
     def send_response(self, request: bytes, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
@@ -253,6 +257,9 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
         return self.last_inbound + delay if delay > 0 else None
 
     def next_timer(self) -> float | None:
-        """When this SA wants to be woken: for a retransmission, or to ask whether the peer lives."""
+        """When this SA wants to be woken: for a retransmission, a keepalive, or to ask whether the peer lives."""
         waiting = self.message_ids.outstanding
-        return waiting.due if waiting is not None else self.liveness_due()
+        due = waiting.due if waiting is not None else self.liveness_due()
+        if self.keepalive_due and (due is None or self.keepalive_due < due):
+            return self.keepalive_due
+        return due

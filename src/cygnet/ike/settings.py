@@ -126,6 +126,8 @@ class Settings(msgspec.Struct, frozen=True):
     pools: tuple[PoolSettings, ...] = ()
     secrets: tuple[SharedSecret, ...] = ()
     retransmit: RetransmitPolicy = RetransmitPolicy()
+    keep_alive_s: float = 20.0
+    """Seconds without a packet to a peer after which the NAT in front of us is reminded; 0 never does."""
     half_open_timeout_s: float = 30.0
     """Seconds after which a responder drops an IKE_SA whose peer has not authenticated itself."""
     cookie_threshold: int = 1000

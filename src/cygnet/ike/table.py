@@ -37,6 +37,7 @@ from cygnet.ike.exchanges import ike_auth, ike_sa_init, informational
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.message_id import Arrival, LastWords
+from cygnet.ike.nat import begin_keepalives, keep_alive
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.protected import open_message
@@ -234,6 +235,7 @@ class IkeTable:
         sa.handshake = None
         sa.last_inbound = turn.now
         self._peers.add(sa.remote_id, sa.spi)
+        begin_keepalives(sa, turn)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
         turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s))
 
@@ -501,6 +503,8 @@ class IkeTable:
             sa.wheel_slot = self._wheel.add(sa.spi, due)
 
     def _handle_timer(self, sa: IkeSa, turn: Turn) -> None:
+        if 0.0 < sa.keepalive_due <= turn.now:
+            keep_alive(sa, turn)
         due = sa.next_timer()
         if due is None or due > turn.now:
             return

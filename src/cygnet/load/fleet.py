@@ -173,6 +173,7 @@ class Fleet:
             IkeTable(environment),
             dataplane,
             self._endpoint.send_ike,
+            send_keepalive=self._endpoint.send_keepalive,
             on_event=self._on_event,
             loop=self._loop,
             clock=self._clock,

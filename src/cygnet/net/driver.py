@@ -1,7 +1,7 @@
 """Joins the sans-IO core with sockets, a data plane, a clock and an event loop.
 
 The daemon's workers and the load tester drive the same core through this. What the driver does not carry out itself
-it hands on: `on_event` sees every effect but `Send`.
+it hands on: `on_event` sees every effect but those that only send.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from cygnet.dataplane.base import Dataplane
 from cygnet.ike.connections import Connection
-from cygnet.ike.effects import Effect, InstallChild, MoveChild, RemoveChild, Send
+from cygnet.ike.effects import Effect, InstallChild, MoveChild, RemoveChild, Send, SendKeepalive
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.table import IkeTable
@@ -32,6 +32,12 @@ class SendIke(Protocol):
     def __call__(self, datagram: bytes, path: Path, /) -> object: ...
 
 
+class SendNatKeepalive(Protocol):
+    """Puts a NAT keepalive on the wire; `Endpoint.send_keepalive` is one."""
+
+    def __call__(self, path: Path, /) -> object: ...
+
+
 class Driver:
     """Runs a table of IKE_SAs on an event loop."""
 
@@ -41,6 +47,7 @@ class Driver:
         dataplane: Dataplane,
         send_ike: SendIke,
         *,
+        send_keepalive: SendNatKeepalive,
         on_event: Callable[[Effect], None],
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float] = time.monotonic,
@@ -49,6 +56,7 @@ class Driver:
         self.dataplane = dataplane
         self.clock = clock
         self._send_ike = send_ike
+        self._send_keepalive = send_keepalive
         self._on_event = on_event
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
@@ -119,6 +127,9 @@ class Driver:
             kind = type(effect)
             if kind is Send:
                 self._send_ike(effect.datagram, effect.path)  # type: ignore[union-attr]
+                continue
+            if kind is SendKeepalive:
+                self._send_keepalive(effect.path)  # type: ignore[union-attr]
                 continue
             if kind is InstallChild:
                 self.dataplane.install(effect)  # type: ignore[arg-type]

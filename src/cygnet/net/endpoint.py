@@ -135,6 +135,11 @@ class Endpoint:
             return False
         return self._send(sender, _MARKER + datagram if sender.is_natt else datagram, path, path.remote_port)
 
+    def send_keepalive(self, path: Path) -> bool:
+        """Send a NAT keepalive; whether it left."""
+        sender = self._sender(path)
+        return sender is not None and self._send(sender, _KEEPALIVE, path, path.remote_port)
+
     def send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> bool:
         """Send an ESP packet, in UDP from the path's local port or as IP protocol 50; whether it left."""
         if is_udp_encapsulated:

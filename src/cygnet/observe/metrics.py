@@ -178,6 +178,7 @@ METRICS: Final = (
     counter("datagrams_received_total", "UDP datagrams and raw ESP packets taken from the kernel."),
     counter("datagrams_sent_total", "UDP datagrams and raw ESP packets given to the kernel."),
     counter("keepalives_received_total", "NAT keepalives received (RFC 3948 section 2.3)."),
+    counter("keepalives_sent_total", "NAT keepalives sent."),
     by_reason("datagrams_dropped_total", "IKE datagrams thrown away.", _DROPS),
     by_reason("send_failures_total", "Datagrams that could not be sent.", _SOCKET_FAILURES),
     by_reason("receive_failures_total", "Errors that a socket reported on receipt.", _SOCKET_FAILURES),

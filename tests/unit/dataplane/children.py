@@ -93,6 +93,10 @@ class Sink:
         self.packets.append((packet, spi_in))
 
 
+SENT_AT = 7.0
+"""What a `Plane`'s clock says."""
+
+
 class Plane:
     """A userspace data plane, with everything that it emits."""
 
@@ -106,4 +110,5 @@ class Plane:
             lambda esp, path, is_udp_encapsulated: self.sent.append((esp, path, is_udp_encapsulated)),
             self.counts.append,
             moved=lambda spi_in, path: self.moves.append((spi_in, path)),
+            clock=lambda: SENT_AT,
         )

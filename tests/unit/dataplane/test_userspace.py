@@ -7,7 +7,7 @@ import time
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from tests.unit.dataplane.children import AES_GCM, CLIENT_PATH, GATEWAY_PATH, Plane, child, other_end, selector
+from tests.unit.dataplane.children import AES_GCM, CLIENT_PATH, GATEWAY_PATH, SENT_AT, Plane, child, other_end, selector
 
 from cygnet.crypto.encr import ENCR
 from cygnet.crypto.integ import INTEG
@@ -65,7 +65,7 @@ def test_packets_cross_both_ways(suite: ChildSuite) -> None:
     client.plane.receive_esp(esp_from(gateway, TO_CLIENT), CLIENT_PATH, 6.0)
     assert client.sink.packets == [(TO_CLIENT, end.spi_out)]
     assert gateway.counts == client.counts == []
-    assert gateway.plane.usage(end.spi_in) == Usage(1, len(FROM_CLIENT), 1, len(TO_CLIENT), 5.0)
+    assert gateway.plane.usage(end.spi_in) == Usage(1, len(FROM_CLIENT), 1, len(TO_CLIENT), 5.0, SENT_AT)
 
 
 def test_ipv6_inside() -> None:

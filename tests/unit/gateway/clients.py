@@ -94,7 +94,12 @@ class Clients:
         )
         self.dataplane = UserspaceDataplane(self, self._send_esp, self._count)
         self.driver = Driver(
-            self.table, self.dataplane, self._endpoint.send_ike, on_event=self._on_event, loop=self.loop
+            self.table,
+            self.dataplane,
+            self._endpoint.send_ike,
+            send_keepalive=self._endpoint.send_keepalive,
+            on_event=self._on_event,
+            loop=self.loop,
         )
         self._endpoint.attach(self.loop)
 

@@ -149,7 +149,14 @@ class Responder:
             self._udp, self._raw, on_ike=on_ike, on_esp=lambda batch, now: driver.receive_esp(batch, now), count=count
         )
         loop = asyncio.get_running_loop()
-        driver = Driver(IkeTable(environment), plane, endpoint.send_ike, on_event=on_event, loop=loop)
+        driver = Driver(
+            IkeTable(environment),
+            plane,
+            endpoint.send_ike,
+            send_keepalive=endpoint.send_keepalive,
+            on_event=on_event,
+            loop=loop,
+        )
         endpoint.attach(loop)
         stopped = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stopped.set)

@@ -45,6 +45,7 @@ class Rig:
             cast(IkeTable, Core(self.log)),
             NullDataplane(lambda name: None),
             self._send,
+            send_keepalive=lambda path: self.log.append("keepalive"),
             on_event=self._event,
             loop=loop,
         )

@@ -338,3 +338,10 @@ def _link_local_address() -> tuple[str, int] | None:
             if scope == "20" and not int(flags, 16) & 0x40:
                 return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(octets)), int(index, 16)
     return None
+
+
+def test_a_keepalive_is_one_octet_without_a_marker(pair: Fixture, peer: socket.socket, address: str) -> None:
+    _, natt = _ports(pair)
+    path = Path(address, natt, address, peer.getsockname()[1])
+    assert pair.endpoint.send_keepalive(path)
+    assert peer.recv(10) == b"\xff"
