@@ -32,7 +32,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.protected import open_message
 from cygnet.ike.selectors import parse_selector
-from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings
+from cygnet.ike.settings import AdmissionSettings, AuthSettings, ChildSettings, ConnectionSettings
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, decode_header
 from cygnet.wire.message import decode_message, decode_payloads, encode_message
@@ -298,7 +298,9 @@ def test_a_deleted_child_is_answered_with_the_other_half_of_the_pair(client: Hos
 
 def test_the_second_try_differs_by_the_cookie_alone(world: World) -> None:
     """Section 2.6: the cookie goes first, and all else stays as it was."""
-    gateway = Host(world, GATEWAY, gateway_settings(cookie_threshold=0), ListPool(counted(1)))
+    gateway = Host(
+        world, GATEWAY, gateway_settings(admission=AdmissionSettings(cookie_threshold=0)), ListPool(counted(1))
+    )
     client = Host(world, CLIENT, client_settings())
     client.initiate(gateway, client_connection())
     world.run(1.0)
@@ -311,7 +313,7 @@ def test_a_cookie_stays_when_the_group_changes(world: World) -> None:
     """Section 2.6.1: or a responder under load asks for it once more."""
     wanted = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-ecp256"),)
     both = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519-ecp256"),)
-    settings = change_connection(gateway_settings(cookie_threshold=0), proposals=wanted)
+    settings = change_connection(gateway_settings(admission=AdmissionSettings(cookie_threshold=0)), proposals=wanted)
     gateway = Host(world, GATEWAY, settings, ListPool(counted(1)))
     client = Host(world, CLIENT, client_settings())
     client.initiate(gateway, client_connection(proposals=both))

@@ -27,7 +27,7 @@ from cygnet.iana import ExchangeType, KeId, NotifyType, ProtocolId
 from cygnet.ike.effects import PhaseDone, Retransmitted, Send
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
-from cygnet.ike.settings import ChildSettings, RetransmitPolicy, SharedSecret
+from cygnet.ike.settings import AdmissionSettings, ChildSettings, RetransmitPolicy, SharedSecret
 from cygnet.ike.states import SaState
 from cygnet.wire.header import decode_header
 
@@ -179,7 +179,7 @@ def test_no_common_proposal() -> None:
 
 def test_under_load_a_cookie_is_asked_for_and_nothing_kept_before_it_comes() -> None:
     world = World()
-    client, gateway = make(world, gateway=gateway_settings(cookie_threshold=0))
+    client, gateway = make(world, gateway=gateway_settings(admission=AdmissionSettings(cookie_threshold=0)))
     client.initiate(gateway, client_connection())
     world.run(0.015)
     assert gateway.counters["cookies_sent_total"] == 1
@@ -191,7 +191,7 @@ def test_under_load_a_cookie_is_asked_for_and_nothing_kept_before_it_comes() -> 
 
 def test_a_cookie_is_good_only_for_the_address_it_was_made_for() -> None:
     world = World()
-    client, gateway = make(world, gateway=gateway_settings(cookie_threshold=0))
+    client, gateway = make(world, gateway=gateway_settings(admission=AdmissionSettings(cookie_threshold=0)))
     thief = Host(world, "203.0.113.9", client_settings())
     client.initiate(gateway, client_connection())
 
@@ -208,16 +208,36 @@ def test_a_cookie_is_good_only_for_the_address_it_was_made_for() -> None:
     assert not gateway.table.sas
 
 
-def test_the_half_open_limit_refuses_new_peers_and_keeps_those_under_way() -> None:
+def test_the_half_open_limit_refuses_new_peers_until_there_is_room() -> None:
     world = World()
-    client, gateway = make(world, gateway=gateway_settings(half_open_limit=1))
-    first = client.initiate(gateway, client_connection())
-    client.initiate(gateway, client_connection())
+    limits = AdmissionSettings(init_limit_half_open=1)
+    client, gateway = make(world, gateway=gateway_settings(admission=limits, half_open_timeout_s=4.0))
+    silent = Host(world, "192.0.2.2", client_settings())
+    silent.initiate(gateway, client_connection())
+    silent.is_down = True
     world.run(0.5)
+    spi = client.initiate(gateway, client_connection())
+    world.run(0.5)
+    assert gateway.counters["cookies_sent_total"] == 1, "it proves its address meanwhile"
     assert gateway.counters['datagrams_dropped_total{reason="half_open_limit"}'] == 1
-    assert client.table.sas[first].state == SaState.ESTABLISHED
+    assert gateway.table.half_open == 1
+    world.run(10.0)
+    assert client.table.sas[spi].state == SaState.ESTABLISHED, "it comes in when it tries again"
+    assert gateway.closed == ["half_open_timeout"]
+
+
+def test_the_limit_of_ike_sas_refuses_new_peers_and_keeps_the_old() -> None:
+    world = World()
+    client, gateway = make(world, gateway=gateway_settings(admission=AdmissionSettings(ike_sa_limit=1)))
+    first = client.initiate(gateway, client_connection())
+    world.run(0.5)
+    second = client.initiate(gateway, client_connection())
+    world.run(1.0)
+    assert gateway.counters['datagrams_dropped_total{reason="ike_sa_limit"}'] >= 1
+    assert client.table.sas[first].state == SaState.ESTABLISHED and len(gateway.table.sas) == 1
+    client.delete(first)
     world.run(5.0)
-    assert len(gateway.table.sas) == 2, "the second comes in when it tries again"
+    assert client.table.sas[second].state == SaState.ESTABLISHED, "it comes in when it tries again"
 
 
 def test_a_peer_that_never_comes_back_is_forgotten() -> None:

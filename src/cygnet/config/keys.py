@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cygnet.config import defaults, values
+from cygnet.config.admission_keys import ADMISSION_KEYS
 from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
 from cygnet.config.values import Kind
 
@@ -323,20 +324,7 @@ _GATEWAY = Table(
             field="half_open_timeout_s",
             is_own=True,
         ),
-        Key(
-            "cookie_threshold",
-            Kind("number", values.integer(0, 10**9)),
-            "1000",
-            "Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks.",
-            is_own=True,
-        ),
-        Key(
-            "half_open_limit",
-            Kind("number", values.integer(1, 10**9)),
-            "20000",
-            "Half-open IKE_SAs of a worker above which a new one is refused.",
-            is_own=True,
-        ),
+        *ADMISSION_KEYS,
         Key(
             "keep_alive",
             Kind("time", values.time_between(0, 86400)),

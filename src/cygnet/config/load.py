@@ -15,6 +15,7 @@ from cygnet.config.reader import Reader, Values
 from cygnet.config.references import referenced_names, resolve_references
 from cygnet.config.syntax import Section, Setting, parse_file, parse_text
 from cygnet.ike.settings import (
+    AdmissionSettings,
     AuthKind,
     AuthSettings,
     ChildSettings,
@@ -68,13 +69,12 @@ class _Loader:
         if any(not problem.is_warning for problem in problems):
             raise ConfigError(problems[:MAX_PROBLEMS])
         settings_values = _part_of(Settings, gateway)
-        retransmit = RetransmitPolicy(**_part_of(RetransmitPolicy, gateway))
+        settings_values["retransmit"] = RetransmitPolicy(**_part_of(RetransmitPolicy, gateway))
+        settings_values["admission"] = AdmissionSettings(**_part_of(AdmissionSettings, gateway))
         # A pool of one address has none to spare.
         gateway.setdefault("echo", tuple(pool.first for pool in pools if pool.first != pool.last))
         return Configuration(
-            settings=Settings(
-                connections=connections, pools=pools, secrets=secrets, retransmit=retransmit, **settings_values
-            ),
+            settings=Settings(connections=connections, pools=pools, secrets=secrets, **settings_values),
             gateway=GatewaySettings(**_part_of(GatewaySettings, gateway)),
             warnings=tuple(problems),
         )

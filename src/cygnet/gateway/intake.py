@@ -1,11 +1,12 @@
 """In which order a worker serves: finish before start.
 
-IKE datagrams are sorted by their header alone into three queues: exchanges of established SAs, handshakes under way,
-and new peers. The queues are served in that order, for a slice of time; then the sockets get their turn, so that
-what arrives meanwhile is sorted too and not lost in the kernel, where nobody can tell the one from the other. Under
-more load than it can take, a worker thus completes what it has begun and lets new peers wait or fail: its goodput
-stays where it was. What has waited for longer than its sender has patience is dropped, because the sender has sent
-it again by then, and will do so with what it gets for an answer to the first.
+IKE datagrams are sorted by their header alone into four queues: exchanges of established SAs, handshakes under way,
+new peers, and strays, which belong to no SA. A peer that returns our cookie counts as under way: it has done its part
+of a handshake, as a flood from forged addresses can't. The queues are served in that order, for a slice of time;
+then the sockets get their turn, so that what arrives meanwhile is sorted too and not lost in the kernel, where nobody
+can tell the one from the other. Under more load than it can take, a worker thus completes what it has begun and lets
+new peers wait or fail: its goodput stays where it was. What has waited for longer than its sender has patience is
+dropped, because the sender has sent it again by then, and will do so with what it gets for an answer to the first.
 """
 
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
-from cygnet.iana import ExchangeType
+from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_OCTETS, NO_SPI
 
@@ -24,17 +25,23 @@ class Standing(IntEnum):
 
     ESTABLISHED = 0
     UNDER_WAY = 1
-    """A handshake of which we have seen the first message."""
+    """A handshake of which we have seen the first message, or which the peer has begun anew with our cookie."""
     NEW = 2
-    """No SA of ours."""
+    """A request for a new SA."""
+    STRAY = 3
+    """For no SA of ours: good for nothing but an answer that says so."""
 
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _NEW: Final = Standing.NEW
+_STRAY: Final = Standing.STRAY
+_UNDER_WAY: Final = Standing.UNDER_WAY
 
 Entry = tuple[bytes, Path]
 StandingOf = Callable[[bytes], Standing]
-"""The standing of the SA with that SPI of ours; NEW if there is none."""
+"""The standing of the SA with that SPI of ours; STRAY if there is none."""
+HasCookie = Callable[[bytes, Path, float], bool]
+"""Whether a request for a new SA brings a cookie that is good, at that time."""
 Serve = Callable[[Sequence[Entry], float], object]
 
 SLICE_S: Final = 0.005
@@ -42,24 +49,27 @@ SLICE_S: Final = 0.005
 comes in a thousand times that."""
 PATIENCE_S: Final = 4.0
 """After which a sender repeats a request (strongSwan's default; others take 0.5 to 10 seconds)."""
-CAPACITY: Final = (8192, 8192, 4096)
-"""Datagrams that each queue holds. The last is what a worker can serve of new peers in about half a second."""
+CAPACITY: Final = (8192, 8192, 4096, 64)
+"""Datagrams that each queue holds. The third is what a worker can serve of new peers in about half a second."""
 _CHUNK: Final = 16
 """Datagrams served between two looks at the clock: as many as the driver takes together."""
 
+_NEXT_PAYLOAD_OFFSET: Final = 16
 _EXCHANGE_TYPE_OFFSET: Final = 18
 _FLAGS_OFFSET: Final = 19
 _IKE_SA_INIT: Final = int(ExchangeType.IKE_SA_INIT)
+_NOTIFY: Final = int(PayloadType.NOTIFY)
 
 _QUEUE_FULL: Final = 'datagrams_dropped_total{reason="queue_full"}'
+_UNKNOWN_SPI: Final = 'datagrams_dropped_total{reason="unknown_spi"}'
 _TOO_LATE: Final = 'datagrams_dropped_total{reason="too_late"}'
 _STOPPING: Final = 'datagrams_dropped_total{reason="stopping"}'
 
 
 def standing_of(datagram: bytes, standing_of_sa: StandingOf) -> Standing:
-    """Place a datagram by its header. One too short to have a header is NEW, to be refused when there is time."""
+    """Place a datagram by its header. One too short to have a header is STRAY, to be refused when there is time."""
     if len(datagram) < HEADER_OCTETS:
-        return _NEW
+        return _STRAY
     if not datagram[_FLAGS_OFFSET] & FLAG_INITIATOR:
         return standing_of_sa(datagram[:8])
     spi_r = datagram[8:16]
@@ -69,22 +79,24 @@ def standing_of(datagram: bytes, standing_of_sa: StandingOf) -> Standing:
 
 
 class Intake:
-    """The three queues."""
+    """The four queues."""
 
     def __init__(
         self,
         *,
         standing_of_sa: StandingOf,
+        has_cookie: HasCookie,
         serve: Serve,
         count: Callable[[str], object],
         again: Callable[[Callable[[], None]], object],
         clock: Callable[[], float] = time.monotonic,
-        capacity: tuple[int, int, int] = CAPACITY,
+        capacity: tuple[int, int, int, int] = CAPACITY,
         slice_s: float = SLICE_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
         """`serve(batch, now)` handles datagrams; `again(run)` has `run` called after the sockets' next turn."""
         self._standing_of_sa = standing_of_sa
+        self._has_cookie = has_cookie
         self._serve = serve
         self._count = count
         self._again = again
@@ -92,7 +104,7 @@ class Intake:
         self._capacity = capacity
         self._slice_s = slice_s
         self._patience_s = patience_s
-        self._queues: tuple[deque[tuple[float, Entry]], ...] = (deque(), deque(), deque())
+        self._queues: tuple[deque[tuple[float, Entry]], ...] = (deque(), deque(), deque(), deque())
         self._is_scheduled = False
         self.is_closed_to_new = False
         """Whether new peers are turned away: the worker is about to end."""
@@ -101,18 +113,28 @@ class Intake:
         """How many datagrams wait."""
         return sum(map(len, self._queues))
 
+    def waiting_new(self) -> int:
+        """How many requests for new SAs wait."""
+        return len(self._queues[_NEW])
+
     def put(self, batch: Iterable[Entry], now: float) -> None:
         """Sort what has arrived at `now`, and see to it that it is served."""
         queues = self._queues
         capacity = self._capacity
         standing_of_sa = self._standing_of_sa
         for entry in batch:
-            standing = standing_of(entry[0], standing_of_sa)
+            datagram = entry[0]
+            standing = standing_of(datagram, standing_of_sa)
+            if standing is _NEW:
+                if self.is_closed_to_new:
+                    self._count(_STOPPING)
+                    continue
+                # A cookie stands first (RFC 7296 section 2.6), a notify; in hardly any other first message does one.
+                if datagram[_NEXT_PAYLOAD_OFFSET] == _NOTIFY and self._has_cookie(datagram, entry[1], now):
+                    standing = _UNDER_WAY
             queue = queues[standing]
-            if standing is _NEW and self.is_closed_to_new:
-                self._count(_STOPPING)
-            elif len(queue) >= capacity[standing]:
-                self._count(_QUEUE_FULL)
+            if len(queue) >= capacity[standing]:
+                self._count(_UNKNOWN_SPI if standing is _STRAY else _QUEUE_FULL)
             else:
                 queue.append((now, entry))
         self._schedule()

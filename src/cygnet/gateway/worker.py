@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _ESTABLISHED: Final = Standing.ESTABLISHED
-_NEW: Final = Standing.NEW
+_STRAY: Final = Standing.STRAY
 _SA_ESTABLISHED: Final = SaState.ESTABLISHED
 _UNDER_WAY: Final = Standing.UNDER_WAY
 
@@ -94,6 +94,7 @@ class Worker:
             last_sent=self._last_sent,
             natt_ports=dict(zip(ports, natt_ports, strict=True)),
             node=gateway.node,
+            waiting=lambda: self._intake.waiting_new(),
             worker=kit.index,
         )
         self._table = IkeTable(env)
@@ -121,7 +122,11 @@ class Worker:
         )
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
         self._intake = Intake(
-            standing_of_sa=self._standing_of_sa, serve=self._serve, count=kit.counters.count, again=loop.call_soon
+            standing_of_sa=self._standing_of_sa,
+            has_cookie=self._table.admission.is_proven,
+            serve=self._serve,
+            count=kit.counters.count,
+            again=loop.call_soon,
         )
         self._is_stopping = False
         self._farewells: deque[bytes] = deque()
@@ -154,7 +159,7 @@ class Worker:
     def _standing_of_sa(self, spi: bytes) -> Standing:
         sa = self._table.sas.get(spi)
         if sa is None:
-            return _NEW
+            return _UNDER_WAY if self._table.has_last_words(spi) else _STRAY
         return _ESTABLISHED if sa.state >= _SA_ESTABLISHED else _UNDER_WAY
 
     def _serve(self, batch: Sequence[Entry], now: float) -> None:

@@ -60,6 +60,7 @@ class Environment:
         "secrets",
         "sends_initial_contact",
         "settings",
+        "waiting",
         "worker",
     )
 
@@ -74,6 +75,7 @@ class Environment:
         last_sent: Callable[[bytes], float] = lambda spi_in: 0.0,
         natt_ports: Mapping[int, int] | None = None,
         sends_initial_contact: bool = True,
+        waiting: Callable[[], int] = lambda: 0,
         new_key_pair: Callable[[KeyExchangeMethod], KeyPair] = KeyExchangeMethod.generate,
         node: int = 1,
         worker: int = 0,
@@ -96,5 +98,7 @@ class Environment:
         """Tell a peer, as initiator without another IKE_SA with it, that whatever it has of us from before is void."""
         self.new_key_pair = new_key_pair
         """Our half of a key exchange that we begin as initiator: a fresh one, but for a tester that says otherwise."""
+        self.waiting = waiting
+        """How many datagrams of new peers wait to be handed to us."""
         self.node = node
         self.worker = worker

@@ -64,6 +64,15 @@ class Turn:
         self.effects: list[Effect] = []
 
 
+class Admitted(msgspec.Struct, frozen=True, gc=False):
+    """As what a new peer was let in."""
+
+    source: bytes
+    """The prefix of its address."""
+    is_proven: bool
+    """Whether it has returned a cookie, and so is at that address."""
+
+
 class Handshake(msgspec.Struct, gc=False, eq=False):
     """What is needed only until both ends are authenticated; dropped then, with the ephemeral key in it."""
 
@@ -78,6 +87,7 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     peer_public: bytes = b""
     keys: IkeKeys | None = None
     # As original responder.
+    admitted: Admitted | None = None
     candidates: tuple[Connection, ...] = ()
     """The first made the choice; of the others those that don't allow it are out."""
     choice: ProposalChoice | None = None

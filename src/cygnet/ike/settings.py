@@ -119,6 +119,28 @@ class RetransmitPolicy(msgspec.Struct, frozen=True):
     """The longest wait in seconds; 0 sets no limit."""
 
 
+class AdmissionSettings(msgspec.Struct, frozen=True):
+    """When a worker serves new peers, asks them for a cookie first, or refuses them. Names are strongSwan's where it
+    has the same; a limit of 0 is none."""
+
+    cookie_threshold: int = 1000
+    """Half-open IKE_SAs from which on new peers must return a cookie first; 0 always asks."""
+    cookie_threshold_ip: int = 250
+    """The same of those half-open IKE_SAs from a peer's own prefix whose peers have not returned a cookie."""
+    block_threshold: int = 2000
+    """Half-open IKE_SAs from a peer's own prefix, of peers that have returned a cookie, from which on it is dropped."""
+    init_limit_half_open: int = 20000
+    """Half-open IKE_SAs from which on a new one is refused."""
+    init_limit_job_load: int = 0
+    """Datagrams of new peers that wait in the worker from which on a cookie is asked for. strongSwan drops then."""
+    ike_sa_limit: int = 1_000_000
+    """IKE_SAs in all from which on a new one is refused."""
+    source_prefix_ipv4: int = 32
+    """Bits of an IPv4 address by which peers are counted together, 8 to 32."""
+    source_prefix_ipv6: int = 64
+    """Bits of an IPv6 address by which peers are counted together, 40 to 128."""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """A whole configuration, checked: every reference in it resolves."""
 
@@ -130,7 +152,4 @@ class Settings(msgspec.Struct, frozen=True):
     """Seconds without a packet to a peer after which the NAT in front of us is reminded; 0 never does."""
     half_open_timeout_s: float = 30.0
     """Seconds after which a responder drops an IKE_SA whose peer has not authenticated itself."""
-    cookie_threshold: int = 1000
-    """Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks."""
-    half_open_limit: int = 20000
-    """Half-open IKE_SAs of a worker above which a new one is refused."""
+    admission: AdmissionSettings = AdmissionSettings()

@@ -9,10 +9,11 @@ from collections import deque
 
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
-from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike import requests
+from cygnet.ike.admission import Admission
+from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Connection
-from cygnet.ike.cookies import CookieJar
 from cygnet.ike.effects import (
     Effect,
     InitialContact,
@@ -47,10 +48,9 @@ from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
 from cygnet.ike.tasks import DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import IkeError, WireError, WireFault
-from cygnet.wire.header import FLAG_RESPONSE, NO_SPI, Header, decode_header
-from cygnet.wire.message import decode_message, decode_payloads, encode_message
+from cygnet.wire.header import NO_SPI, Header, decode_header
+from cygnet.wire.message import decode_message, decode_payloads
 from cygnet.wire.payloads.encrypted import Encrypted
-from cygnet.wire.payloads.notify import Notify
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _DELETING = SaState.DELETING
@@ -62,7 +62,6 @@ _INFORMATIONAL = ExchangeType.INFORMATIONAL
 _INIT_SENT = SaState.INIT_SENT
 _INVALID_MAJOR_VERSION = NotifyType.INVALID_MAJOR_VERSION
 _NEW = Arrival.NEW
-_NO_PROTOCOL = ProtocolId.NONE
 _REPEATED = Arrival.REPEATED
 _STALE = Arrival.STALE
 
@@ -89,20 +88,23 @@ class IkeTable:
         self.env = env
         self.sas: dict[bytes, IkeSa] = {}
         """By our SPI."""
-        self.half_open = 0
-        """SAs, as original responder, whose peer has proven nothing yet."""
+        self.admission = Admission(env)
         self.serving: IkeSa | None = None
         """The SA whose message or timer is being handled: the one to give up after an internal error."""
         self._children: dict[bytes, bytes] = {}
         self._peers = PeerIndex()
         self._wheel = TimerWheel()
         self._due: deque[bytes] = deque()
-        self._cookies = CookieJar(env.entropy)
         # IKE_SA_INIT requests that were answered, by their octets and the sender's address: our SPIs of them. They tell
         # a repetition from a new peer, which the initiator's SPI does not: two peers behind one NAT may choose the same
         # (RFC 7296 section 2.1). They are not more than the half-open SAs and those that got past that lately.
         self._initial: ExpiringMap[tuple[int, str], bytes] = ExpiringMap(env.settings.half_open_timeout_s)
         self._last_words: ExpiringMap[bytes, LastWords] = ExpiringMap(LAST_WORDS_S, MAX_LAST_WORDS)
+
+    @property
+    def half_open(self) -> int:
+        """SAs, as original responder, whose peer has not authenticated itself yet."""
+        return self.admission.half_open
 
     # What the driver calls.
 
@@ -179,6 +181,10 @@ class IkeTable:
             self.close(sa, "internal_error", turn)
         return turn.effects
 
+    def has_last_words(self, spi: bytes) -> bool:
+        """Whether the SA with that SPI of ours ended a moment ago, by a request whose answer may have been lost."""
+        return self._last_words.get(spi) is not None
+
     def next_timer(self) -> float | None:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due:
@@ -229,7 +235,7 @@ class IkeTable:
     def established(self, sa: IkeSa, turn: Turn) -> None:
         """Note that both ends are authenticated, and drop what only the handshake needed."""
         if sa.state == _HALF_OPEN:
-            self.half_open -= 1
+            self.admission.left(sa)
         handshake = sa.handshake
         sa.state = _ESTABLISHED
         sa.handshake = None
@@ -262,7 +268,7 @@ class IkeTable:
         if was_established:
             self._peers.remove(sa.remote_id, sa.spi)
         elif sa.state == _HALF_OPEN:
-            self.half_open -= 1
+            self.admission.left(sa)
         for child in sa.children:
             self._children.pop(child.spi_in, None)
             turn.effects.append(RemoveChild(child.spi_in))
@@ -325,22 +331,20 @@ class IkeTable:
         if known is not None:
             self._repeat_initial(known, datagram, path, turn)
             return
-        settings = self.env.settings
-        if self.half_open >= settings.half_open_limit:
-            self.env.count(_drop("half_open_limit"))
+        admitted = self.admission.admit(header, datagram, path, turn, len(self.sas))
+        if admitted is None:
             return
-        cookies = self._cookies if self.half_open >= settings.cookie_threshold else None
         try:
             parts = Parts(decode_message(datagram, header).payloads)
         except ProtocolViolation as error:
             ike_sa_init.refuse(header, error, path, turn)
             return
-        sa = ike_sa_init.respond(header, datagram, parts, path, turn, cookies)
+        sa = ike_sa_init.respond(header, datagram, parts, path, turn)
         if sa is None:
             return
         self.serving = sa
         self.sas[sa.spi] = sa
-        self.half_open += 1
+        self.admission.entered(sa, admitted)
         self._initial.put(key, sa.spi, turn.now)
 
     def _repeat_initial(self, spi: bytes, datagram: bytes, path: Path, turn: Turn) -> None:
@@ -355,15 +359,7 @@ class IkeTable:
         """Tell a peer of a later protocol what we speak (RFC 7296 section 2.5); IKEv1 has no such answer."""
         self.env.count(_drop("version"))
         if header.major_version > _MAJOR_VERSION and not header.is_response:
-            datagram = encode_message(
-                spi_i=header.spi_i,
-                spi_r=header.spi_r,
-                exchange_type=header.exchange_type,
-                flags=FLAG_RESPONSE,
-                message_id=header.message_id,
-                payloads=(Notify(_NO_PROTOCOL, b"", _INVALID_MAJOR_VERSION, b""),),
-            )
-            turn.effects.append(Send(datagram, path))
+            turn.effects.append(Send(stateless_answer(header, plain_notify(_INVALID_MAJOR_VERSION)), path))
 
     def _receive_request(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
         arrival = sa.message_ids.classify(header.message_id, datagram)

@@ -20,6 +20,8 @@ class WireFault(StrEnum):
     """A count or a Last Substruc octet contradicts the substructures that are there."""
     BAD_NONCE_LENGTH = "bad_nonce_length"
     """A nonce is shorter than 16 or longer than 256 octets (RFC 7296 section 3.9)."""
+    NO_NONCE = "no_nonce"
+    """A request for an IKE_SA has no nonce where one would be looked for."""
     BAD_SPI_SIZE = "bad_spi_size"
     """SPIs of zero octets are counted, or SPIs of one payload differ in size."""
     BAD_FRAGMENT_NUMBER = "bad_fragment_number"

@@ -15,7 +15,7 @@ from cygnet.config.load import load_settings
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, parse_proposal
 from cygnet.ike.selectors import DYNAMIC, parse_selector
-from cygnet.ike.settings import PoolSettings, RetransmitPolicy, SharedSecret, StartAction
+from cygnet.ike.settings import AdmissionSettings, PoolSettings, RetransmitPolicy, SharedSecret, StartAction
 
 GOLDEN = Path(__file__).parent / "golden"
 WRONG = sorted(path.stem for path in (GOLDEN / "wrong").glob("*.conf"))
@@ -135,7 +135,8 @@ def test_every_key_of_the_gateway_section(golden: Path) -> None:
     )
     settings = configuration.settings
     assert settings.retransmit == RetransmitPolicy(timeout_s=0.5, base=2, tries=3, limit_s=5)
-    assert (settings.half_open_timeout_s, settings.cookie_threshold, settings.half_open_limit) == (10, 0, 500)
+    assert settings.half_open_timeout_s == 10
+    assert settings.admission == AdmissionSettings(cookie_threshold=0, init_limit_half_open=500, ike_sa_limit=0)
 
 
 def test_secrets_that_everybody_can_read_are_warned_of(golden: Path) -> None:

@@ -11,6 +11,7 @@ from cygnet.config.reader import Reader
 from cygnet.config.schema import ANYTHING, Key, Unbuilt
 from cygnet.config.syntax import parse_text
 from cygnet.ike.settings import (
+    AdmissionSettings,
     AuthSettings,
     ChildSettings,
     ConnectionSettings,
@@ -44,7 +45,7 @@ STRUCTS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "child": (ChildSettings,),
     "pool": (PoolSettings,),
     "secret": (SharedSecret,),
-    "gateway": (GatewaySettings, Settings, RetransmitPolicy),
+    "gateway": (GatewaySettings, Settings, RetransmitPolicy, AdmissionSettings),
 }
 
 ALL_KEYS = [pytest.param(name, key, id=f"{name}-{key.name}") for name, table in TABLES.items() for key in table.keys]
@@ -89,7 +90,7 @@ def test_every_key_fills_a_field(table: str, key: Key) -> None:
 @pytest.mark.parametrize("table", STRUCTS)
 def test_every_field_has_a_key(table: str) -> None:
     filled_elsewhere = {"name", "local", "remote", "children", "first", "last", "owners", "connections", "pools"}
-    filled_elsewhere |= {"secrets", "retransmit"}
+    filled_elsewhere |= {"secrets", "retransmit", "admission"}
     attributes = {key.attribute for key in TABLES[table].keys} | filled_elsewhere
     for struct in STRUCTS[table]:
         assert set(struct.__struct_fields__) <= attributes

@@ -3,13 +3,14 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from cygnet.gateway.intake import Entry, Intake, Standing, standing_of
-from cygnet.iana import ExchangeType
+from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, encode_header
 
 PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
 OURS = {b"establis": Standing.ESTABLISHED, b"underway": Standing.UNDER_WAY}
 PEERS = b"peersspi"
+GOOD, BAD = b"our cookie", b"any cookie"
 
 
 def datagram(
@@ -31,7 +32,7 @@ def datagram(
 
 
 def of_sa(spi: bytes) -> Standing:
-    return OURS.get(spi, Standing.NEW)
+    return OURS.get(spi, Standing.STRAY)
 
 
 def established(number: int = 0, flags: int = FLAG_INITIATOR) -> bytes:
@@ -46,6 +47,16 @@ def new(number: int = 0) -> bytes:
     return datagram(number.to_bytes(8, "big"), NO_SPI, exchange_type=ExchangeType.IKE_SA_INIT)
 
 
+def returning(number: int, cookie: bytes) -> bytes:
+    octets = bytearray(new(number) + cookie)
+    octets[16] = PayloadType.NOTIFY
+    return bytes(octets)
+
+
+def stray(number: int = 0) -> bytes:
+    return datagram(PEERS, b"whatever", message_id=number)
+
+
 class TestStandingOf:
     @pytest.mark.parametrize(
         ("octets", "standing"),
@@ -57,11 +68,11 @@ class TestStandingOf:
             (established(flags=FLAG_INITIATOR | FLAG_RESPONSE), Standing.ESTABLISHED),
             (datagram(b"establis", PEERS, flags=FLAG_RESPONSE), Standing.ESTABLISHED),
             (datagram(b"underway", NO_SPI, FLAG_RESPONSE, ExchangeType.IKE_SA_INIT), Standing.UNDER_WAY),
-            (datagram(PEERS, b"establis", flags=0), Standing.NEW),
-            (datagram(PEERS, b"whatever"), Standing.NEW),
-            (datagram(PEERS, NO_SPI), Standing.NEW),
-            (established()[:27], Standing.NEW),
-            (b"", Standing.NEW),
+            (datagram(PEERS, b"establis", flags=0), Standing.STRAY),
+            (datagram(PEERS, b"whatever"), Standing.STRAY),
+            (datagram(PEERS, NO_SPI), Standing.STRAY),
+            (established()[:27], Standing.STRAY),
+            (b"", Standing.STRAY),
         ],
     )
     def test_is_told_by_the_header(self, octets: bytes, standing: Standing) -> None:
@@ -71,7 +82,7 @@ class TestStandingOf:
 class Rig:
     """An intake, a clock that serving advances, and what was served."""
 
-    def __init__(self, cost_s: float = 0.0, capacity: tuple[int, int, int] = (100, 100, 100)) -> None:
+    def __init__(self, cost_s: float = 0.0, capacity: tuple[int, int, int, int] = (100, 100, 100, 100)) -> None:
         self.now = 100.0
         self.cost_s = cost_s
         self.served: list[bytes] = []
@@ -79,6 +90,7 @@ class Rig:
         self.scheduled: list[Callable[[], None]] = []
         self.intake = Intake(
             standing_of_sa=of_sa,
+            has_cookie=lambda octets, path, now: octets.endswith(GOOD),
             serve=self.serve,
             count=self.counted.append,
             again=self.scheduled.append,
@@ -113,6 +125,20 @@ class TestIntake:
         rig.turn()
         assert rig.served == [established(3), established(5), under_way(2), under_way(6), new(1), new(4)]
 
+    def test_takes_a_peer_that_returns_our_cookie_for_one_under_way(self) -> None:
+        rig = Rig()
+        rig.put(new(1), returning(2, BAD), returning(3, GOOD), new(4))
+        assert rig.intake.waiting_new() == 3
+        rig.turn()
+        assert rig.served == [returning(3, GOOD), new(1), returning(2, BAD), new(4)]
+
+    def test_serves_strays_last_and_keeps_few(self) -> None:
+        rig = Rig(capacity=(9, 9, 9, 2))
+        rig.put(*(stray(n) for n in range(5)), new(1), under_way())
+        assert rig.dropped("unknown_spi") == 3
+        rig.turn()
+        assert rig.served == [under_way(), new(1), stray(0), stray(1)]
+
     def test_serves_nothing_before_its_turn_and_asks_for_one_once(self) -> None:
         rig = Rig()
         rig.put(new(1))
@@ -135,7 +161,7 @@ class TestIntake:
         assert [d for d in rig.served if d != established()] == [new(n) for n in range(40)]
 
     def test_a_queue_that_is_full_drops_the_newest_of_its_standing_alone(self) -> None:
-        rig = Rig(capacity=(1, 1, 2))
+        rig = Rig(capacity=(1, 1, 2, 0))
         rig.put(new(1), new(2), new(3), under_way(1), under_way(2), established(1), established(2))
         assert rig.dropped("queue_full") == 3
         rig.turn()

@@ -1,9 +1,9 @@
 """IKE_SA_INIT (RFC 7296 section 1.2): proposals, key exchange, nonces and NAT detection, all in the clear."""
 
 from cygnet.crypto.ke import KE
-from cygnet.iana import ExchangeType, KeId, NotifyType, ProtocolId
+from cygnet.iana import ExchangeType, KeId, NotifyType
+from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Connection
-from cygnet.ike.cookies import CookieJar
 from cygnet.ike.effects import PhaseDone, Send
 from cygnet.ike.errors import (
     InvalidKePayload,
@@ -15,7 +15,7 @@ from cygnet.ike.errors import (
 )
 from cygnet.ike.exchanges import ike_auth
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.nat import DIGEST_OCTETS, detection_digest, pack_address
+from cygnet.ike.nat import DIGEST_OCTETS, detection_digest
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice, ike_suite
 from cygnet.ike.sa import IkeSa, Turn
@@ -34,16 +34,11 @@ _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
 _INVALID_KE_PAYLOAD = NotifyType.INVALID_KE_PAYLOAD
 _NAT_DETECTION_DESTINATION_IP = NotifyType.NAT_DETECTION_DESTINATION_IP
 _NAT_DETECTION_SOURCE_IP = NotifyType.NAT_DETECTION_SOURCE_IP
-_NO_PROTOCOL = ProtocolId.NONE
 
 NONCE_OCTETS = 32
 MAX_COOKIE_OCTETS = 64
 _MAX_COOKIES_TAKEN = 3
 """Cookies that we return before we give the peer up: each may be a forgery, and each costs a round trip."""
-
-
-def _notify(notify_type: NotifyType, data: bytes) -> Notify:
-    return Notify(protocol_id=_NO_PROTOCOL, spi=b"", notify_type=notify_type, data=data)
 
 
 def _nat_detection(sa: IkeSa, turn: Turn, *, is_forced: bool) -> tuple[Notify, Notify]:
@@ -56,8 +51,8 @@ def _nat_detection(sa: IkeSa, turn: Turn, *, is_forced: bool) -> tuple[Notify, N
     )
     destination = detection_digest(sa.spi_i, sa.spi_r, path.remote, path.remote_port)
     return (
-        _notify(_NAT_DETECTION_SOURCE_IP, source),
-        _notify(_NAT_DETECTION_DESTINATION_IP, destination),
+        plain_notify(_NAT_DETECTION_SOURCE_IP, source),
+        plain_notify(_NAT_DETECTION_DESTINATION_IP, destination),
     )
 
 
@@ -80,21 +75,13 @@ def _detect_nat(sa: IkeSa, parts: Parts, header: Header, *, is_forced: bool) -> 
 # As original responder.
 
 
-def respond(
-    header: Header, datagram: bytes, parts: Parts, path: Path, turn: Turn, cookies: CookieJar | None
-) -> IkeSa | None:
+def respond(header: Header, datagram: bytes, parts: Parts, path: Path, turn: Turn) -> IkeSa | None:
     """Answer the request of a new peer; the SA, half open, is the table's to keep.
 
-    With `cookies` the peer must return one first: then, and on every error, the answer is sent and None returned,
-    and nothing is kept.
+    On an error the peer is told, None returned, and nothing kept.
     """
     try:
-        nonce = parts.need(Nonce).data
-        if cookies is not None and not _has_good_cookie(header, parts, nonce, path, turn, cookies):
-            cookie = cookies.make(nonce, pack_address(path.remote), header.spi_i, turn.now)
-            turn.env.count("cookies_sent_total")
-            _answer(header, _notify(_COOKIE, cookie), path, turn)
-            return None
+        parts.need(Nonce)
         offer, ke = parts.need(SecurityAssociation), parts.need(KeyExchange)
         candidates, choice = _choose(offer, path, turn)
         if choice.ke_method != ke.method:
@@ -156,15 +143,6 @@ def _choose(offer: SecurityAssociation, path: Path, turn: Turn) -> tuple[tuple[C
     raise NoProposalChosen("no connection for this address accepts one of the proposals")
 
 
-def _has_good_cookie(header: Header, parts: Parts, nonce: bytes, path: Path, turn: Turn, cookies: CookieJar) -> bool:
-    for cookie in parts.notify_data(_COOKIE)[:1]:
-        if cookies.is_good(cookie, nonce, pack_address(path.remote), header.spi_i, turn.now):
-            turn.env.count("cookies_accepted_total")
-            return True
-        turn.env.count("cookies_rejected_total")
-    return False
-
-
 def refuse(header: Header, error: ProtocolViolation, path: Path, turn: Turn) -> None:
     """Tell the peer of an error, unless that is kept for peers with keys: then the request is dropped and counted."""
     reason = error.notify.name.lower()
@@ -173,20 +151,7 @@ def refuse(header: Header, error: ProtocolViolation, path: Path, turn: Turn) -> 
         turn.env.count(f'datagrams_dropped_total{{reason="{reason}"}}')
         return
     turn.env.count(f'ike_sa_init_refused_total{{reason="{reason}"}}')
-    _answer(header, error_notify(error), path, turn)
-
-
-def _answer(header: Header, notify: Notify, path: Path, turn: Turn) -> None:
-    """An answer that leaves no state behind: the responder SPI stays zero (RFC 7296 section 2.6)."""
-    datagram = encode_message(
-        spi_i=header.spi_i,
-        spi_r=NO_SPI,
-        exchange_type=_IKE_SA_INIT,
-        flags=FLAG_RESPONSE,
-        message_id=0,
-        payloads=(notify,),
-    )
-    turn.effects.append(Send(datagram, path))
+    turn.effects.append(Send(stateless_answer(header, error_notify(error)), path))
 
 
 # As original initiator.
@@ -201,7 +166,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
         handshake.ke_method = connection.ke_methods[0]
     if handshake.key_pair is None:
         handshake.key_pair = turn.env.new_key_pair(KE[KeId(handshake.ke_method)])
-    cookie = (_notify(_COOKIE, handshake.cookie),) if handshake.cookie else ()
+    cookie = (plain_notify(_COOKIE, handshake.cookie),) if handshake.cookie else ()
     handshake.init_request = encode_message(
         spi_i=sa.spi_i,
         spi_r=NO_SPI,

@@ -1,0 +1,68 @@
+"""The keys of `gateway { }` that limit new peers."""
+
+from typing import Final
+
+from cygnet.config import values
+from cygnet.config.schema import Key
+from cygnet.config.values import Kind
+
+ADMISSION_KEYS: Final = (
+    Key(
+        "cookie_threshold",
+        Kind("number", values.integer(0, 10**9)),
+        "1000",
+        "Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks.",
+        is_own=True,
+    ),
+    Key(
+        "cookie_threshold_ip",
+        Kind("number", values.integer(0, 10**9)),
+        "250",
+        "The same for one source prefix, counting peers that have not returned a cookie.",
+        is_own=True,
+    ),
+    Key(
+        "block_threshold",
+        Kind("number", values.integer(0, 10**9)),
+        "2000",
+        "Half-open IKE_SAs of a worker from one source prefix, of peers that have returned a cookie, from which on "
+        "more are dropped; 0 sets no limit.",
+        is_own=True,
+    ),
+    Key(
+        "init_limit_half_open",
+        Kind("number", values.integer(1, 10**9)),
+        "20000",
+        "Half-open IKE_SAs of a worker from which on new ones are refused.",
+        is_own=True,
+    ),
+    Key(
+        "init_limit_job_load",
+        Kind("number", values.integer(0, 10**9)),
+        "0",
+        "Datagrams of new peers that wait in a worker from which on a cookie is asked for; 0 sets no limit. "
+        "(strongSwan drops then.)",
+        is_own=True,
+    ),
+    Key(
+        "ike_sa_limit",
+        Kind("number", values.integer(0, 10**9)),
+        "1000000",
+        "IKE_SAs of a worker from which on new ones are refused; 0 sets no limit.",
+        is_own=True,
+    ),
+    Key(
+        "source_prefix_ipv4",
+        Kind("number", values.integer(8, 32)),
+        "32",
+        "Bits of a peer's IPv4 address by which half-open IKE_SAs are counted for each source.",
+        is_own=True,
+    ),
+    Key(
+        "source_prefix_ipv6",
+        Kind("number", values.integer(40, 128)),
+        "64",
+        "The same for IPv6.",
+        is_own=True,
+    ),
+)

@@ -1,0 +1,195 @@
+"""Who is let in: the table of verdicts, and what is counted for whom."""
+
+import random
+from collections import Counter
+
+import msgspec
+import pytest
+
+from cygnet.iana import ExchangeType, NotifyType
+from cygnet.ike.admission import ASK_COOKIE, SERVE, Admission, Load, judge, prefix_of
+from cygnet.ike.effects import Effect, Send
+from cygnet.ike.environment import Environment
+from cygnet.ike.nat import pack_address
+from cygnet.ike.path import Path
+from cygnet.ike.sa import Admitted, IkeSa, Turn
+from cygnet.ike.settings import AdmissionSettings, Settings
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, decode_header
+from cygnet.wire.message import decode_message, encode_message
+from cygnet.wire.payloads import Nonce, Notify, Payload
+
+LIMITS = AdmissionSettings(
+    cookie_threshold=10,
+    cookie_threshold_ip=3,
+    block_threshold=5,
+    init_limit_half_open=20,
+    init_limit_job_load=100,
+    ike_sa_limit=50,
+)
+QUIET = Load(ike_sas=0, half_open=0, waiting=0, unproven=0, proven=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "unproven_gets", "proven_gets"),
+    [
+        ({}, SERVE, SERVE),
+        ({"half_open": 9}, SERVE, SERVE),
+        ({"half_open": 10}, ASK_COOKIE, SERVE),
+        ({"unproven": 2}, SERVE, SERVE),
+        ({"unproven": 3}, ASK_COOKIE, SERVE),
+        ({"unproven": 1000}, ASK_COOKIE, SERVE),
+        ({"proven": 4}, SERVE, SERVE),
+        ({"proven": 5}, SERVE, "source_limit"),
+        ({"waiting": 99}, SERVE, SERVE),
+        ({"waiting": 100}, ASK_COOKIE, SERVE),
+        ({"ike_sas": 49}, SERVE, SERVE),
+        ({"ike_sas": 50}, ASK_COOKIE, "ike_sa_limit"),
+        ({"half_open": 19}, ASK_COOKIE, SERVE),
+        ({"half_open": 20}, ASK_COOKIE, "half_open_limit"),
+    ],
+)
+def test_verdicts(changes: dict[str, int], unproven_gets: str, proven_gets: str) -> None:
+    load = msgspec.structs.replace(QUIET, **changes)
+    assert judge(load, LIMITS, is_proven=False) == unproven_gets
+    assert judge(load, LIMITS, is_proven=True) == proven_gets
+
+
+def test_a_limit_of_zero_is_none() -> None:
+    free = AdmissionSettings(block_threshold=0, init_limit_job_load=0, ike_sa_limit=0, init_limit_half_open=1000)
+    crowd = Load(ike_sas=10**7, half_open=999, waiting=10**6, unproven=0, proven=900)
+    assert judge(crowd, free, is_proven=False) == SERVE
+    assert judge(crowd, free, is_proven=True) == SERVE
+
+
+@pytest.mark.parametrize(
+    ("address", "bits", "prefix"),
+    [
+        ("192.0.2.77", (32, 64), "c000024d"),
+        ("192.0.2.77", (24, 64), "c00002"),
+        ("192.0.2.77", (26, 64), "c0000240"),
+        ("192.0.2.77", (25, 64), "c0000200"),
+        ("192.0.2.77", (31, 64), "c000024c"),
+        ("2001:db8:1:2:3:4:5:6", (32, 64), "20010db800010002"),
+        ("2001:db8:1:2ff:3:4:5:6", (32, 60), "20010db8000102f0"),
+        ("2001:db8:1:2:3:4:5:6", (32, 128), "20010db8000100020003000400050006"),
+    ],
+)
+def test_prefixes(address: str, bits: tuple[int, int], prefix: str) -> None:
+    limits = AdmissionSettings(source_prefix_ipv4=bits[0], source_prefix_ipv6=bits[1])
+    assert prefix_of(pack_address(address), limits).hex() == prefix
+
+
+class Door:
+    """An admission, and peers that knock at it."""
+
+    def __init__(self, limits: AdmissionSettings) -> None:
+        self.counters: Counter[str] = Counter()
+        rng = random.Random(1)
+        self.env = Environment(
+            Settings(admission=limits),
+            entropy=rng.randbytes,
+            count=lambda name: self.counters.update((name,)),
+            waiting=lambda: self.waiting,
+        )
+        self.waiting = 0
+        self.admission = Admission(self.env)
+        self.answers: list[Effect] = []
+        self.spis = iter(range(1, 10**6))
+
+    def knock(self, remote: str, cookie: bytes = b"", spi: int = 0) -> IkeSa | None:
+        """A peer's IKE_SA_INIT; its half-open SA if it is let in."""
+        path = Path("198.51.100.1", 500, remote, 500)
+        spi_i = (spi or next(self.spis)).to_bytes(8, "big")
+        first: tuple[Payload, ...] = (Notify(0, b"", NotifyType.COOKIE, cookie),) if cookie else ()
+        octets = encode_message(
+            spi_i=spi_i,
+            spi_r=NO_SPI,
+            exchange_type=ExchangeType.IKE_SA_INIT,
+            flags=FLAG_INITIATOR,
+            message_id=0,
+            payloads=(*first, Nonce(bytes(32))),
+        )
+        turn = Turn(self.env, None, 0.0, path)  # type: ignore[arg-type]
+        admitted = self.admission.admit(decode_header(octets), octets, path, turn, 0)
+        self.answers += turn.effects
+        if admitted is None:
+            return None
+        sa = IkeSa.as_responder(spi_i, spi_i, path, 0.0)
+        self.admission.entered(sa, admitted)
+        return sa
+
+    def cookie(self, remote: str, spi: int) -> bytes:
+        """What a peer that is asked for a cookie is to return."""
+        assert self.knock(remote, spi=spi) is None
+        answer = self.answers[-1]
+        assert isinstance(answer, Send)
+        message = decode_message(answer.datagram)
+        assert message.header.flags == FLAG_RESPONSE and message.header.spi_r == NO_SPI
+        (notify,) = message.payloads
+        assert isinstance(notify, Notify) and notify.notify_type == NotifyType.COOKIE
+        return notify.data
+
+
+def test_one_source_is_asked_for_cookies_while_others_are_served() -> None:
+    door = Door(LIMITS)
+    for _ in range(3):
+        assert door.knock("192.0.2.1")
+    assert door.knock("192.0.2.1") is None
+    assert door.counters["cookies_sent_total"] == 1
+    assert door.knock("192.0.2.2")
+
+
+def test_who_returns_its_cookie_is_let_in_whatever_others_sent_with_its_address() -> None:
+    door = Door(LIMITS)
+    while door.knock("192.0.2.1"):
+        pass
+    assert door.knock("192.0.2.1", door.cookie("192.0.2.1", 77), 77)
+    assert door.counters["cookies_accepted_total"] == 1
+
+
+def test_a_source_is_blocked_by_what_it_leaves_half_open_and_let_in_again_when_that_ends() -> None:
+    door = Door(msgspec.structs.replace(LIMITS, cookie_threshold=0))
+    spis = range(1000, 1005)
+    sas = [door.knock("2001:db8::1", door.cookie("2001:db8::1", spi), spi) for spi in spis]
+    assert all(sas)
+    # Another host of the same /64.
+    assert door.knock("2001:db8::2", door.cookie("2001:db8::2", 2000), 2000) is None
+    assert door.counters['datagrams_dropped_total{reason="source_limit"}'] == 1
+    assert door.knock("2001:db8:0:1::2", door.cookie("2001:db8:0:1::2", 2001), 2001)
+    assert sas[0] is not None
+    door.admission.left(sas[0])
+    assert door.knock("2001:db8::2", door.cookie("2001:db8::2", 2002), 2002)
+
+
+def test_counts_vanish_with_the_sas_they_are_of() -> None:
+    door = Door(AdmissionSettings())
+    sas = [door.knock(f"192.0.2.{n % 7}") for n in range(40)]
+    cookies = Door(AdmissionSettings(cookie_threshold=0))
+    proven = [
+        cookies.knock(f"192.0.2.{n % 7}", cookies.cookie(f"192.0.2.{n % 7}", 5000 + n), 5000 + n) for n in range(40)
+    ]
+    for each, house in ((sas, door), (proven, cookies)):
+        assert house.admission.half_open == 40
+        for sa in each:
+            assert sa is not None
+            house.admission.left(sa)
+        assert house.admission.half_open == 0
+        assert not house.admission._unproven and not house.admission._proven
+
+
+def test_the_queue_of_new_peers_counts_as_load() -> None:
+    door = Door(LIMITS)
+    door.waiting = 99
+    assert door.knock("192.0.2.1")
+    door.waiting = 100
+    assert door.knock("192.0.2.2") is None
+    assert door.counters["cookies_sent_total"] == 1
+
+
+def test_a_wrong_cookie_is_none_and_does_no_harm_in_quiet_times() -> None:
+    door = Door(LIMITS)
+    assert door.knock("192.0.2.1", b"rubbish")
+    assert door.counters == {"cookies_rejected_total": 1}
+    sa = door.knock("192.0.2.1", b"x" * 17)
+    assert sa is not None and sa.handshake is not None
+    assert sa.handshake.admitted == Admitted(pack_address("192.0.2.1"), False)
