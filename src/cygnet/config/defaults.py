@@ -30,3 +30,5 @@ MAX_PROBLEMS: Final = 100
 
 SUGGESTION_CUTOFF: Final = 0.6
 """How alike two names must be (difflib's ratio) for one to be suggested for the other."""
+TUN_MTU_OCTETS: Final = 1400
+"""Of inner packets: leaves room for UDP, ESP and IPv6 outside in Ethernet's 1500, and IPv6 inside needs 1280."""

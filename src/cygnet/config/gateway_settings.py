@@ -40,6 +40,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     log_level: LogLevel = LogLevel(defaults.LOG_LEVEL)
     echo: tuple[bytes, ...] = ()
     """Packed inner addresses that the gateway answers echo requests on."""
+    tun_mtu: int = defaults.TUN_MTU_OCTETS
+    """Octets of the largest inner packet that a TUN device takes whole."""
     node: int = 1
     """Number of this node, the first octet of every SPI that it chooses."""
     receive_buffer: int = defaults.RECEIVE_BUFFER_OCTETS

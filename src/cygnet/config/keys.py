@@ -160,7 +160,12 @@ _CHILD = Table(
             "which is the virtual address, else the address of the IKE_SA.",
         ),
         Key("remote_ts", values.SELECTORS, "dynamic", "Traffic selectors of the peer's side."),
-        Key("mode", values.MODE, "tunnel", "`tunnel`."),
+        Key(
+            "mode",
+            values.MODE,
+            "tunnel",
+            "`tunnel`. A peer that proposes transport mode is answered with tunnel mode (RFC 7296 section 1.3.1).",
+        ),
         Key(
             "start_action",
             values.START_ACTION,
@@ -172,6 +177,27 @@ _CHILD = Table(
             Kind("packets", values.integer(0, 4096)),
             "32",
             "Packets that may arrive late and still count; 0 switches the protection against replay off.",
+        ),
+        Key(
+            "tfc_padding",
+            values.TFC_PADDING,
+            "0",
+            "Octets that inner packets are filled up to, to hide how long they are; `mtu` is as many as the path "
+            "takes. Not for a peer that says that it can't take padding.",
+        ),
+        Key(
+            "copy_df",
+            values.BOOLEAN,
+            "yes",
+            "Tell the sender of an IPv4 packet with DF that is too big for the path; with `no` such packets are sent "
+            "in fragments of the outer packet. IPv6 senders are always told.",
+        ),
+        Key("copy_ecn", values.BOOLEAN, "yes", "Let congestion marks cross between inner and outer header (RFC 6040)."),
+        Key(
+            "copy_dscp",
+            values.COPY_DSCP,
+            "out",
+            "Which way the DSCP is copied: `out`, from the inner header to the outer one, `in`, `yes` for both, `no`.",
         ),
     ),
     unbuilt=(
@@ -217,11 +243,7 @@ _CHILD = Table(
         Unbuilt("interface", _XFRM, is_refused=True),
         Unbuilt("label", "security labels are not built, so all traffic of the selectors would pass", is_refused=True),
         Unbuilt("label_mode", "it is about labels", (ANYTHING,)),
-        Unbuilt("tfc_padding", "packets would go out with the length that they have", ("0",), is_refused=True),
         Unbuilt("hw_offload", "the data plane runs in software", ("no", "auto")),
-        Unbuilt("copy_df", "the outer header is the operating system's", ("yes", "true", "enabled", "1")),
-        Unbuilt("copy_ecn", "the outer header is the operating system's"),
-        Unbuilt("copy_dscp", "the outer header is the operating system's", ("no",)),
         Unbuilt("per_cpu_sas", "one CHILD_SA carries all its traffic", _NO),
     ),
 )
@@ -300,6 +322,13 @@ _GATEWAY = Table(
             values.PACKED_ADDRESSES,
             "",
             "Inner addresses that answer echo requests. Without it, the first address of each pool that has several.",
+            is_own=True,
+        ),
+        Key(
+            "tun_mtu",
+            Kind("octets", values.integer(1280, 65535)),
+            str(defaults.TUN_MTU_OCTETS),
+            "Largest inner packet, 1280 to 65535 octets. The kernel fragments larger ones, or tells their senders.",
             is_own=True,
         ),
         Key(

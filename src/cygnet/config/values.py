@@ -20,7 +20,7 @@ from cygnet.config.gateway_settings import DataplaneKind, LogLevel
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings, parse_proposal
 from cygnet.ike.selectors import SelectorSettings, parse_selector
-from cygnet.ike.settings import AuthKind, Mode, StartAction
+from cygnet.ike.settings import TFC_MTU, AuthKind, CopyDscp, Mode, StartAction
 
 _T = TypeVar("_T")
 
@@ -214,6 +214,16 @@ def parse_secret(text: str) -> bytes:
     return secret
 
 
+def parse_tfc_padding(text: str) -> int:
+    """Octets that packets are filled up to; `mtu` stands for as many as the path takes."""
+    if text.lower() == "mtu":
+        return TFC_MTU
+    try:
+        return integer(0, TFC_MTU)(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc}, nor mtu") from None
+
+
 def parse_workers(text: str) -> int:
     """Worker processes; 0 stands for `auto`."""
     if text == "auto":
@@ -311,10 +321,17 @@ MODE: Final = Kind(
     "mode",
     one_of(
         Mode,
-        dict.fromkeys(("transport", "beet", "iptfs", "transport_proxy"), "mode is not built yet")
+        dict.fromkeys(
+            ("transport", "transport_proxy"),
+            "mode needs the kernel's IPsec: a route of the peer's own address into a TUN device would catch ESP too, "
+            "and all that the selectors leave out",
+        )
+        | dict.fromkeys(("beet", "iptfs"), "mode is not built")
         | dict.fromkeys(("pass", "drop"), "policies are not built yet (use the firewall)"),
     ),
 )
+COPY_DSCP: Final = Kind("direction", one_of(CopyDscp, {}))
+TFC_PADDING: Final = Kind("octets or mtu", parse_tfc_padding)
 START_ACTION: Final = Kind(
     "action",
     one_of(StartAction, dict.fromkeys(("trap", "trap|start", "start|trap"), "needs policies that are not built yet")),

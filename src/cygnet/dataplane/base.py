@@ -6,17 +6,25 @@ from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
+from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
 
 Count: TypeAlias = Callable[[str], None]
 """Adds one to the counter of that name, which is a key of `COUNTERS`."""
 
-SendEsp: TypeAlias = Callable[[bytes, Path, bool], None]
-"""Puts an ESP packet on the wire: the packet from its SPI on, its path, and whether it travels in UDP (RFC 3948)."""
+SendEsp: TypeAlias = Callable[[bytes, Path, bool, int], object]
+"""Puts an ESP packet on the wire: the packet from its SPI on, its path, whether it travels in UDP (RFC 3948), and the
+traffic class of the outer header."""
 
 Moved: TypeAlias = Callable[[bytes, Path], None]
 """Told that the peer of an SA (our SPI) has sent an authentic packet, newer than all before it, on another path."""
+
+PathMtu: TypeAlias = Callable[[Path], int]
+"""How many octets the path takes in one IP packet, header included, as far as is known."""
+
+TooBig: TypeAlias = Callable[[bytes, int], object]
+"""Told of an inner packet that was not sent, and how many octets would have been."""
 
 COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -33,8 +41,10 @@ COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
         "esp_selectors": "Inner packets that their SA has not been negotiated for",
         "esp_sequence_exhausted": "Inner packets not sent because their SA has used its last sequence number",
         "esp_nonce_exhausted": "Inner packets not sent because their SA's cipher has used its last nonce",
+        "esp_ecn": "Inner packets dropped because congestion was marked outside, and they have no room for the mark",
         "inner_malformed": "Inner packets that are no sound IP packets",
         "inner_no_tunnel": "Inner packets not sent because no SA is for them",
+        "inner_too_big": "Inner packets not sent because the path does not take them whole and they must not be cut",
         "echo_answered": "Echo requests to an inner address that were answered",
         "echo_ignored": "Inner packets that are no echo request to an inner address of ours",
         "tun_dropped": "Inner packets that the TUN device did not take",
@@ -75,8 +85,8 @@ class Dataplane(Protocol):
     def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
         """Send to the peer on another path from now on; nothing happens if the SA isn't there."""
 
-    def receive_esp(self, datagram: bytes, path: Path, now: float) -> None:
-        """Take an ESP packet, from its SPI on, that came on `path` at `now` (seconds)."""
+    def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
+        """Take an ESP packet, from its SPI on, that came on `path` at `now` (seconds), with its outer traffic class."""
 
     def usage(self, spi_in: bytes) -> Usage | None:
         """What the SA has carried so far; None if it isn't there."""

@@ -1,6 +1,7 @@
 """The data plane that carries nothing: for measuring key exchange alone."""
 
 from cygnet.dataplane.base import Count, Usage
+from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
 
@@ -22,7 +23,7 @@ class NullDataplane:
     def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
         """Do nothing."""
 
-    def receive_esp(self, datagram: bytes, path: Path, now: float) -> None:
+    def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
         """Drop the packet."""
         self._count("esp_ignored")
 

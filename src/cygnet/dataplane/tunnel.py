@@ -7,6 +7,10 @@ from cygnet.dataplane.base import Usage
 from cygnet.esp.sa import InboundSa, OutboundSa
 from cygnet.ike.effects import InstallChild
 
+_IPV4_HEADER_OCTETS = 20
+_IPV6_HEADER_OCTETS = 40
+_UDP_HEADER_OCTETS = 8
+
 
 class Tunnel:
     """Both halves of a CHILD_SA. Each is made when it meets its first packet: most tunnels are idle, and stay small."""
@@ -46,6 +50,13 @@ class Tunnel:
                 is_esn=child.suite.is_esn,
             )
         return sa
+
+    def room(self, mtu: int, sa: OutboundSa) -> int:
+        """Octets of the largest inner packet that makes an outer one of up to `mtu` octets; `sa` is `outbound`'s."""
+        outer = _IPV6_HEADER_OCTETS if self.path.is_ipv6 else _IPV4_HEADER_OCTETS
+        if self.is_udp_encapsulated:
+            outer += _UDP_HEADER_OCTETS
+        return sa.room(mtu - outer)
 
     def rest(self) -> None:
         """Drop the cipher objects until the next packet; sequence numbers, window and counters stay."""

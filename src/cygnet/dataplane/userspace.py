@@ -1,7 +1,10 @@
 """ESP in this process: between the sockets of a worker and a sink for inner packets, which is a TUN device or an echo.
 
-Deviation: neither DSCP nor ECN pass between inner and outer header (RFC 4301 section 5.1.2, RFC 6040), since a UDP
-socket sets them for all packets alike.
+An inner packet that the path does not take whole, as an ESP packet, is not sent if it must not be fragmented: its
+sender is told what fits (RFC 4301 section 8.2). Others are sent, and the operating system fragments the ESP packet.
+
+Deviation: whether the outer IPv4 header has DF is not the inner packet's choice (RFC 4301 section 8.1) but the
+operating system's, which sets it on what fits the path as it knows it, and so goes on learning.
 """
 
 import os
@@ -9,12 +12,15 @@ import time
 from collections.abc import Callable
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
-from cygnet.dataplane.base import Count, InnerSink, Moved, SendEsp, Usage
+from cygnet.dataplane.base import Count, InnerSink, Moved, PathMtu, SendEsp, TooBig, Usage
 from cygnet.dataplane.inner import Flow, parse_flow
 from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
+from cygnet.dataplane.too_big import ALWAYS_FITS, may_be_cut
+from cygnet.dataplane.traffic_class import CongestionLost, take_over, traffic_class_of
 from cygnet.dataplane.tunnel import Tunnel
 from cygnet.esp.errors import ReplayError, SequenceExhausted
 from cygnet.iana import IpProtocol
+from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
 from cygnet.wire.errors import WireError
@@ -22,6 +28,9 @@ from cygnet.wire.errors import WireError
 _IPV4 = int(IpProtocol.IPV4)
 _IPV6 = int(IpProtocol.IPV6)
 _DUMMY = int(IpProtocol.NO_NEXT_HEADER)
+
+ETHERNET_MTU = 1500
+"""Of paths that nobody has measured."""
 
 _SPI_OCTETS = 4
 _IPV4_ADDRESS_OCTETS = 4
@@ -40,18 +49,23 @@ class UserspaceDataplane:
         count: Count,
         *,
         moved: Moved | None = None,
+        path_mtu: PathMtu = lambda path: ETHERNET_MTU,
+        too_big: TooBig | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Join a sink and a sender.
 
         `moved` is told of packets from another path than a UDP-encapsulated SA's own, so that IKE can decide whether to
-        follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone.
+        follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone. `too_big`
+        is told of inner packets that the path does not take and that must not be fragmented; without it, they are sent.
         """
         self._sink = sink
         self._send = send
         self._count = count
         self._moved = moved
+        self._path_mtu = path_mtu
+        self._too_big = too_big
         self._entropy = entropy
         self._clock = clock
         self._by_spi: dict[bytes, Tunnel] = {}
@@ -98,7 +112,7 @@ class UserspaceDataplane:
         self._by_spi.clear()
         self._table = TunnelTable()
 
-    def receive_esp(self, datagram: bytes, path: Path, now: float) -> None:
+    def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
         """Take an ESP packet, from its SPI on: decrypt it, check it against its SA's selectors, and deliver it."""
         tunnel = self._by_spi.get(datagram[:_SPI_OCTETS])
         if tunnel is None:
@@ -120,7 +134,7 @@ class UserspaceDataplane:
         tunnel.last_received = now
         if path is not tunnel.path and sa.window.highest > newest:
             self._follow(tunnel, path)
-        self._admit(tunnel, next_header, packet)
+        self._admit(tunnel, next_header, packet, traffic_class)
 
     def send_inner(self, packet: bytes) -> bool:
         """Send an inner packet through the tunnel whose selectors cover it; False, counted, if it was not sent."""
@@ -148,7 +162,7 @@ class UserspaceDataplane:
             return False
         return self._transmit(tunnel, packet, flow)
 
-    def _admit(self, tunnel: Tunnel, next_header: int, packet: bytes) -> None:
+    def _admit(self, tunnel: Tunnel, next_header: int, packet: bytes, traffic_class: int) -> None:
         if next_header == _DUMMY:
             self._count("esp_dummy")
             return
@@ -166,12 +180,29 @@ class UserspaceDataplane:
         if not permits_inbound(tunnel.child, flow):
             self._count("esp_selectors")
             return
+        taken = tunnel.child.carriage.traffic_class_in
+        if traffic_class != UNKNOWN_CLASS and (traffic_class ^ traffic_class_of(packet)) & taken:
+            try:
+                packet = take_over(packet, traffic_class, taken)
+            except CongestionLost:
+                self._count("esp_ecn")
+                return
         self._sink.deliver(packet, tunnel.child.spi_in)
 
     def _transmit(self, tunnel: Tunnel, packet: bytes, flow: Flow) -> bool:
         next_header = _IPV4 if len(flow.source) == _IPV4_ADDRESS_OCTETS else _IPV6
+        carriage = tunnel.child.carriage
+        sa = tunnel.outbound(self._entropy)
+        padding = carriage.tfc_padding
+        if padding or (len(packet) > ALWAYS_FITS and self._too_big is not None):
+            room = tunnel.room(self._path_mtu(tunnel.path), sa)
+            if len(packet) > room and self._too_big is not None and not may_be_cut(packet, carriage):
+                self._count("inner_too_big")
+                self._too_big(packet, room)
+                return False
+            padding = min(padding, room)
         try:
-            esp = tunnel.outbound(self._entropy).encapsulate(packet, next_header)
+            esp = sa.encapsulate(packet, next_header, padding)
         except SequenceExhausted:
             self._count("esp_sequence_exhausted")
             return False
@@ -180,7 +211,8 @@ class UserspaceDataplane:
             return False
         if tunnel.is_udp_encapsulated:
             tunnel.last_sent = self._clock()
-        self._send(esp, tunnel.path, tunnel.is_udp_encapsulated)
+        traffic_class = traffic_class_of(packet) & carriage.traffic_class_out
+        self._send(esp, tunnel.path, tunnel.is_udp_encapsulated, traffic_class)
         return True
 
     def _follow(self, tunnel: Tunnel, path: Path) -> None:

@@ -77,17 +77,26 @@ class OutboundSa:
         if protection.counter < sequence:
             protection.counter = sequence
 
-    def encapsulate(self, packet: bytes, next_header: int) -> bytes:
+    def room(self, octets: int) -> int:
+        """Octets of the largest inner packet that an ESP packet of up to `octets` can hold; below 0 if none."""
+        plaintext = octets - HEADER_OCTETS - self.protection.overhead
+        return (plaintext & ~self._align_mask) - _TRAILER_OCTETS
+
+    def encapsulate(self, packet: bytes, next_header: int, padding: int = 0) -> bytes:
         """Protect an inner packet: the ESP packet from its SPI to its ICV.
 
-        Raises SequenceExhausted after the last sequence number, and CryptoError where the cipher has no nonce left.
+        A packet of fewer than `padding` octets is filled up to as many (RFC 4303 section 2.7); it must say its own
+        length then, as IP packets do. Raises SequenceExhausted after the last sequence number, and CryptoError where
+        the cipher has no nonce left.
         """
         sequence = self.sequence + 1
         if sequence > self._last_sequence:
             raise SequenceExhausted(f"SA {self.spi:08x} has sent {self.sequence} packets")
         self.sequence = sequence
         size = len(packet)
-        plaintext = packet + _trailers(next_header)[-(size + _TRAILER_OCTETS) & self._align_mask]
+        if size < padding:
+            packet += bytes(padding - size)
+        plaintext = packet + _trailers(next_header)[-(len(packet) + _TRAILER_OCTETS) & self._align_mask]
         if not self.is_esn:
             header = aad = _HEADER.pack(self.spi, sequence)
             suffix = b""

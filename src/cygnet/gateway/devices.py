@@ -9,22 +9,19 @@ from cygnet.ike.errors import LocalError
 
 _log = logging.getLogger(__name__)
 
-MTU_OCTETS = 1400
-"""Of inner packets: leaves room for UDP, ESP and IPv6 outside in Ethernet's 1500, and IPv6 inside needs 1280."""
-
 
 class Devices:
     """One device for each worker. They are gone when the last process that has their descriptors is."""
 
-    def __init__(self, workers: int) -> None:
-        """Make and configure them all; raises LocalError."""
+    def __init__(self, workers: int, mtu: int) -> None:
+        """Make and configure them all, for packets of up to `mtu` octets; raises LocalError."""
         self.descriptors: list[int] = []
         try:
             for _ in range(workers):
                 self.descriptors.append(open_tun())
             names = [tun_name(fd) for fd in self.descriptors]
             for name in names:
-                configure_tun(name, (), MTU_OCTETS)
+                configure_tun(name, (), mtu)
             self.routes = Routes(names)
         except BaseException:
             self._close_descriptors()
@@ -40,10 +37,10 @@ class Devices:
             os.close(fd)
 
 
-def open_devices(workers: int) -> Devices | None:
+def open_devices(workers: int, mtu: int) -> Devices | None:
     """The devices, if we may have any; None, with a word in the log, if not."""
     try:
-        return Devices(workers)
+        return Devices(workers, mtu)
     except LocalError as exc:
         # Root expects its traffic carried; others know that they get the echo only.
         level = logging.WARNING if os.geteuid() == 0 else logging.INFO

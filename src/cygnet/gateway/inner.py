@@ -5,6 +5,7 @@ from typing import Final
 
 from cygnet.dataplane.base import Count
 from cygnet.dataplane.echo import InnerEcho
+from cygnet.dataplane.too_big import SenderNotices
 from cygnet.dataplane.tun import TunSink
 from cygnet.observe.counters import Count as CountMany
 
@@ -24,7 +25,7 @@ class InnerTraffic:
     there to take them.
     """
 
-    __slots__ = ("_count", "_echo", "_echo_addresses", "_send", "_tun")
+    __slots__ = ("_count", "_echo", "_echo_addresses", "_notices", "_send", "_tun")
 
     def __init__(self, echo: Iterable[bytes], tun: int | None, *, count: CountMany, count_event: Count) -> None:
         """`echo` are packed addresses; `tun` is a descriptor of `open_tun`."""
@@ -32,6 +33,7 @@ class InnerTraffic:
         self._echo = InnerEcho(self._echo_addresses, count_event)
         self._tun = TunSink(tun, count_event) if tun is not None else None
         self._count = count
+        self._notices = SenderNotices(self._deliver_own)
         self._send: Callable[[bytes], bool] | None = None
 
     def connect(self, send_inner: Callable[[bytes], bool]) -> None:
@@ -56,6 +58,14 @@ class InnerTraffic:
         self._count(_PACKETS_OUT)
         self._count(_OCTETS_OUT, len(packet))
         return True
+
+    def too_big(self, packet: bytes, room: int) -> None:
+        """Tell the sender of a packet from the kernel that no more than `room` octets fit the path."""
+        self._notices.too_big(packet, room)
+
+    def _deliver_own(self, message: bytes) -> None:
+        if self._tun is not None:
+            self._tun.deliver(message, b"")
 
     def drain_tun(self) -> None:
         """Take one turn at the TUN device."""

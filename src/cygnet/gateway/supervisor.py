@@ -147,7 +147,7 @@ class Supervisor:
         stack.callback(self._listeners.close)
         workers = self._listeners.workers
         if self._has_tun and self._gateway.dataplane is DataplaneKind.USERSPACE:
-            self._devices = open_devices(workers)
+            self._devices = open_devices(workers, self._gateway.tun_mtu)
             if self._devices is not None:
                 stack.callback(self._devices.close)
         self._counters = self._open_counters(stack)

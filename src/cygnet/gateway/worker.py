@@ -30,7 +30,8 @@ from cygnet.ike.settings import Settings
 from cygnet.ike.states import SaState
 from cygnet.ike.table import IkeTable
 from cygnet.net.driver import Driver
-from cygnet.net.endpoint import Endpoint
+from cygnet.net.endpoint import Endpoint, EspBatch
+from cygnet.net.path_mtu import PathMtus
 from cygnet.net.sockets import EspSocket, UdpSocket
 from cygnet.observe.counters import CounterWriter
 
@@ -153,7 +154,7 @@ class Worker:
     def _receive_ike(self, batch: list[Entry], now: float) -> None:
         self._intake.put(batch, now)
 
-    def _receive_esp(self, batch: list[Entry], now: float) -> None:
+    def _receive_esp(self, batch: EspBatch, now: float) -> None:
         self._driver.receive_esp(batch, now)
 
     def _standing_of_sa(self, spi: bytes) -> Standing:
@@ -174,12 +175,19 @@ class Worker:
         if gateway.dataplane is DataplaneKind.NULL:
             return NullDataplane(count_event)
         self._inner = InnerTraffic(gateway.echo, self._kit.tun, count=self._counters.count, count_event=count_event)
-        dataplane = UserspaceDataplane(self._inner, self._send_esp, count_event, moved=self._peer_moved)
+        has_tun = self._kit.tun is not None
+        dataplane = UserspaceDataplane(
+            self._inner,
+            self._endpoint.send_esp,
+            count_event,
+            moved=self._peer_moved,
+            path_mtu=PathMtus().mtu,
+            too_big=self._inner.too_big if has_tun else None,
+        )
+        if has_tun:
+            self._endpoint.ask_for_traffic_class()
         self._inner.connect(dataplane.send_inner)
         return dataplane
-
-    def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> None:
-        self._endpoint.send_esp(packet, path, is_udp_encapsulated)
 
     def _peer_moved(self, spi_in: bytes, path: Path) -> None:
         self._driver.follow(spi_in, path)

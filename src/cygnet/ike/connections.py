@@ -12,6 +12,7 @@ import msgspec
 
 from cygnet.auth.identity import Identity, matches
 from cygnet.iana import KeId, TransformType
+from cygnet.ike.carriage import carriage_of
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import Negotiator, ProposalChoice, to_offer
 from cygnet.ike.selectors import TrafficPolicy
@@ -24,10 +25,11 @@ _AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Child:
     """A `children` section, with its negotiator."""
 
-    __slots__ = ("local", "negotiator", "offer", "remote", "settings")
+    __slots__ = ("carriage", "local", "negotiator", "offer", "remote", "settings")
 
     def __init__(self, settings: ChildSettings) -> None:
         self.settings = settings
+        self.carriage = carriage_of(settings)
         self.negotiator = Negotiator(settings.esp_proposals, has_ke=False)
         self.offer: SecurityAssociation = to_offer(settings.esp_proposals, has_ke=False)
         self.local = TrafficPolicy(settings.local_ts)

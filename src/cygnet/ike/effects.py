@@ -8,6 +8,7 @@ import msgspec
 
 from cygnet.auth.identity import Identity
 from cygnet.crypto.keymat import ChildSuite
+from cygnet.ike.carriage import DEFAULT_CARRIAGE, Carriage
 from cygnet.ike.path import Path
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
@@ -47,6 +48,7 @@ class InstallChild(msgspec.Struct, frozen=True, gc=False):
     is_udp_encapsulated: bool
     replay_window: int
     """Packets; 0 switches replay protection off."""
+    carriage: Carriage = DEFAULT_CARRIAGE
 
     def __repr__(self) -> str:
         return f"InstallChild({self.name!r}, in={self.spi_in.hex()}, out={self.spi_out.hex()}, keys=<redacted>)"

@@ -5,6 +5,7 @@ from one, and the load tester makes them from its command line.
 """
 
 from enum import Enum
+from typing import Final
 
 import msgspec
 
@@ -32,6 +33,19 @@ class Mode(Enum):
     TUNNEL = "tunnel"
 
 
+class CopyDscp(Enum):
+    """In which direction the DSCP crosses between inner and outer header (`copy_dscp =`)."""
+
+    OUT = "out"
+    IN = "in"
+    YES = "yes"
+    NO = "no"
+
+
+TFC_MTU: Final = 65535
+"""`tfc_padding = mtu`: more than any packet has, so that each is filled up to what the path takes."""
+
+
 class AuthSettings(msgspec.Struct, frozen=True):
     """One end's authentication round (`local { }` and `remote { }`)."""
 
@@ -51,6 +65,12 @@ class ChildSettings(msgspec.Struct, frozen=True):
     start_action: StartAction = StartAction.NONE
     replay_window: int = 32
     """Packets; 0 switches replay protection off."""
+    tfc_padding: int = 0
+    """Octets that each inner packet is filled up to; TFC_MTU fills them up to what the path takes."""
+    copy_df: bool = True
+    """Whether the path's MTU is told to senders of IPv4 packets that must not be fragmented."""
+    copy_ecn: bool = True
+    copy_dscp: CopyDscp = CopyDscp.OUT
 
 
 class PoolSettings(msgspec.Struct, frozen=True):

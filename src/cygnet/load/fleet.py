@@ -371,8 +371,8 @@ class Fleet:
         self._rest(spi_in)
         self._check_over()
 
-    def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> None:
-        self._endpoint.send_esp(packet, path, is_udp_encapsulated)
+    def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool, traffic_class: int) -> None:
+        self._endpoint.send_esp(packet, path, is_udp_encapsulated, traffic_class)
 
     def _fail(self, reason: str) -> None:
         self.tally.failed += 1

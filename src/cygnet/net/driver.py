@@ -85,12 +85,12 @@ class Driver:
                     outcomes.append((self._give_up(sa, now), None))
         self._arm()
 
-    def receive_esp(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
-        """Handle ESP packets, each from its SPI on."""
+    def receive_esp(self, batch: Iterable[tuple[bytes, Path, int]], now: float) -> None:
+        """Handle ESP packets, each from its SPI on, with the traffic class that it came with (`EspBatch`)."""
         receive = self.dataplane.receive_esp
-        for packet, path in batch:
+        for packet, path, traffic_class in batch:
             try:
-                receive(packet, path, now)
+                receive(packet, path, now, traffic_class)
             except Exception:
                 _log.exception("internal error in the data plane; the packet is dropped")
                 self.table.env.count("internal_errors_total")

@@ -13,13 +13,17 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
+from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.path import Path
 from cygnet.net.queues import ReceiveQueue, kernel_drops, receive_queues
-from cygnet.net.sockets import IP_PKTINFO, EspSocket, UdpSocket
+from cygnet.net.sockets import IP_PKTINFO, IP_TOS, EspSocket, UdpSocket, ask_for_traffic_class
 from cygnet.observe.counters import Count
 
 Batch = list[tuple[bytes, Path]]
 """Datagrams that were received in one turn, in the order in which the kernel had them."""
+
+EspBatch = list[tuple[bytes, Path, int]]
+"""ESP packets likewise, with the traffic class of their outer headers: `UNKNOWN_CLASS` unless it was asked for."""
 
 DATAGRAMS_PER_TURN: Final = 128
 """From one socket before the others get their turn: about half a millisecond of receiving."""
@@ -27,8 +31,9 @@ DATAGRAMS_PER_TURN: Final = 128
 _MARKER: Final = bytes(4)
 _KEEPALIVE: Final = b"\xff"
 _MAX_DATAGRAM_OCTETS: Final = 65535
-_ANCILLARY_OCTETS: Final = socket.CMSG_SPACE(20)
-"""Room for one in6_pktinfo; the IPv4 one is smaller."""
+_ANCILLARY_OCTETS: Final = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(4)
+"""Room for one in6_pktinfo and a traffic class; those of IPv4 are smaller."""
+_INT: Final = struct.Struct("=i")
 _PKTINFO_4: Final = struct.Struct("=i4s4s")
 _PKTINFO_6: Final = struct.Struct("=16si")
 _LOCAL_ADDRESSES: Final = 1024
@@ -72,7 +77,7 @@ class Endpoint:
         esp: Sequence[EspSocket] = (),
         *,
         on_ike: Callable[[Batch, float], object],
-        on_esp: Callable[[Batch, float], object],
+        on_esp: Callable[[EspBatch, float], object],
         count: Count,
         clock: Callable[[], float] = time.monotonic,
         datagrams_per_turn: int = DATAGRAMS_PER_TURN,
@@ -140,16 +145,22 @@ class Endpoint:
         sender = self._sender(path)
         return sender is not None and self._send(sender, _KEEPALIVE, path, path.remote_port)
 
-    def send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> bool:
+    def ask_for_traffic_class(self) -> None:
+        """Have the kernel tell the outer traffic class of each ESP packet: what a tunnel needs for ECN and DSCP."""
+        for each in self.sockets:
+            if isinstance(each, EspSocket) or each.is_natt:
+                ask_for_traffic_class(each.socket)
+
+    def send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool, traffic_class: int = 0) -> bool:
         """Send an ESP packet, in UDP from the path's local port or as IP protocol 50; whether it left."""
         if is_udp_encapsulated:
             sender = self._sender(path)
-            return sender is not None and self._send(sender, packet, path, path.remote_port)
+            return sender is not None and self._send(sender, packet, path, path.remote_port, traffic_class)
         raw = self._raw.get(path.is_ipv6)
         if raw is None:
             self._count('send_failures_total{reason="no_socket"}')
             return False
-        return self._send(raw, packet, path, 0)
+        return self._send(raw, packet, path, 0, traffic_class)
 
     def _sender(self, path: Path) -> UdpSocket | None:
         local, port = path.local, path.local_port
@@ -158,13 +169,17 @@ class Endpoint:
             self._count('send_failures_total{reason="no_socket"}')
         return sender
 
-    def _send(self, sender: UdpSocket | EspSocket, packet: bytes, path: Path, port: int) -> bool:
+    def _send(
+        self, sender: UdpSocket | EspSocket, packet: bytes, path: Path, port: int, traffic_class: int = 0
+    ) -> bool:
         remote = path.remote
         address: tuple[str, int] | tuple[str, int, int, int] = (remote, port)
         if remote in self._scopes:
             address = (remote, port, 0, self._scopes[remote])
         try:
-            if sender.is_wildcard:
+            if traffic_class:
+                sender.socket.sendmsg((packet,), _ancillary(path.local, ":" in remote, traffic_class), 0, address)
+            elif sender.is_wildcard:
                 sender.socket.sendmsg((packet,), _source(path.local), 0, address)
             else:
                 sender.socket.sendto(packet, address)
@@ -182,7 +197,7 @@ class Endpoint:
         is_natt = receiver.is_natt
         is_ipv6 = receiver.is_ipv6
         ike: Batch = []
-        esp: Batch = []
+        esp: EspBatch = []
         received = 0
         for _ in range(self._datagrams_per_turn):
             try:
@@ -203,7 +218,7 @@ class Endpoint:
             elif datagram[:4] == _MARKER:
                 ike.append((datagram[4:], path))
             elif len(datagram) > 4:
-                esp.append((datagram, path))
+                esp.append((datagram, path, _traffic_class(ancillary) if len(ancillary) > 1 else UNKNOWN_CLASS))
             elif datagram == _KEEPALIVE:
                 self._count("keepalives_received_total")
             else:
@@ -215,7 +230,7 @@ class Endpoint:
         """One turn at a raw socket; how many packets it had."""
         now = self._clock()
         recvmsg = receiver.socket.recvmsg
-        esp: Batch = []
+        esp: EspBatch = []
         received = 0
         for _ in range(self._datagrams_per_turn):
             try:
@@ -233,11 +248,12 @@ class Endpoint:
             elif remote[3]:
                 self._remember_scope(remote[0], remote[3])
             local = _local_address(ancillary[0][2]) if ancillary else ""
-            esp.append((packet, Path(local, 0, remote[0], 0)))
+            traffic_class = _traffic_class(ancillary) if len(ancillary) > 1 else UNKNOWN_CLASS
+            esp.append((packet, Path(local, 0, remote[0], 0), traffic_class))
         self._hand_over(received, [], esp, now)
         return received
 
-    def _hand_over(self, received: int, ike: Batch, esp: Batch, now: float) -> None:
+    def _hand_over(self, received: int, ike: Batch, esp: EspBatch, now: float) -> None:
         if received:
             self._count("datagrams_received_total", received)
         if ike:
@@ -261,6 +277,24 @@ def _local_address(pktinfo: bytes) -> str:
     if len(pktinfo) == _PKTINFO_4.size:
         return socket.inet_ntop(socket.AF_INET, _PKTINFO_4.unpack(pktinfo)[1])
     return socket.inet_ntop(socket.AF_INET6, _PKTINFO_6.unpack(pktinfo)[0])
+
+
+def _traffic_class(ancillary: Ancillary) -> int:
+    """The traffic class that a packet came with: an octet for IPv4, an int for IPv6 (RFC 3542 section 6.5)."""
+    for level, kind, value in ancillary:
+        if kind == IP_TOS and level == socket.IPPROTO_IP:
+            return value[0]
+        if kind == socket.IPV6_TCLASS and level == socket.IPPROTO_IPV6:
+            number: int = _INT.unpack(value)[0]
+            return number & 0xFF
+    return UNKNOWN_CLASS
+
+
+@lru_cache(maxsize=_LOCAL_ADDRESSES)
+def _ancillary(local: str, is_ipv6: bool, traffic_class: int) -> Ancillary:
+    """Ancillary data that sets the source, as `_source` does, and the traffic class."""
+    level, kind = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if is_ipv6 else (socket.IPPROTO_IP, IP_TOS)
+    return [*_source(local), (level, kind, _INT.pack(traffic_class))]
 
 
 @lru_cache(maxsize=_LOCAL_ADDRESSES)

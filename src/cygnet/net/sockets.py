@@ -13,6 +13,8 @@ from cygnet.net.steering import SteeringKey, raw_esp_filter, steering_program
 
 # The values of Linux, for what the socket module of Python 3.11 does not name.
 IP_PKTINFO: Final = 8
+IP_TOS: Final = 1
+_IP_RECVTOS: Final = 13
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 
@@ -228,6 +230,14 @@ def _ask_for_local_address(opened: socket.socket) -> None:
         opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
         opened.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def ask_for_traffic_class(opened: socket.socket) -> None:
+    """Have the kernel tell the traffic class that each packet came with."""
+    if opened.family == socket.AF_INET6:
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+    else:
+        opened.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
 
 
 def _set_buffers(opened: socket.socket, wanted: BufferSizes) -> BufferSizes:

@@ -2,11 +2,13 @@
 
 import ipaddress
 import os
+from collections.abc import Callable
 
 from cygnet.crypto.encr import ENCR
 from cygnet.crypto.keymat import ChildSuite
-from cygnet.dataplane.userspace import UserspaceDataplane
+from cygnet.dataplane.userspace import ETHERNET_MTU, UserspaceDataplane
 from cygnet.iana import EncrId, TsType
+from cygnet.ike.carriage import DEFAULT_CARRIAGE, Carriage
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
@@ -42,6 +44,7 @@ def child(
     remote: tuple[TrafficSelector, ...],
     is_udp_encapsulated: bool = True,
     suite: ChildSuite = AES_GCM,
+    carriage: Carriage = DEFAULT_CARRIAGE,
 ) -> InstallChild:
     """The gateway's end of CHILD_SA `number`."""
     keys_in, keys_out = (
@@ -61,6 +64,7 @@ def child(
         path=GATEWAY_PATH,
         is_udp_encapsulated=is_udp_encapsulated,
         replay_window=32,
+        carriage=carriage,
     )
 
 
@@ -79,6 +83,7 @@ def other_end(end: InstallChild) -> InstallChild:
         path=CLIENT_PATH,
         is_udp_encapsulated=end.is_udp_encapsulated,
         replay_window=end.replay_window,
+        carriage=end.carriage,
     )
 
 
@@ -100,15 +105,25 @@ SENT_AT = 7.0
 class Plane:
     """A userspace data plane, with everything that it emits."""
 
-    def __init__(self) -> None:
+    def __init__(self, path_mtu: Callable[[Path], int] | None = None) -> None:
+        """With `path_mtu` it refuses what is too big for the path."""
         self.sink = Sink()
         self.sent: list[tuple[bytes, Path, bool]] = []
+        self.classes: list[int] = []
+        """The outer traffic class of each."""
         self.counts: list[str] = []
         self.moves: list[tuple[bytes, Path]] = []
+        self.too_big: list[tuple[bytes, int]] = []
         self.plane = UserspaceDataplane(
             self.sink,
-            lambda esp, path, is_udp_encapsulated: self.sent.append((esp, path, is_udp_encapsulated)),
+            self._send,
             self.counts.append,
             moved=lambda spi_in, path: self.moves.append((spi_in, path)),
             clock=lambda: SENT_AT,
+            path_mtu=path_mtu or (lambda path: ETHERNET_MTU),
+            too_big=(lambda packet, room: self.too_big.append((packet, room))) if path_mtu is not None else None,
         )
+
+    def _send(self, esp: bytes, path: Path, is_udp_encapsulated: bool, traffic_class: int) -> None:
+        self.sent.append((esp, path, is_udp_encapsulated))
+        self.classes.append(traffic_class)

@@ -144,7 +144,9 @@ def test_ping_through_the_tunnel() -> None:
     counts: list[str] = []
     echo = InnerEcho(US, counts.append)
     gateway = UserspaceDataplane(
-        echo, lambda esp, path, encapsulated: client.plane.receive_esp(esp, CLIENT_PATH, 1.0), counts.append
+        echo,
+        lambda esp, path, encapsulated, traffic_class: client.plane.receive_esp(esp, CLIENT_PATH, 1.0),
+        counts.append,
     )
     gateway.install(end)
     request = build_echo_request(packed(V4_PEER), packed(V4_US), identifier=7, sequence=1, payload=b"ping")

@@ -162,8 +162,8 @@ class Clients:
         if reply is not None:
             self.echoes.append(reply.destination)
 
-    def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool) -> None:
-        self._endpoint.send_esp(packet, path, is_udp_encapsulated)
+    def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool, traffic_class: int) -> None:
+        self._endpoint.send_esp(packet, path, is_udp_encapsulated, traffic_class)
 
     def _count(self, name: str, n: int = 1, /) -> None:
         self.counts[name] += n

@@ -139,8 +139,8 @@ class Responder:
         )
         echo = InnerEcho((ECHO, (0xFD << 120 | 1).to_bytes(16, "big")), count)
 
-        def send_esp(packet: bytes, path: Path, is_udp_encapsulated: bool) -> None:
-            endpoint.send_esp(packet, path, is_udp_encapsulated)
+        def send_esp(packet: bytes, path: Path, is_udp_encapsulated: bool, traffic_class: int) -> None:
+            endpoint.send_esp(packet, path, is_udp_encapsulated, traffic_class)
 
         plane = UserspaceDataplane(echo, send_esp, count)
         if self._is_echoing:

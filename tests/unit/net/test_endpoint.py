@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
+from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.path import Path
-from cygnet.net.endpoint import Batch, Endpoint
+from cygnet.net.endpoint import Batch, Endpoint, EspBatch
 from cygnet.net.sockets import (
     BufferSizes,
     EspSocket,
@@ -30,7 +31,7 @@ class Fixture:
         self, udp: list[UdpSocket], esp: list[EspSocket] | None = None, *, datagrams_per_turn: int = 128
     ) -> None:
         self.ike: Batch = []
-        self.esp: Batch = []
+        self.esp: EspBatch = []
         self.batches: list[tuple[str, int, float]] = []
         self.counted: Counter[str] = Counter()
         self.now = 100.0
@@ -48,7 +49,7 @@ class Fixture:
         self.ike += batch
         self.batches.append(("ike", len(batch), now))
 
-    def _on_esp(self, batch: Batch, now: float) -> None:
+    def _on_esp(self, batch: EspBatch, now: float) -> None:
         self.esp += batch
         self.batches.append(("esp", len(batch), now))
 
@@ -113,7 +114,7 @@ def test_a_natt_socket_sorts_by_the_marker(pair: Fixture, peer: socket.socket, a
         peer.sendto(datagram, (address, natt))
     pair.endpoint.drain()
     assert [datagram for datagram, _ in pair.ike] == [b"ike", b""]
-    assert [datagram for datagram, _ in pair.esp] == [b"\x01\x02\x03\x04esp"]
+    assert [datagram for datagram, *_ in pair.esp] == [b"\x01\x02\x03\x04esp"]
     assert pair.counted == {
         "datagrams_received_total": 7,
         "keepalives_received_total": 1,
@@ -276,7 +277,7 @@ def test_raw_esp_goes_both_ways_without_ports(address: str) -> None:
     packet = b"\x01\x02\x03\x04" + b"esp packet"
     assert fixture.endpoint.send_esp(packet, Path(address, 4500, address, 4500), False)
     assert fixture.endpoint.drain() == 1
-    assert fixture.esp == [(packet, Path(address, 0, address, 0))]
+    assert fixture.esp == [(packet, Path(address, 0, address, 0), UNKNOWN_CLASS)]
     fixture.endpoint.close()
 
 
@@ -345,3 +346,38 @@ def test_a_keepalive_is_one_octet_without_a_marker(pair: Fixture, peer: socket.s
     path = Path(address, natt, address, peer.getsockname()[1])
     assert pair.endpoint.send_keepalive(path)
     assert peer.recv(10) == b"\xff"
+
+
+def test_the_traffic_class_crosses_both_ways(address: str) -> None:
+    """With a named local address and a wildcard, per packet, and IKE is not disturbed by it."""
+    wildcard = "::" if ":" in address else "0.0.0.0"
+    for local in (address, wildcard):
+        near = Fixture([open_udp_socket(local, 0, is_natt=True)])
+        far = Fixture([open_udp_socket(address, 0, is_natt=True)])
+        far.endpoint.ask_for_traffic_class()
+        ports = [fixture.endpoint.sockets[0].socket.getsockname()[1] for fixture in (near, far)]
+        path = Path(address, ports[0], address, ports[1])
+        for traffic_class in (0xB9, 0, 0x03):
+            assert near.endpoint.send_esp(b"\1\2\3\4esp", path, True, traffic_class)
+        assert near.endpoint.send_ike(b"ike", path)
+        while far.endpoint.drain():
+            pass
+        assert [traffic_class for *_, traffic_class in far.esp] == [0xB9, 0, 0x03]
+        assert [seen for _, seen, _ in far.esp] == [Path(address, ports[1], address, ports[0])] * 3
+        assert far.ike == [(b"ike", Path(address, ports[1], address, ports[0]))]
+        near.endpoint.close()
+        far.endpoint.close()
+
+
+@needs_root
+def test_the_traffic_class_of_bare_esp(address: str) -> None:
+    fixture = Fixture([], [open_esp_socket(is_ipv6=":" in address)])
+    fixture.endpoint.ask_for_traffic_class()
+    path = Path(address, 0, address, 0)
+    packet = bytes(range(1, 30))
+    for traffic_class in (0xB9, 0):
+        assert fixture.endpoint.send_esp(packet, path, False, traffic_class)
+    while fixture.endpoint.drain():
+        pass
+    assert [traffic_class for seen, _, traffic_class in fixture.esp if seen == packet] == [0xB9, 0]
+    fixture.endpoint.close()

@@ -3,7 +3,8 @@
 import msgspec
 
 from cygnet.crypto.keymat import ChildSuite, derive_child_keys
-from cygnet.iana import ProtocolId
+from cygnet.iana import NotifyType, ProtocolId
+from cygnet.ike.carriage import Carriage
 from cygnet.ike.connections import Child
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
@@ -22,6 +23,7 @@ from cygnet.wire.payloads.traffic_selectors import (
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _ESP = ProtocolId.ESP
+_ESP_TFC_PADDING_NOT_SUPPORTED = NotifyType.ESP_TFC_PADDING_NOT_SUPPORTED
 
 ESP_SPI_OCTETS = 4
 
@@ -35,6 +37,7 @@ class Agreed(msgspec.Struct, frozen=True, gc=False):
     spi_out: bytes
     ts_i: tuple[TrafficSelector, ...]
     ts_r: tuple[TrafficSelector, ...]
+    carriage: Carriage
 
 
 def choose(sa: IkeSa, parts: Parts, virtual_ips: tuple[bytes, ...]) -> Agreed:
@@ -59,7 +62,7 @@ def choose(sa: IkeSa, parts: Parts, virtual_ips: tuple[bytes, ...]) -> Agreed:
         if choice is None:
             continue
         spi_out = _checked_spi(spi_of(offer, choice.number))
-        return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r)
+        return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
     if has_traffic:
         raise NoChildProposalChosen("no child with this traffic accepts one of the proposals")
     raise TsUnacceptable("no child covers any of the traffic asked for")
@@ -103,7 +106,8 @@ def accept(sa: IkeSa, child: Child, parts: Parts) -> Agreed:
     ours, theirs = _own_policy(sa, child)
     if not ts_i or not ts_r or not is_within(ts_i, ours) or not is_within(ts_r, theirs):
         raise TsUnacceptable("the responder's traffic selectors are not within those we offered")
-    return Agreed(child, choice, child_suite(choice.transforms), _checked_spi(chosen.proposals[0].spi), ts_i, ts_r)
+    spi_out = _checked_spi(chosen.proposals[0].spi)
+    return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
 
 
 def install(sa: IkeSa, handshake: Handshake, agreed: Agreed, spi_in: bytes, turn: Turn) -> None:
@@ -128,8 +132,16 @@ def install(sa: IkeSa, handshake: Handshake, agreed: Agreed, spi_in: bytes, turn
             path=sa.path,
             is_udp_encapsulated=sa.is_udp_encapsulated,
             replay_window=settings.replay_window,
+            carriage=agreed.carriage,
         )
     )
+
+
+def _carriage(child: Child, parts: Parts) -> Carriage:
+    """How packets are carried to a peer that has said this: padded only if it takes padding."""
+    if child.carriage.tfc_padding and parts.has_notify(_ESP_TFC_PADDING_NOT_SUPPORTED):
+        return child.carriage.without_padding()
+    return child.carriage
 
 
 def _checked_spi(spi: bytes) -> bytes:
