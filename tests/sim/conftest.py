@@ -15,6 +15,12 @@ from tests.sim.world import (
 )
 
 
+@pytest.fixture(autouse=True, params=["awake", "packed"])
+def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every simulation runs twice: as it is, and with all SAs packed and woken whenever they are at rest."""
+    monkeypatch.setattr(Host, "packs_always", request.param == "packed")
+
+
 @pytest.fixture
 def world() -> World:
     return World()

@@ -127,6 +127,9 @@ def counted(number: int) -> Iterator[bytes]:
 class Host:
     """A core at an address, with what its effects left behind."""
 
+    packs_always = False
+    """Pack every IKE_SA that is at rest after each message and timer, and wake it again: nothing may change by that."""
+
     def __init__(
         self,
         world: "World",
@@ -191,6 +194,19 @@ class Host:
                 case MoveChild():
                     self.paths[effect.spi_in] = effect.path
             self.events.append(effect)
+        if self.packs_always:
+            self.repack()
+
+    def repack(self) -> None:
+        """Put in each IKE_SA that is at rest what its record says. They stay the objects that tests hold."""
+        sas = self.table.sas
+        awake = {spi: sa for spi in sas if isinstance(sa := sas.look(spi), IkeSa)}
+        sas.rest_all(self.world.now)
+        for spi, sa in awake.items():
+            again = sas[spi]
+            for name in IkeSa.__struct_fields__:
+                setattr(sa, name, getattr(again, name))
+            sas[spi] = sa
 
     def of_kind(self, kind: type) -> list[Effect]:
         """The events of one kind so far."""

@@ -33,7 +33,7 @@ _NUMBERED: Final = re.compile(r"\{([0-9]{1,3})\}:(.*)\Z", re.DOTALL)
 MatchKey = tuple[int, object]
 
 
-class Identity(msgspec.Struct, frozen=True, gc=False):
+class Identity(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The type and data of an Identification payload, as they are on the wire."""
 
     id_type: int

@@ -58,6 +58,11 @@ class PacketProtection:
         self._cipher = None
 
     @property
+    def keys(self) -> tuple[bytes, bytes]:
+        """The encryption key with its salt, and the integrity key: what `make_protection` was given."""
+        return self._key, b""
+
+    @property
     def counter(self) -> int:
         """The next explicit IV of an algorithm whose IVs are a counter.
 
@@ -182,6 +187,10 @@ class _ComposedProtection(PacketProtection):
     def forget(self) -> None:
         super().forget()
         self._compute_icv = None
+
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        return self._key, self._integ_key
 
     @property
     def icv_octets(self) -> int:

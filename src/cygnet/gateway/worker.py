@@ -158,10 +158,10 @@ class Worker:
         self._driver.receive_esp(batch, now)
 
     def _standing_of_sa(self, spi: bytes) -> Standing:
-        sa = self._table.sas.get(spi)
+        sa = self._table.sas.look(spi)
         if sa is None:
             return _UNDER_WAY if self._table.has_last_words(spi) else _STRAY
-        return _ESTABLISHED if sa.state >= _SA_ESTABLISHED else _UNDER_WAY
+        return _ESTABLISHED if isinstance(sa, bytes) or sa.state >= _SA_ESTABLISHED else _UNDER_WAY
 
     def _serve(self, batch: Sequence[Entry], now: float) -> None:
         self._driver.receive_ike(batch, now)

@@ -39,10 +39,12 @@ class Child:
 class Connection:
     """A `connections` section, with its negotiator and its children."""
 
-    __slots__ = ("children", "ike_offer", "ke_methods", "local", "negotiator", "remote", "settings")
+    __slots__ = ("children", "ike_offer", "ke_methods", "local", "negotiator", "origin", "remote", "settings")
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
+        self.origin: Connection | None = None
+        """The connection that this is a twin of."""
         self.negotiator = Negotiator(settings.proposals, has_ke=True)
         self.children = tuple(Child(child) for child in settings.children)
         self.ike_offer: SecurityAssociation = to_offer(settings.proposals)
@@ -58,6 +60,7 @@ class Connection:
         twin = Connection.__new__(Connection)
         for name in _SHARED_BY_TWINS:
             setattr(twin, name, getattr(self, name))
+        twin.origin = self.origin or self
         twin.settings = msgspec.structs.replace(
             self.settings, local=msgspec.structs.replace(self.settings.local, id=identity)
         )

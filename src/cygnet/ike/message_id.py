@@ -24,7 +24,7 @@ class Arrival(Enum):
     """Past the window."""
 
 
-class Outstanding(msgspec.Struct, gc=False):
+class Outstanding(msgspec.Struct, gc=False, array_like=True):
     """A request of ours that waits for its response."""
 
     message_id: int
@@ -45,7 +45,7 @@ class LastWords(msgspec.Struct, frozen=True, gc=False):
     response: bytes
 
 
-class MessageIds(msgspec.Struct, gc=False, eq=False):
+class MessageIds(msgspec.Struct, gc=False, eq=False, array_like=True):
     """The two windows of one IKE_SA."""
 
     next_id: int = 0
@@ -57,6 +57,8 @@ class MessageIds(msgspec.Struct, gc=False, eq=False):
     """The response to the peer's last request."""
     request_hash: int = 0
     """Of that request."""
+    answered_at: float = 0.0
+    """When it was answered, in seconds of the driver's clock; 0.0 before the SA is established."""
 
     # The peer's requests.
 

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Path(msgspec.Struct, frozen=True, gc=False):
+class Path(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The two ends of a UDP flow, seen from here: addresses as text, ports as numbers."""
 
     local: str

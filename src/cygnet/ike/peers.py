@@ -9,22 +9,38 @@ class PeerIndex:
     __slots__ = ("_spis",)
 
     def __init__(self) -> None:
-        self._spis: dict[Identity, bytes | tuple[bytes, ...]] = {}
+        self._spis: dict[bytes, bytes | dict[bytes, None]] = {}
+        """By the type and the data of an identity, in one object: there are as many as SAs. One SPI, or several."""
 
     def add(self, identity: Identity, spi: bytes) -> None:
         """An IKE_SA with that peer is established."""
-        if self._spis.setdefault(identity, spi) != spi:
-            self._spis[identity] = (*self.of(identity), spi)
+        key = _key(identity)
+        present = self._spis.setdefault(key, spi)
+        if isinstance(present, dict):
+            present[spi] = None
+        elif present != spi:
+            self._spis[key] = {present: None, spi: None}
 
     def remove(self, identity: Identity, spi: bytes) -> None:
         """It is gone."""
-        left = tuple(s for s in self.of(identity) if s != spi)
-        if not left:
-            self._spis.pop(identity, None)
-        else:
-            self._spis[identity] = left[0] if len(left) == 1 else left
+        key = _key(identity)
+        present = self._spis.get(key)
+        if isinstance(present, dict):
+            present.pop(spi, None)
+            if not present:
+                del self._spis[key]
+        elif present == spi:
+            del self._spis[key]
 
     def of(self, identity: Identity) -> tuple[bytes, ...]:
         """Our SPIs of all IKE_SAs with that peer."""
-        found = self._spis.get(identity, ())
-        return (found,) if isinstance(found, bytes) else found
+        found = self._spis.get(_key(identity), ())
+        return (found,) if isinstance(found, bytes) else tuple(found)
+
+    def has(self, identity: Identity) -> bool:
+        """Whether there is any."""
+        return _key(identity) in self._spis
+
+
+def _key(identity: Identity) -> bytes:
+    return identity.id_type.to_bytes(2, "big") + identity.data

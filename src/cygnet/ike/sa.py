@@ -102,7 +102,7 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
         return f"<Handshake since {self.started:.3f}, keys redacted>"
 
 
-class ChildSa(msgspec.Struct, frozen=True, gc=False):
+class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A CHILD_SA, as its IKE_SA knows it; the data plane has the keys."""
 
     name: str
@@ -110,8 +110,11 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False):
     spi_out: bytes
 
 
-class IkeSa(msgspec.Struct, gc=False, eq=False):
-    """One IKE_SA. Nothing in it refers back to it, so the cyclic garbage collector need not know of it."""
+class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
+    """One IKE_SA. Nothing in it refers back to it, so the cyclic garbage collector need not know of it.
+
+    While it is idle it is the octets that `record.py` makes of its fields.
+    """
 
     spi: bytes
     """Our SPI, by which the table knows it."""
@@ -248,6 +251,7 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
         """Answer the peer's request (its octets are `request`), and keep the answer for a repetition."""
         response = self.seal(exchange_type, self.message_ids.expected_id, payloads, is_response=True)
         self.message_ids.answered(request, response)
+        self.message_ids.answered_at = turn.now
         # RFC 7296 section 2.11: to where the request came from, whatever the path of the SA is.
         turn.effects.append(Send(response, turn.path or self.path))
 
@@ -258,6 +262,16 @@ class IkeSa(msgspec.Struct, gc=False, eq=False):
     def child_in(self, spi_in: bytes) -> ChildSa | None:
         """The CHILD_SA with that inbound SPI of ours."""
         return next((child for child in self.children if child.spi_in == spi_in), None)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it is established and waits for nothing, so that it may be packed until something comes."""
+        return (
+            self.state == SaState.ESTABLISHED
+            and self.handshake is None
+            and self.message_ids.outstanding is None
+            and not self.pending
+        )
 
     def liveness_due(self) -> float | None:
         """When the peer is to be asked whether it lives; None for never."""

@@ -42,6 +42,7 @@ from cygnet.ike.nat import begin_keepalives, keep_alive
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.protected import open_message
+from cygnet.ike.record import SaStore
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
@@ -75,6 +76,8 @@ MAX_INITIAL_OCTETS = 10_000
 strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
 
 _MAJOR_VERSION = 2
+_DUE_PER_CALL = 64
+"""SAs whose timers are seen to in one call: some milliseconds of work, after which datagrams get their turn."""
 
 
 def _drop(reason: str) -> str:
@@ -86,8 +89,8 @@ class IkeTable:
 
     def __init__(self, env: Environment) -> None:
         self.env = env
-        self.sas: dict[bytes, IkeSa] = {}
-        """By our SPI."""
+        self.sas = SaStore(env.entropy)
+        """By our SPI. Those that have been idle for some seconds are packed, and wake up when they are looked up."""
         self.admission = Admission(env)
         self.serving: IkeSa | None = None
         """The SA whose message or timer is being handled: the one to give up after an internal error."""
@@ -177,8 +180,9 @@ class IkeTable:
     def abort(self, sa: IkeSa, now: float) -> list[Effect]:
         """Give up an SA that an internal error may have left half done."""
         turn = Turn(self.env, self, now)
-        if self.sas.get(sa.spi) is sa:
-            self.close(sa, "internal_error", turn)
+        found = self.sas.get(sa.spi)
+        if found is not None:
+            self.close(found, "internal_error", turn)
         return turn.effects
 
     def has_last_words(self, spi: bytes) -> bool:
@@ -189,14 +193,15 @@ class IkeTable:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due:
             return 0.0
-        times = (self._wheel.next_due(), self._initial.next_due(), self._last_words.next_due())
+        parts = (self._wheel, self._initial, self._last_words, self.sas)
+        times = [part.next_due() for part in parts]
         return min((time for time in times if time is not None), default=None)
 
     def handle_timers(self, now: float) -> list[Effect]:
-        """Do what has come due: retransmit, give up, ask whether peers live, forget."""
+        """Do what has come due: retransmit, ask whether peers live, forget. What it leaves is due at once."""
         turn = Turn(self.env, self, now)
         self._due.extend(self._wheel.take_due(now))
-        while self._due:
+        for _ in range(min(len(self._due), _DUE_PER_CALL)):
             # Taken out one by one: should one fail with an internal error, the rest are done by the next call.
             sa = self.serving = self.sas.get(self._due.popleft())
             # In a later slot too: then this is one that it has left behind.
@@ -205,6 +210,7 @@ class IkeTable:
                 self._handle_timer(sa, turn)
                 self._settle(sa, turn)
         self._expire(turn)
+        self.sas.rest(now)
         return turn.effects
 
     # What the exchanges call.
@@ -247,7 +253,7 @@ class IkeTable:
 
     def has_other(self, identity: Identity) -> bool:
         """Whether an IKE_SA with that peer is established on this worker."""
-        return bool(self._peers.of(identity))
+        return self._peers.has(identity)
 
     def initial_contact(self, sa: IkeSa, turn: Turn) -> None:
         """Close the other SAs with the same peer, here and (by an effect) on the other workers."""

@@ -1,0 +1,149 @@
+"""A map whose values sleep: most SAs carry nothing for hours, and are octets meanwhile.
+
+A value is looked up as in any mapping, and whoever finds it finds it awake. A sweep packs it again once it has been
+awake for a while and is at rest. The sweep looks at what is awake only, in the order in which it woke, and at a bounded
+number each time: it never scans the map, however large that is.
+"""
+
+from collections import deque
+from collections.abc import Iterator, MutableMapping
+from typing import Final, Generic, Protocol, TypeVar
+
+IDLE_S: Final = 3.0
+"""How long a value stays awake at least. It bounds what is awake to so many seconds of the rate at which SAs come, and
+spares an exchange of two requests or a Delete that follows at once from packing between."""
+_SLICES: Final = 12
+"""Of that time. What woke in the same slice is looked at together."""
+PACKED_PER_CALL: Final = 64
+"""Values that one call of `rest` looks at: less than a millisecond of work."""
+
+T = TypeVar("T")
+
+
+class Codec(Protocol[T]):
+    """Makes octets of a value, and a value of them."""
+
+    def pack(self, key: bytes, value: T, now: float) -> bytes | None:
+        """All that is to be known of the value, which is given up then; None while it is in the midst of something."""
+
+    def unpack(self, key: bytes, record: bytes) -> T:
+        """The value, as it was; the record is given up then."""
+
+    def view(self, key: bytes, record: bytes) -> T:
+        """A copy to look at, which can do nothing; the record stands."""
+
+
+class RestingMap(MutableMapping[bytes, T], Generic[T]):
+    """Values by octets. A value must not be `bytes` itself."""
+
+    __slots__ = ("_awake", "_codec", "_entries", "_idle_s", "_next_turn", "_slices", "_tired")
+
+    def __init__(self, codec: Codec[T], *, idle_s: float = IDLE_S) -> None:
+        self._codec = codec
+        self._idle_s = idle_s
+        self._entries: dict[bytes, T | bytes] = {}
+        # The key of each value that is awake stands in just one of these three, and perhaps keys of what is gone.
+        self._awake: list[bytes] = []
+        self._slices: deque[list[bytes]] = deque()
+        self._tired: list[bytes] = []
+        self._next_turn = 0.0
+
+    # What is in it.
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __getitem__(self, key: bytes) -> T:
+        found = self._entries[key]
+        return self._wake(key, found) if type(found) is bytes else found  # type: ignore[return-value]
+
+    def get(self, key: bytes, default: T | None = None) -> T | None:  # type: ignore[override]
+        """The value, awake; `default` if there is none."""
+        found = self._entries.get(key)
+        if type(found) is bytes:
+            return self._wake(key, found)
+        return found if found is not None else default  # type: ignore[return-value]
+
+    def look(self, key: bytes) -> T | bytes | None:
+        """The value as it is, and octets if that is asleep; None if there is none."""
+        return self._entries.get(key)
+
+    def view(self, key: bytes) -> T | None:
+        """The value, to be looked at only: one that is asleep stays so, and what is returned is a copy."""
+        found = self._entries.get(key)
+        return self._codec.view(key, found) if type(found) is bytes else found  # type: ignore[return-value]
+
+    def views(self) -> Iterator[T]:
+        """All values, to be looked at only, one after the other. What comes or goes meanwhile may be among them."""
+        for key in tuple(self._entries):
+            value = self.view(key)
+            if value is not None:
+                yield value
+
+    def __setitem__(self, key: bytes, value: T) -> None:
+        if type(self._entries.get(key, b"")) is bytes:
+            self._awake.append(key)
+        self._entries[key] = value
+
+    def __delitem__(self, key: bytes) -> None:
+        # Awake first: a record may hold on to what others share.
+        self[key]
+        del self._entries[key]
+        if not self._entries:
+            self._awake.clear()
+            self._slices.clear()
+            self._tired.clear()
+
+    def _wake(self, key: bytes, record: bytes) -> T:
+        value = self._entries[key] = self._codec.unpack(key, record)
+        self._awake.append(key)
+        return value
+
+    # The sweep.
+
+    @property
+    def awake(self) -> int:
+        """How many values are awake, or were until they went."""
+        return len(self._awake) + sum(map(len, self._slices)) + len(self._tired)
+
+    def next_due(self) -> float | None:
+        """When `rest` wants to be called; None while all sleep."""
+        if self._tired:
+            return 0.0
+        return self._next_turn if self._awake or any(self._slices) else None
+
+    def rest(self, now: float, limit: int = PACKED_PER_CALL) -> None:
+        """Pack what has been awake for long enough and is at rest; at most `limit` values are looked at."""
+        if now >= self._next_turn:
+            self._next_turn = now + self._idle_s / _SLICES
+            self._slices.append(self._awake)
+            self._awake = []
+            if len(self._slices) > _SLICES or not self._idle_s:
+                # In reverse, since they are taken from the end.
+                self._tired[:0] = reversed(self._slices.popleft())
+        tired = self._tired
+        for _ in range(min(limit, len(tired))):
+            key = tired.pop()
+            value = self._entries.get(key)
+            if value is None or type(value) is bytes:
+                continue
+            record = self._codec.pack(key, value, now)  # type: ignore[arg-type]
+            if record is None:
+                self._awake.append(key)
+            else:
+                self._entries[key] = record
+
+    def rest_all(self, now: float) -> None:
+        """Pack at once all that is at rest."""
+        for waiting in self._slices:
+            self._awake += waiting
+            waiting.clear()
+        self._tired += self._awake
+        self._awake = []
+        self.rest(now, len(self._tired))
