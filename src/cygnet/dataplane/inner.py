@@ -12,6 +12,12 @@ IPV6_HEADER_OCTETS = 40
 
 NO_PORT = -1
 """The port of a packet that shows none: fragments but the first, and protocols without ports."""
+SENDERS_PORT = -2
+"""The destination port of a message that has a type instead of ports (ICMP, Mobility Header).
+
+The type is one number, which the selectors of the sender's side are about: so a policy can let one type out and another
+one in, or none (RFC 4301 section 4.4.1.3).
+"""
 
 _IPV4 = struct.Struct("!BxHxxHxBxx4s4s")
 _IPV6 = struct.Struct("!B3xHBx16s16s")
@@ -27,6 +33,8 @@ _PORT_PROTOCOLS = frozenset(
     int(p) for p in (IpProtocol.TCP, IpProtocol.UDP, IpProtocol.DCCP, IpProtocol.SCTP, IpProtocol.UDPLITE)
 )
 _ICMP_PROTOCOLS = frozenset((int(IpProtocol.ICMP), int(IpProtocol.ICMPV6)))
+_MOBILITY_HEADER = int(IpProtocol.MOBILITY_HEADER)
+_MOBILITY_TYPE_OFFSET = 2
 _FRAGMENT_HEADER = int(IpProtocol.IPV6_FRAG)
 _HOP_BY_HOP = 0
 _EXTENSION_HEADERS = frozenset((_HOP_BY_HOP, int(IpProtocol.IPV6_ROUTE), int(IpProtocol.IPV6_OPTS), _FRAGMENT_HEADER))
@@ -41,8 +49,9 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     destination: bytes
     protocol: int
     source_port: int
-    """For ICMP, type and code in one number, in both ports (RFC 7296 section 3.13.1); NO_PORT if unknown."""
+    """For ICMP, type and code in one number (RFC 7296 section 3.13.1); NO_PORT if unknown."""
     destination_port: int
+    """SENDERS_PORT for ICMP; NO_PORT if unknown."""
     payload_offset: int
     """Where the next layer protocol begins."""
     is_fragment: bool
@@ -103,8 +112,10 @@ def _parse_ports(packet: bytes, protocol: int, offset: int) -> tuple[int, int]:
         ports: tuple[int, int] = _PORTS.unpack_from(packet, offset)
         return ports
     if protocol in _ICMP_PROTOCOLS and len(packet) >= offset + 2:
-        port = _U16.unpack_from(packet, offset)[0]
-        return port, port
+        return _U16.unpack_from(packet, offset)[0], SENDERS_PORT
+    if protocol == _MOBILITY_HEADER and len(packet) >= offset + 3:
+        # RFC 4301 section 4.4.1.1: the type stands where ICMP's does.
+        return packet[offset + _MOBILITY_TYPE_OFFSET] << 8, SENDERS_PORT
     return NO_PORT, NO_PORT
 
 

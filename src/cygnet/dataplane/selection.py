@@ -7,7 +7,7 @@ tunnels.
 from collections.abc import Iterator
 from typing import TypeVar
 
-from cygnet.dataplane.inner import NO_PORT, Flow
+from cygnet.dataplane.inner import NO_PORT, SENDERS_PORT, Flow
 from cygnet.dataplane.tunnel import Tunnel
 from cygnet.ike.effects import InstallChild
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
@@ -46,6 +46,8 @@ def _covers(selectors: tuple[TrafficSelector, ...], address: bytes, protocol: in
 def _covers_port(selector: TrafficSelector, port: int) -> bool:
     first, last = selector.start_port, selector.end_port
     if first <= port <= last or (not first and last == _LAST_PORT):
+        return True
+    if port == SENDERS_PORT:
         return True
     # OPAQUE stands for packets that show no port, and for no others (RFC 7296 section 3.13.1).
     return port == NO_PORT and first == _LAST_PORT and not last

@@ -15,6 +15,9 @@ MAX_SELECTORS = 64
 
 _SELECTOR = re.compile(r"^(?P<net>[^\[\]]*)(?:\[(?P<proto>[^/\]]*)(?:/(?P<port>[^\]]*))?\])?$")
 _LAST_PORT = 65535
+_LAST_TYPE = 255
+_TYPED = (int(IpProtocol.ICMP), int(IpProtocol.ICMPV6), int(IpProtocol.MOBILITY_HEADER))
+"""Protocols that have a message type in the high octet of what others have as their port."""
 
 
 class SelectorSettings(msgspec.Struct, frozen=True):
@@ -39,7 +42,8 @@ DYNAMIC = SelectorSettings()
 def parse_selector(text: str) -> SelectorSettings:
     """Read `dynamic`, `10.1.0.0/16`, `10.0.0.1-10.0.0.9`, each with an optional `[protocol/port]`.
 
-    Protocols are numbers or names, ports are numbers, ranges `a-b`, names, or `any`.
+    Protocols are numbers or names, ports are numbers, ranges `a-b`, names, `any`, or `opaque`: packets that show no
+    port. For ICMP, numbers below 256 are types with any code, greater ones are type and code.
     Raises ValueError, with a text for the user.
     """
     match = _SELECTOR.match(text.strip())
@@ -86,6 +90,8 @@ def _parse_ports(ports: str, protocol: int, text: str) -> tuple[int, int]:
         return 0, _LAST_PORT
     if not protocol:
         raise ValueError(f'traffic selector "{text}" has a port, and needs a protocol for it')
+    if ports in ("opaque", "%opaque"):
+        return _LAST_PORT, 0
     low, _, high = ports.partition("-")
     try:
         first = int(low) if low.isdigit() else socket.getservbyname(low)
@@ -94,6 +100,9 @@ def _parse_ports(ports: str, protocol: int, text: str) -> tuple[int, int]:
         raise ValueError(f'"{ports}" in traffic selector "{text}" is no port') from None
     if not 0 <= first <= last <= _LAST_PORT:
         raise ValueError(f'port "{ports}" in traffic selector "{text}" is not within 0 to 65535')
+    if protocol in _TYPED:
+        first = first << 8 if first <= _LAST_TYPE else first
+        last = last << 8 | _LAST_TYPE if last <= _LAST_TYPE else last
     return first, last
 
 

@@ -12,7 +12,7 @@ from scapy.packet import Packet
 from scapy.utils import checksum as scapy_checksum
 from tests.unit.dataplane.children import packed
 
-from cygnet.dataplane.inner import NO_PORT, checksum, parse_flow
+from cygnet.dataplane.inner import NO_PORT, SENDERS_PORT, checksum, parse_flow
 from cygnet.wire.errors import WireError
 
 V4: dict[str, Any] = {"src": "10.0.0.1", "dst": "10.0.0.2"}
@@ -26,7 +26,7 @@ ECHO_REQUEST_PORT = 0x0800
         (IP(**V4) / TCP(sport=1000, dport=80), 6, (1000, 80), 20, False),
         (IP(**V4) / UDP(sport=1000, dport=53), 17, (1000, 53), 20, False),
         (IP(**V4) / SCTP(sport=1000, dport=36412), 132, (1000, 36412), 20, False),
-        (IP(**V4) / ICMP(type=8, code=0), 1, (ECHO_REQUEST_PORT,) * 2, 20, False),
+        (IP(**V4) / ICMP(type=8, code=0), 1, (ECHO_REQUEST_PORT, SENDERS_PORT), 20, False),
         (IP(**V4, proto=47) / b"anything", 47, (NO_PORT,) * 2, 20, False),
         (IP(**V4, options=[b"\x94\x04\0\0"]) / UDP(sport=7, dport=9), 17, (7, 9), 24, False),
         (IP(**V4, flags="MF") / UDP(sport=7, dport=9), 17, (7, 9), 20, True),
@@ -34,7 +34,9 @@ ECHO_REQUEST_PORT = 0x0800
         (IP(**V4, proto=17) / b"abc", 17, (NO_PORT,) * 2, 20, False),
         (IP(**V4, proto=6), 6, (NO_PORT,) * 2, 20, False),
         (IPv6(**V6) / TCP(sport=1000, dport=80), 6, (1000, 80), 40, False),
-        (IPv6(**V6, nh=58) / b"\x80\0\0\0\0\0\0\0", 58, (0x8000,) * 2, 40, False),
+        (IPv6(**V6, nh=58) / b"\x80\0\0\0\0\0\0\0", 58, (0x8000, SENDERS_PORT), 40, False),
+        (IPv6(**V6, nh=135) / b"\x3b\0\5\0\0\0\0\0", 135, (0x0500, SENDERS_PORT), 40, False),
+        (IPv6(**V6, nh=135) / b"\x3b\0", 135, (NO_PORT,) * 2, 40, False),
         (IPv6(**V6, nh=59), 59, (NO_PORT,) * 2, 40, False),
         (IPv6(**V6) / IPv6ExtHdrHopByHop() / UDP(sport=7, dport=9), 17, (7, 9), 48, False),
         (

@@ -5,11 +5,12 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.dataplane.children import child, packed, selector
+from tests.unit.dataplane.children import ANY_PORT, child, packed, selector
 
-from cygnet.dataplane.inner import NO_PORT, Flow
+from cygnet.dataplane.inner import NO_PORT, SENDERS_PORT, Flow
 from cygnet.dataplane.selection import AddressTable, TunnelTable, permits_inbound, permits_outbound
 from cygnet.dataplane.tunnel import Tunnel
+from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 TCP, UDP, ICMP = 6, 17, 1
 
@@ -161,8 +162,6 @@ NO_PORTS = (NO_PORT, NO_PORT)
         (UDP, (2, 2), UDP, NO_PORTS, False),
         (UDP, (65535, 0), UDP, NO_PORTS, True),  # OPAQUE
         (UDP, (65535, 0), UDP, (1, 2), False),
-        (ICMP, (0x0800, 0x08FF), ICMP, (0x0800, 0x0800), True),
-        (ICMP, (0x0800, 0x08FF), ICMP, (0x0303, 0x0303), False),
     ],
 )
 def test_protocol_and_ports(
@@ -176,6 +175,94 @@ def test_protocol_and_ports(
     assert permits_outbound(end, flow("192.0.2.1", "10.3.0.1", packet_protocol, packet_ports)) is is_permitted
     backwards = flow("10.3.0.1", "192.0.2.1", packet_protocol, (packet_ports[1], packet_ports[0]))
     assert permits_inbound(end, backwards) is is_permitted
+
+
+_SELECTORS = st.builds(
+    selector,
+    st.sampled_from(("0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "10.1.2.3-10.1.2.9", "::/0", "fd03::1")),
+    st.sampled_from((0, TCP, UDP, ICMP)),
+    st.sampled_from((ANY_PORT, (80, 80), (0x0800, 0x08FF), (65535, 0))),
+)
+_FLOWS = st.builds(
+    flow,
+    st.sampled_from(("10.1.2.3", "10.2.0.1", "192.0.2.1")),
+    st.sampled_from(("10.1.2.3", "10.1.9.9", "10.2.0.1", "192.0.2.1")),
+    st.sampled_from((TCP, UDP, ICMP, 47)),
+    st.sampled_from(((80, 80), (80, 99), (NO_PORT, NO_PORT), (0x0800, SENDERS_PORT))),
+) | st.just(flow("fd03::1", "fd03::1"))
+
+
+@given(st.lists(st.tuples(st.lists(_SELECTORS, max_size=3), st.lists(_SELECTORS, max_size=3)), max_size=6), _FLOWS)
+def test_a_tunnel_is_found_if_and_only_if_one_covers_the_packet(
+    pairs: list[tuple[list[TrafficSelector], list[TrafficSelector]]], packet: Flow
+) -> None:
+    tunnels = [Tunnel(child(n, local=tuple(ours), remote=tuple(theirs))) for n, (ours, theirs) in enumerate(pairs)]
+    table = table_of(*tunnels)
+    fit = [entry for entry in tunnels if permits_outbound(entry.child, packet)]
+    found = table.find(packet)
+    assert (found in fit) if fit else found is None
+    # Of those with the same selectors, the newest.
+    if found is not None:
+        twins = [
+            t for t in fit if (t.child.ts_local, t.child.ts_remote) == (found.child.ts_local, found.child.ts_remote)
+        ]
+        assert found is twins[-1]
+    for entry in tunnels:
+        table.discard(entry)
+    assert table.find(packet) is None
+
+
+ECHO_REQUEST, ECHO_REPLY, OPAQUE, ANY = (0x0800, 0x08FF), (0, 0xFF), (65535, 0), (0, 65535)
+
+
+# RFC 4301 section 4.4.1.3: the selectors of the sender's side are about the type of a message.
+@pytest.mark.parametrize(
+    ("local", "remote", "sends_request", "sends_reply", "takes_request", "takes_reply"),
+    [
+        (ANY, ANY, True, True, True, True),
+        (ECHO_REQUEST, ECHO_REQUEST, True, False, True, False),
+        (ECHO_REQUEST, ECHO_REPLY, True, False, False, True),
+        (ECHO_REQUEST, ANY, True, False, True, True),
+        (ECHO_REQUEST, OPAQUE, True, False, False, False),
+        (OPAQUE, ECHO_REQUEST, False, False, True, False),
+        (OPAQUE, OPAQUE, False, False, False, False),
+    ],
+)
+def test_icmp_types(
+    local: tuple[int, int],
+    remote: tuple[int, int],
+    sends_request: bool,
+    sends_reply: bool,
+    takes_request: bool,
+    takes_reply: bool,
+) -> None:
+    end = child(1, local=(selector("10.1.0.1/32", ICMP, local),), remote=(selector("10.3.0.1/32", ICMP, remote),))
+    request, reply = (0x0800, SENDERS_PORT), (0, SENDERS_PORT)
+    assert permits_outbound(end, flow("10.1.0.1", "10.3.0.1", ICMP, request)) is sends_request
+    assert permits_outbound(end, flow("10.1.0.1", "10.3.0.1", ICMP, reply)) is sends_reply
+    assert permits_inbound(end, flow("10.3.0.1", "10.1.0.1", ICMP, request)) is takes_request
+    assert permits_inbound(end, flow("10.3.0.1", "10.1.0.1", ICMP, reply)) is takes_reply
+    # Later fragments show no type: selectors of any type take them, and OPAQUE (RFC 4301 section 7).
+    fragment = flow("10.1.0.1", "10.3.0.1", ICMP, NO_PORTS)
+    assert permits_outbound(end, fragment) is (local in (ANY, OPAQUE) and remote in (ANY, OPAQUE))
+
+
+def test_children_share_a_destination_by_port_and_protocol() -> None:
+    """Several CHILD_SAs of one IKE_SA: each packet takes the one that it was negotiated for (RFC 4301 section 5.1)."""
+    web = Tunnel(child(1, remote=(selector("10.1.2.3/32", TCP, (443, 443)), selector("10.1.2.3/32", TCP, (80, 80)))))
+    names = Tunnel(child(2, remote=(selector("10.1.2.3/32", UDP, (53, 53)),)))
+    pings = Tunnel(child(3, remote=(selector("10.1.2.3/32", ICMP),)))
+    table = table_of(web, names, pings)
+    assert table.find(flow("192.0.2.1", "10.1.2.3", TCP, (999, 443))) is web
+    assert table.find(flow("192.0.2.1", "10.1.2.3", TCP, (999, 80))) is web
+    assert table.find(flow("192.0.2.1", "10.1.2.3", UDP, (999, 53))) is names
+    assert table.find(flow("192.0.2.1", "10.1.2.3", ICMP, (0x0800, SENDERS_PORT))) is pings
+    assert table.find(flow("192.0.2.1", "10.1.2.3", UDP, (999, 54))) is None
+    assert table.find(flow("192.0.2.1", "10.1.2.3", 47, NO_PORTS)) is None
+    successor = Tunnel(child(4, remote=names.child.ts_remote))
+    table.add(successor)
+    assert table.find(flow("192.0.2.1", "10.1.2.3", UDP, (999, 53))) is successor
+    assert table.find(flow("192.0.2.1", "10.1.2.3", TCP, (999, 80))) is web
 
 
 @pytest.mark.parametrize(

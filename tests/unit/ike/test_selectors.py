@@ -24,14 +24,13 @@ def packed(address: str) -> bytes:
 
 
 def ts(text: str) -> TrafficSelector:
-    """The selector of a text without `dynamic`; `[6/opaque]` has the ports of OPAQUE."""
-    settings = parse_selector(text.replace("/opaque", ""))
-    start_port, end_port = (65535, 0) if "/opaque" in text else (settings.start_port, settings.end_port)
+    """The selector of a text without `dynamic`."""
+    settings = parse_selector(text)
     return TrafficSelector(
         ts_type=TsType.IPV4_ADDR_RANGE if len(settings.first) == 4 else TsType.IPV6_ADDR_RANGE,
         ip_protocol=settings.ip_protocol,
-        start_port=start_port,
-        end_port=end_port,
+        start_port=settings.start_port,
+        end_port=settings.end_port,
         start=settings.first,
         end=settings.last,
     )
@@ -49,6 +48,15 @@ def ts(text: str) -> TrafficSelector:
         ("fd00::/126[tcp/80-90]", SelectorSettings(packed("fd00::"), packed("fd00::3"), 6, 80, 90)),
         ("0.0.0.0/0[47]", SelectorSettings(bytes(4), b"\xff" * 4, 47)),
         ("::/0[any]", SelectorSettings(bytes(16), b"\xff" * 16)),
+        ("[tcp/opaque]", SelectorSettings(ip_protocol=6, start_port=65535, end_port=0)),
+        ("[tcp/%opaque]", SelectorSettings(ip_protocol=6, start_port=65535, end_port=0)),
+        # A type with any code, types, and a type with its code (RFC 7296 section 3.13.1).
+        ("[icmp/8]", SelectorSettings(ip_protocol=1, start_port=0x0800, end_port=0x08FF)),
+        ("[ipv6-icmp/133-137]", SelectorSettings(ip_protocol=58, start_port=0x8500, end_port=0x89FF)),
+        ("[icmp/772]", SelectorSettings(ip_protocol=1, start_port=0x0304, end_port=0x0304)),
+        ("[icmp]", SelectorSettings(ip_protocol=1)),
+        ("[icmp/opaque]", SelectorSettings(ip_protocol=1, start_port=65535, end_port=0)),
+        ("[135/5]", SelectorSettings(ip_protocol=135, start_port=0x0500, end_port=0x05FF)),
     ],
 )
 def test_a_selector_is_read(text: str, settings: SelectorSettings) -> None:
