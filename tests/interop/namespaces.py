@@ -87,12 +87,23 @@ class Namespace:
         """Have nftables carry out a script in here."""
         _run(*self.command("nft", "--file", "-"), stdin=rules)
 
-    def ping(self, destination: str, *, source: str, count: int = 3, payload_octets: int = 56) -> int:
-        """Send `count` ICMP(v6) echo requests from the address `source`; return how many were answered."""
+    def ping(
+        self,
+        destination: str,
+        *,
+        source: str = "",
+        count: int = 3,
+        payload_octets: int = 56,
+        options: Sequence[str] = (),
+    ) -> int:
+        """Send `count` ICMP(v6) echo requests from the address `source`; return how many were answered.
+
+        Without `source` the kernel chooses one; `options` are further ones of ping(8).
+        """
         # Not `-w`: with it, `-c` counts replies and ping sends until it has them.
         answer = self.run(
             *("ping", "-n", "-q", "-c", str(count), "-i", str(PING_INTERVAL_S), "-s", str(payload_octets)),
-            *("-W", str(PING_PATIENCE_S), "-I", source, destination),
+            *("-W", str(PING_PATIENCE_S), *options, *(("-I", source) if source else ()), destination),
             timeout_s=count * PING_INTERVAL_S + PING_PATIENCE_S + 10.0,
             check=False,
         )

@@ -340,13 +340,14 @@ secrets {{
 """
 
 
-# Values are not quoted and may have spaces ("C=CH, O=Acme, CN=gw"): one ends where the next key, which is in
-# lower case, the next section or the end of its own section follows.
+# A list's items may have brackets of their own ("10.1.0.1/32[tcp/http]"). Values are not quoted and may have spaces
+# ("C=CH, O=Acme, CN=gw"): one ends where the next key, which is in lower case, the next section or the end of its own
+# section follows.
 _RAW_TOKEN = re.compile(
     r"""\s*(?:
         (?P<close>\})
       | (?P<section>[^\s={}\[\]]+)\s*\{
-      | (?P<list>[a-z][a-z0-9-]*)=\[(?P<items>[^\]]*)\]
+      | (?P<list>[a-z][a-z0-9-]*)=\[(?P<items>(?:[^\[\]]|\[[^\]]*\])*)\]
       | (?P<key>[a-z][a-z0-9-]*)=(?P<value>.*?)(?=\s[a-z][a-z0-9-]*=|\s[^\s={}\[\]]+\s*\{|\s*\}|\s*$)
     )""",
     re.VERBOSE | re.DOTALL,

@@ -259,7 +259,8 @@ def test_sweep_spares_sessions_that_run() -> None:
 def test_raw_output_is_parsed() -> None:
     line = (
         "list-sa event {home {uniqueid=1 remote-id=C=CH, O=Acme Inc., CN=gw remote-vips=[10.3.0.1 fd00::1] "
-        "initiator=yes child-sas {net-1 {state=INSTALLED local-ts=[10.3.0.1/32]}}}}\nlist-sas reply {}\n"
+        "initiator=yes child-sas {net-1 {state=INSTALLED local-ts=[10.3.0.1/32 fd01::/64[tcp/http]]}}}}\n"
+        "list-sas reply {}\n"
     )
     assert parse_raw(line, event="list-sa") == [
         {
@@ -268,7 +269,7 @@ def test_raw_output_is_parsed() -> None:
                 "remote-id": "C=CH, O=Acme Inc., CN=gw",
                 "remote-vips": ["10.3.0.1", "fd00::1"],
                 "initiator": "yes",
-                "child-sas": {"net-1": {"state": "INSTALLED", "local-ts": ["10.3.0.1/32"]}},
+                "child-sas": {"net-1": {"state": "INSTALLED", "local-ts": ["10.3.0.1/32", "fd01::/64[tcp/http]"]}},
             }
         }
     ]

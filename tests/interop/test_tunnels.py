@@ -16,9 +16,12 @@ both_roles = pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
 
 
 def use_virtual_address(pair: Pair, topology: Topology, address: str) -> None:
-    """Give the client's host the address that its peer has assigned; strongSwan does it by itself."""
-    if pair.role is Role.INITIATOR:
-        topology.client.add_address(f"{address}/{ipaddress.ip_address(address).max_prefixlen}")
+    """Wait until the client's host has the address that its peer has assigned; both daemons see to it by themselves."""
+    length = ipaddress.ip_address(address).max_prefixlen
+    eventually(
+        lambda: f" {address}/{length} " in topology.client.ip("-brief", "address"),
+        what=f"{pair.role.value}: the client has {address}",
+    )
 
 
 @both_roles

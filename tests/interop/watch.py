@@ -39,14 +39,39 @@ class EspWatch:
     @property
     def bare(self) -> int:
         """ESP packets that were IP protocol 50."""
-        return self._packets("bare_esp")
+        return _packets_of(self.namespace, "watch", "bare_esp")
 
     @property
     def in_udp(self) -> int:
         """ESP packets to UDP port 4500."""
-        return self._packets("esp_in_udp")
+        return _packets_of(self.namespace, "watch", "esp_in_udp")
 
-    def _packets(self, counter: str) -> int:
-        listing = json.loads(self.namespace.run("nft", "--json", "list", "counter", "inet", "watch", counter).stdout)
-        [packets] = [entry["counter"]["packets"] for entry in listing["nftables"] if "counter" in entry]
-        return int(packets)
+
+class PacketWatch:
+    """Counts what arrives in a namespace and matches each of some nftables expressions, by name."""
+
+    def __init__(self, namespace: Namespace, **matches: str) -> None:
+        self.namespace = namespace
+        self.matches = matches
+
+    def __enter__(self) -> Self:
+        counters = "\n".join(f"counter {name} {{}}" for name in self.matches)
+        rules = "\n".join(f"{match} counter name {name}" for name, match in self.matches.items())
+        chain = f"chain arriving {{\ntype filter hook prerouting priority 0\n{rules}\n}}"
+        self.namespace.load_rules(f"table inet seen {{\n{counters}\n{chain}\n}}")
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.namespace.load_rules("delete table inet seen")
+
+    def __getitem__(self, name: str) -> int:
+        """How many packets have matched."""
+        return _packets_of(self.namespace, "seen", name)
+
+
+def _packets_of(namespace: Namespace, table: str, counter: str) -> int:
+    listing = json.loads(namespace.run("nft", "--json", "list", "counter", "inet", table, counter).stdout)
+    [packets] = [entry["counter"]["packets"] for entry in listing["nftables"] if "counter" in entry]
+    return int(packets)

@@ -88,7 +88,31 @@ class DelRoute(Message, frozen=True, array_like=True, tag=True):
     prefix: str
 
 
-AnyMessage = Ready | Stop | LeaseRequest | LeaseGrant | LeaseRecall | LeaseReturn | PeerIsAlone | AddRoute | DelRoute
+class AddAddress(Message, frozen=True, array_like=True, tag=True):
+    """Worker: a peer has given me this virtual address, such as `10.3.0.7`."""
+
+    address: str
+
+
+class DelAddress(Message, frozen=True, array_like=True, tag=True):
+    """Worker: the tunnel is gone that it was for."""
+
+    address: str
+
+
+AnyMessage = (
+    Ready
+    | Stop
+    | LeaseRequest
+    | LeaseGrant
+    | LeaseRecall
+    | LeaseReturn
+    | PeerIsAlone
+    | AddRoute
+    | DelRoute
+    | AddAddress
+    | DelAddress
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(AnyMessage)

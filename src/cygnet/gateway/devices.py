@@ -1,9 +1,10 @@
-"""The TUN devices of the workers, and the routes into them."""
+"""The TUN devices of the workers, and the routes into them, and the virtual addresses on them."""
 
 import logging
 import os
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
+from cygnet.gateway.addresses import VirtualAddresses
 from cygnet.gateway.routes import Routes
 from cygnet.ike.errors import LocalError
 
@@ -23,12 +24,14 @@ class Devices:
             for name in names:
                 configure_tun(name, (), mtu)
             self.routes = Routes(names)
+            self.addresses = VirtualAddresses(names)
         except BaseException:
             self._close_descriptors()
             raise
 
     def close(self) -> None:
         """Give the devices up; the kernel drops their routes with them."""
+        self.addresses.close()
         self.routes.close()
         self._close_descriptors()
 

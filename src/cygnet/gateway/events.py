@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute, PeerIsAlone
+from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute, PeerIsAlone
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.effects import Effect, InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished
 from cygnet.observe.counters import CounterWriter
@@ -24,6 +24,7 @@ class Events:
     """Called with each effect of the core but `Send`."""
 
     __slots__ = (
+        "_addresses",
         "_children",
         "_count",
         "_established",
@@ -66,6 +67,8 @@ class Events:
         # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
         self._prefixes: dict[bytes, tuple[str, ...]] | None = {} if has_routes else None
         self._routed: Counter[str] = Counter()
+        # The virtual addresses that are ours, by the IKE_SA whose peer gave them.
+        self._addresses: dict[bytes, tuple[str, ...]] = {}
         self._is_logging = _log.isEnabledFor(logging.INFO)
         self._lines = 0
         self._unlogged = 0
@@ -95,6 +98,8 @@ class Events:
         self._count("ike_sas_established_total")
         self._record(effect.took_s)
         self._on_sa(effect)
+        if effect.is_initiator and effect.virtual_ips and self._prefixes is not None:
+            self._take_addresses(effect)
         if self._may_log():
             addresses = ", ".join(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
             _log.info(
@@ -111,9 +116,19 @@ class Events:
             self._set('ike_sas{state="established"}', self._established)
         self._count(f'ike_sas_closed_total{{reason="{effect.reason}"}}')
         self._on_sa(effect)
+        if self._addresses:
+            for address in self._addresses.pop(effect.sa, ()):
+                self._send(DelAddress(address))
         if self._may_log():
             what = "closed" if effect.was_established else "not established"
             _log.info("%s: IKE_SA %s %s: %s", effect.connection or "unknown peer", effect.sa.hex(), what, effect.reason)
+
+    def _take_addresses(self, effect: SaEstablished) -> None:
+        """The peer has given us addresses: they are this host's for as long as the IKE_SA stands."""
+        addresses = tuple(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
+        self._addresses[effect.sa] = addresses
+        for address in addresses:
+            self._send(AddAddress(address))
 
     def _peer_is_alone(self, effect: InitialContact) -> None:
         if self._has_others:

@@ -20,9 +20,11 @@ import msgspec
 
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.gateway.control import (
+    AddAddress,
     AddRoute,
     AnyMessage,
     Channel,
+    DelAddress,
     DelRoute,
     LeaseGrant,
     LeaseRecall,
@@ -323,6 +325,11 @@ class Supervisor:
                 self._devices.routes.add(message.prefix, slot.index)
         elif isinstance(message, DelRoute) and self._devices is not None:
             self._devices.routes.discard(message.prefix, slot.index)
+        elif isinstance(message, AddAddress):
+            if self._devices is not None and self._asks_for_addresses():
+                self._devices.addresses.add(message.address, slot.index)
+        elif isinstance(message, DelAddress) and self._devices is not None:
+            self._devices.addresses.discard(message.address, slot.index)
 
     def _announce(self) -> None:
         if not self._has_served and all(slot.is_ready for slot in self._slots):
@@ -342,6 +349,12 @@ class Supervisor:
         )
         if not is_fit:
             raise ValueError(f"no remote_ts has {prefix}")
+        return True
+
+    def _asks_for_addresses(self) -> bool:
+        """Whether any connection asks its peer for virtual addresses: else no worker may give the host any."""
+        if not any(connection.vips for connection in self._settings.connections):
+            raise ValueError("no connection has vips")
         return True
 
     # Pools.
@@ -379,6 +392,7 @@ class Supervisor:
         """A worker is dead: its addresses and routes are nobody's."""
         if self._devices is not None:
             self._devices.routes.discard_all(worker)
+            self._devices.addresses.discard_all(worker)
         self._ledger.reclaim(worker)
         for plan in self._ledger.plans:
             self._settle(plan.name)

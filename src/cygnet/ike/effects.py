@@ -78,6 +78,8 @@ class SaEstablished(msgspec.Struct, frozen=True, gc=False):
     """Packed virtual addresses: ours as initiator, the peer's as responder."""
     took_s: float
     """Seconds since its first message came or went."""
+    is_initiator: bool = False
+    """Whether we have set it up, and not the peer."""
 
 
 class InitialContact(msgspec.Struct, frozen=True, gc=False):

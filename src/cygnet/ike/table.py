@@ -249,7 +249,8 @@ class IkeTable:
         self._peers.add(sa.remote_id, sa.spi)
         begin_keepalives(sa, turn)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
-        turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s))
+        is_initiator = sa.is_original_initiator
+        turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, is_initiator))
 
     def has_other(self, identity: Identity) -> bool:
         """Whether an IKE_SA with that peer is established on this worker."""

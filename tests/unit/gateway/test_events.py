@@ -6,7 +6,7 @@ import pytest
 from tests.unit.dataplane.children import child as child_of_number
 
 from cygnet.auth.identity import parse_identity
-from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute, PeerIsAlone
+from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute, PeerIsAlone
 from cygnet.gateway.events import LINES_PER_SECOND, Events, prefixes_to_route
 from cygnet.gateway.pools import AddressPools
 from cygnet.iana import TsType
@@ -69,6 +69,27 @@ def test_gauges_follow_sas_and_children() -> None:
     assert values['ike_sas_closed_total{reason="half_open_timeout"}'] == 1
     assert rig.counters.histogram("handshake_duration_seconds").max_s == pytest.approx(0.25)
     assert len(rig.told) == 4
+
+
+@pytest.mark.parametrize("is_initiator", [False, True])
+@pytest.mark.parametrize("has_routes", [False, True])
+def test_addresses_that_a_peer_gives_us_are_this_hosts_while_the_sa_stands(
+    is_initiator: bool, has_routes: bool
+) -> None:
+    rig = Rig(has_routes=has_routes)
+    given = (ipaddress.ip_address("10.3.0.9").packed, ipaddress.ip_address("fd03::9").packed)
+    rig.events(SaEstablished(SPI, "home", PEER, given, 0.25, is_initiator))
+    added, removed = list(rig.sent), []
+    rig.sent.clear()
+    for _ in range(2):
+        rig.events(SaClosed(SPI, "home", "deleted_by_peer", True))
+        removed += rig.sent
+        rig.sent.clear()
+    if is_initiator and has_routes:
+        assert added == [AddAddress("10.3.0.9"), AddAddress("fd03::9")]
+        assert removed == [DelAddress("10.3.0.9"), DelAddress("fd03::9")]
+    else:
+        assert added == removed == []
 
 
 def test_other_workers_hear_of_a_lonely_peer() -> None:

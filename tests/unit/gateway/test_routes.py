@@ -7,6 +7,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
 from cygnet.gateway.routes import Routes, encode_route
+from cygnet.gateway.rtnetlink import encode_request
 from cygnet.ike.errors import LocalError
 
 
@@ -14,7 +15,7 @@ from cygnet.ike.errors import LocalError
     ("prefix", "family", "length"), [("10.7.0.0/16", socket.AF_INET, 16), ("fd00:7::/64", socket.AF_INET6, 64)]
 )
 def test_a_request_reads_as_what_it_says(prefix: str, family: int, length: int) -> None:
-    message = rtmsg(encode_route(24, prefix, 7, 3))
+    message = rtmsg(encode_request(24, encode_route(prefix, 7), 0x500, 3))
     message.decode()
     assert (message["family"], message["dst_len"], message["table"]) == (family, length, 254)
     assert (message["header"]["type"], message["header"]["sequence_number"]) == (24, 3)
