@@ -146,10 +146,14 @@ class Endpoint:
         return sender is not None and self._send(sender, _KEEPALIVE, path, path.remote_port)
 
     def ask_for_traffic_class(self) -> None:
-        """Have the kernel tell the outer traffic class of each ESP packet: what a tunnel needs for ECN and DSCP."""
-        for each in self.sockets:
-            if isinstance(each, EspSocket) or each.is_natt:
-                ask_for_traffic_class(each.socket)
+        """Have the kernel tell the outer traffic class of each ESP packet: what a tunnel needs for ECN and DSCP.
+
+        Sockets that have IKE alone, since ESP has others, are not asked: a handshake costs no more for it.
+        """
+        natt = [each for each in self._udp if each.is_natt]
+        carriers = [udp.socket for udp in natt if udp.is_for_esp] or [udp.socket for udp in natt]
+        for carrier in (*carriers, *(raw.socket for raw in self._esp)):
+            ask_for_traffic_class(carrier)
 
     def send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool, traffic_class: int = 0) -> bool:
         """Send an ESP packet, in UDP from the path's local port or as IP protocol 50; whether it left."""

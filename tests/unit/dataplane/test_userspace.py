@@ -4,6 +4,7 @@ import gc
 import os
 import time
 
+import msgspec
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
@@ -304,3 +305,49 @@ def test_a_packet_costs_the_same_among_many_tunnels() -> None:
         gc.enable()
     # A scan would make it a hundred times as much.
     assert many < 5 * few
+
+
+@pytest.mark.parametrize("size", [1, 32, 33, 64, 1000, 4096])
+def test_each_sa_has_a_replay_window_of_its_own(size: int) -> None:
+    """As large as configured; the successor of a rekeyed SA begins with an empty one (RFC 4303 section 3.4.3)."""
+    gateway = Plane()
+    old = msgspec.structs.replace(child(1, remote=END.ts_remote), replay_window=size)
+    new = msgspec.structs.replace(child(2, remote=END.ts_remote), replay_window=size)
+    gateway.plane.install(old)
+    gateway.plane.receive_esp(seal(old, FROM_CLIENT, 4, sequence=size), GATEWAY_PATH, 0.0)
+    gateway.plane.install(new)
+    late, too_late = seal(old, FROM_CLIENT, 4, sequence=1), seal(old, FROM_CLIENT, 4, sequence=0)
+    for datagram in (late, late, too_late):
+        gateway.plane.receive_esp(datagram, GATEWAY_PATH, 0.0)
+    # A window of one holds the newest alone.
+    assert gateway.counts == ["esp_replayed"] * (2 if size == 1 else 1) + ["esp_too_old"]
+    gateway.counts.clear()
+    gateway.plane.receive_esp(seal(new, FROM_CLIENT, 4), GATEWAY_PATH, 0.0)
+    assert gateway.counts == []
+
+
+def test_without_a_window_replays_pass() -> None:
+    gateway = Plane()
+    end = msgspec.structs.replace(END, replay_window=0)
+    gateway.plane.install(end)
+    for _ in range(3):
+        gateway.plane.receive_esp(SOUND, GATEWAY_PATH, 0.0)
+    assert (len(gateway.sink.packets), gateway.counts) == (3, [])
+
+
+@pytest.mark.parametrize(("is_esn", "last"), [(False, 2**32 - 1), (True, 2**64 - 1)])
+def test_an_sa_ends_with_its_last_sequence_number(is_esn: bool, last: int) -> None:
+    """RFC 4303 section 3.3.3; and with AES-GCM no IV is used twice (RFC 4106 section 2)."""
+    gateway = Plane()
+    suite = ChildSuite(encr=ENCR[EncrId.AES_GCM_16], key_bits=128, is_esn=is_esn)
+    gateway.plane.install(child(1, remote=END.ts_remote, suite=suite))
+    sa = gateway.plane._by_spi[END.spi_in].outbound(os.urandom)
+    sa.sequence = sa.protection.counter = last - 2
+    sent = [gateway.plane.send_inner(TO_CLIENT) for _ in range(4)]
+    assert sent == [True, True, False, False]
+    ivs = {esp[8:16] for esp, *_ in gateway.sent}
+    assert len(ivs) == 2
+    assert gateway.counts == ["esp_sequence_exhausted"] * 2
+    # Another SA for the same traffic takes over.
+    gateway.plane.install(child(2, remote=END.ts_remote, suite=suite))
+    assert gateway.plane.send_inner(TO_CLIENT)
