@@ -14,20 +14,21 @@ EXPEDITED = ("-Q", "0xb8")
 ECN_CAPABLE = ("-Q", "0x02")
 
 
-def test_our_gateway_is_a_client(direct: Topology) -> None:
-    """The virtual address is on the TUN device, the remote network is routed there; both are gone with the IKE_SA."""
-    with paired(Role.INITIATOR, direct) as pair:
+@pytest.mark.parametrize(("remote_ts", "routed"), [("10.1.0.0/24", "10.1.0.0/24"), ("0.0.0.0/0", "0.0.0.0/1")])
+def test_our_gateway_is_a_client(direct: Topology, remote_ts: str, routed: str) -> None:
+    """The virtual address is on the TUN device, what is remote is routed there; both are gone with the IKE_SA."""
+    with paired(Role.INITIATOR, direct, server={"local_ts": remote_ts}, client={"remote_ts": remote_ts}) as pair:
         [virtual] = pair.virtual_addresses(pair.set_up())
         use_virtual_address(pair, direct, virtual)
         [device] = re.findall(rf"(cygnet\d) .* {virtual}/32", direct.client.ip("-brief", "address"))
-        assert f"10.1.0.0/24 dev {device}" in direct.client.ip("route")
+        assert f"{routed} dev {device}" in direct.client.ip("route")
         # Without a word about the source: the kernel takes the virtual address for it.
         assert direct.client.ping(SERVER_INNER, count=3) == 3
         pair.strongswan.terminate(ike="rw")
 
         def is_bare() -> bool:
             assert virtual not in direct.client.ip("-brief", "address")
-            assert "10.1.0.0/24" not in direct.client.ip("route")
+            assert device not in direct.client.ip("route")
             return True
 
         eventually(is_bare, what="the virtual address and the route are gone")

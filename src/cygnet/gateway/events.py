@@ -2,11 +2,11 @@
 
 import ipaddress
 import logging
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute, PeerIsAlone
+from cygnet.gateway.control import AnyMessage, PeerIsAlone
+from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.effects import Effect, InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished
 from cygnet.observe.counters import CounterWriter
@@ -16,26 +16,22 @@ _log = logging.getLogger(__name__)
 LINES_PER_SECOND: Final = 50
 """Of single IKE_SAs in the log; what comes above that is summed up. In a storm a line for each would cost more than
 its handshake's parsing."""
-MAX_PREFIXES: Final = 64
-"""Of one CHILD_SA: its selectors are from our configuration, narrowed by the peer, and a range can be many prefixes."""
 
 
 class Events:
     """Called with each effect of the core but `Send`."""
 
     __slots__ = (
-        "_addresses",
         "_children",
         "_count",
         "_established",
         "_has_others",
         "_is_logging",
         "_lines",
+        "_network",
         "_on_sa",
         "_pools",
-        "_prefixes",
         "_record",
-        "_routed",
         "_send",
         "_set",
         "_unlogged",
@@ -64,11 +60,7 @@ class Events:
         self._has_others = has_others
         self._established = 0
         self._children = 0
-        # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
-        self._prefixes: dict[bytes, tuple[str, ...]] | None = {} if has_routes else None
-        self._routed: Counter[str] = Counter()
-        # The virtual addresses that are ours, by the IKE_SA whose peer gave them.
-        self._addresses: dict[bytes, tuple[str, ...]] = {}
+        self._network = HostNetwork(send, pools.covers) if has_routes else None
         self._is_logging = _log.isEnabledFor(logging.INFO)
         self._lines = 0
         self._unlogged = 0
@@ -98,8 +90,8 @@ class Events:
         self._count("ike_sas_established_total")
         self._record(effect.took_s)
         self._on_sa(effect)
-        if effect.is_initiator and effect.virtual_ips and self._prefixes is not None:
-            self._take_addresses(effect)
+        if self._network is not None:
+            self._network.sa_established(effect)
         if self._may_log():
             addresses = ", ".join(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
             _log.info(
@@ -116,19 +108,11 @@ class Events:
             self._set('ike_sas{state="established"}', self._established)
         self._count(f'ike_sas_closed_total{{reason="{effect.reason}"}}')
         self._on_sa(effect)
-        if self._addresses:
-            for address in self._addresses.pop(effect.sa, ()):
-                self._send(DelAddress(address))
+        if self._network is not None:
+            self._network.sa_closed(effect.sa)
         if self._may_log():
             what = "closed" if effect.was_established else "not established"
             _log.info("%s: IKE_SA %s %s: %s", effect.connection or "unknown peer", effect.sa.hex(), what, effect.reason)
-
-    def _take_addresses(self, effect: SaEstablished) -> None:
-        """The peer has given us addresses: they are this host's for as long as the IKE_SA stands."""
-        addresses = tuple(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
-        self._addresses[effect.sa] = addresses
-        for address in addresses:
-            self._send(AddAddress(address))
 
     def _peer_is_alone(self, effect: InitialContact) -> None:
         if self._has_others:
@@ -147,45 +131,11 @@ class Events:
     def _child_installed(self, child: InstallChild) -> None:
         self._children += 1
         self._set("child_sas", self._children)
-        if self._prefixes is None:
-            return
-        prefixes = prefixes_to_route(child, self._pools.covers)
-        if not prefixes:
-            return
-        self._prefixes[child.spi_in] = prefixes
-        for prefix in prefixes:
-            self._routed[prefix] += 1
-            if self._routed[prefix] == 1:
-                self._send(AddRoute(prefix))
+        if self._network is not None:
+            self._network.child_installed(child)
 
     def _child_removed(self, spi_in: bytes) -> None:
         self._children -= 1
         self._set("child_sas", self._children)
-        if not self._prefixes:
-            return
-        for prefix in self._prefixes.pop(spi_in, ()):
-            self._routed[prefix] -= 1
-            if not self._routed[prefix]:
-                del self._routed[prefix]
-                self._send(DelRoute(prefix))
-
-
-def prefixes_to_route(child: InstallChild, is_pooled: Callable[[int, int, int], bool]) -> tuple[str, ...]:
-    """The prefixes behind the peer that need a route of their own: those that no pool's blocks cover.
-
-    `is_pooled(octets, first, last)` tells whether a range of addresses, as numbers, lies within one pool. A prefix that
-    the peer's own address is in gets no route: ESP to the peer would be sent into the tunnel that it makes up.
-    """
-    peer = ipaddress.ip_address(child.path.remote)
-    prefixes: dict[str, None] = {}
-    for selector in child.ts_remote:
-        first, last = int.from_bytes(selector.start, "big"), int.from_bytes(selector.end, "big")
-        if first > last or is_pooled(len(selector.start), first, last):
-            continue
-        low, high = ipaddress.ip_address(selector.start), ipaddress.ip_address(selector.end)
-        for network in ipaddress.summarize_address_range(low, high):
-            if peer in network:
-                _log.debug("%s: no route to %s, which the peer itself is in", child.name, network)
-            elif len(prefixes) < MAX_PREFIXES:
-                prefixes[str(network)] = None
-    return tuple(prefixes)
+        if self._network is not None:
+            self._network.child_removed(spi_in)

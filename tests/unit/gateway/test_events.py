@@ -6,8 +6,8 @@ import pytest
 from tests.unit.dataplane.children import child as child_of_number
 
 from cygnet.auth.identity import parse_identity
-from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute, PeerIsAlone
-from cygnet.gateway.events import LINES_PER_SECOND, Events, prefixes_to_route
+from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute, PeerIsAlone
+from cygnet.gateway.events import LINES_PER_SECOND, Events
 from cygnet.gateway.pools import AddressPools
 from cygnet.iana import TsType
 from cygnet.ike.effects import InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished
@@ -71,27 +71,6 @@ def test_gauges_follow_sas_and_children() -> None:
     assert len(rig.told) == 4
 
 
-@pytest.mark.parametrize("is_initiator", [False, True])
-@pytest.mark.parametrize("has_routes", [False, True])
-def test_addresses_that_a_peer_gives_us_are_this_hosts_while_the_sa_stands(
-    is_initiator: bool, has_routes: bool
-) -> None:
-    rig = Rig(has_routes=has_routes)
-    given = (ipaddress.ip_address("10.3.0.9").packed, ipaddress.ip_address("fd03::9").packed)
-    rig.events(SaEstablished(SPI, "home", PEER, given, 0.25, is_initiator))
-    added, removed = list(rig.sent), []
-    rig.sent.clear()
-    for _ in range(2):
-        rig.events(SaClosed(SPI, "home", "deleted_by_peer", True))
-        removed += rig.sent
-        rig.sent.clear()
-    if is_initiator and has_routes:
-        assert added == [AddAddress("10.3.0.9"), AddAddress("fd03::9")]
-        assert removed == [DelAddress("10.3.0.9"), DelAddress("fd03::9")]
-    else:
-        assert added == removed == []
-
-
 def test_other_workers_hear_of_a_lonely_peer() -> None:
     rig = Rig()
     rig.events(InitialContact(SPI, GATEWAY, PEER))
@@ -133,24 +112,3 @@ def test_without_devices_there_are_no_routes() -> None:
     rig.events(child(("10.7.0.0", "10.7.255.255")))
     rig.events(RemoveChild(b"\1\0\0\1"))
     assert rig.sent == []
-
-
-@pytest.mark.parametrize(
-    ("remote", "prefixes"),
-    [
-        ([("10.3.0.9", "10.3.0.9")], ()),
-        ([("10.7.0.0", "10.7.0.255")], ("10.7.0.0/24",)),
-        ([("10.7.0.1", "10.7.0.4")], ("10.7.0.1/32", "10.7.0.2/31", "10.7.0.4/32")),
-        ([("10.7.0.0", "10.7.0.9"), ("10.7.0.0", "10.7.0.7")], ("10.7.0.0/29", "10.7.0.8/31")),
-        ([("fd00::", "fd00::ff")], ("fd00::/120",)),
-        ([("0.0.0.0", "255.255.255.255")], ()),
-        ([("192.0.2.2", "192.0.2.2")], ()),
-        ([("10.7.0.9", "10.7.0.1")], ()),
-        ([], ()),
-    ],
-)
-def test_routes_what_no_pool_covers_and_never_the_way_to_the_peer(
-    remote: list[tuple[str, str]], prefixes: tuple[str, ...]
-) -> None:
-    pools = AddressPools((POOL,), workers=1, send=lambda message: None)
-    assert prefixes_to_route(child(*remote), pools.covers) == prefixes

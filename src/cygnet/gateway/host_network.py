@@ -1,0 +1,114 @@
+"""What the host's network is to have for a worker's tunnels: routes to what is behind peers, and virtual addresses.
+
+The worker has no privileges for either: it asks the supervisor.
+"""
+
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute
+from cygnet.ike.effects import InstallChild, SaEstablished
+
+_log = logging.getLogger(__name__)
+
+MAX_PREFIXES: Final = 160
+"""Of one CHILD_SA: its selectors are from our configuration, narrowed by the peer, and a range can be many prefixes.
+All of IPv6 but the peer's address is 128."""
+
+IsPooled = Callable[[int, int, int], bool]
+"""Whether a range of addresses, as octets and numbers, lies within one pool, whose blocks are routed already."""
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class HostNetwork:
+    """Routes and addresses, with who wants them: the kernel has them as long as anybody does."""
+
+    __slots__ = ("_addresses", "_is_pooled", "_newest", "_prefixes", "_routed", "_send")
+
+    def __init__(self, send: Callable[[AnyMessage], object], is_pooled: IsPooled) -> None:
+        """`send` takes messages to the supervisor."""
+        self._send = send
+        self._is_pooled = is_pooled
+        # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
+        self._prefixes: dict[bytes, tuple[str, ...]] = {}
+        self._routed: Counter[str] = Counter()
+        # The virtual addresses that are ours, by the IKE_SA whose peer gave them.
+        self._addresses: dict[bytes, tuple[str, ...]] = {}
+        self._newest: InstallChild | None = None
+
+    def child_installed(self, child: InstallChild) -> None:
+        """A tunnel is there."""
+        self._newest = child
+        self._route(child, is_client=child.sa in self._addresses)
+
+    def child_removed(self, spi_in: bytes) -> None:
+        """It is gone."""
+        for prefix in self._prefixes.pop(spi_in, ()):
+            self._routed[prefix] -= 1
+            if not self._routed[prefix]:
+                del self._routed[prefix]
+                self._send(DelRoute(prefix))
+
+    def sa_established(self, effect: SaEstablished) -> None:
+        """An IKE_SA stands. Where we are the client, the addresses that its peer gave are this host's."""
+        child, self._newest = self._newest, None
+        if not effect.is_initiator or not effect.virtual_ips:
+            return
+        addresses = tuple(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
+        self._addresses[effect.sa] = addresses
+        for address in addresses:
+            self._send(AddAddress(address))
+        if child is not None and child.sa == effect.sa:
+            # The first CHILD_SA comes before the IKE_SA that it belongs to is known to be a client's.
+            self._route(child, is_client=True)
+
+    def sa_closed(self, sa: bytes) -> None:
+        """An IKE_SA has ended."""
+        if self._addresses:
+            for address in self._addresses.pop(sa, ()):
+                self._send(DelAddress(address))
+
+    def _route(self, child: InstallChild, *, is_client: bool) -> None:
+        prefixes = prefixes_to_route(child, self._is_pooled, is_client=is_client)
+        known = self._prefixes.get(child.spi_in, ())
+        if prefixes:
+            self._prefixes[child.spi_in] = prefixes
+        for prefix in prefixes:
+            if prefix not in known:
+                self._routed[prefix] += 1
+                if self._routed[prefix] == 1:
+                    self._send(AddRoute(prefix))
+
+
+def prefixes_to_route(child: InstallChild, is_pooled: IsPooled, *, is_client: bool = False) -> tuple[str, ...]:
+    """The prefixes behind the peer that need a route of their own: those that no pool's blocks cover.
+
+    The peer's own address gets no route: ESP to the peer would be sent into the tunnel that it makes up. A client, with
+    a virtual address, wants all else that the tunnel leads to: what a prefix is without the peer. Others leave such a
+    prefix out, since it would take away what the host reaches under its own addresses.
+    """
+    peer = ipaddress.ip_network(child.path.remote)
+    prefixes: dict[str, None] = {}
+    for selector in child.ts_remote:
+        first, last = int.from_bytes(selector.start, "big"), int.from_bytes(selector.end, "big")
+        if first > last or is_pooled(len(selector.start), first, last):
+            continue
+        low, high = ipaddress.ip_address(selector.start), ipaddress.ip_address(selector.end)
+        for network in ipaddress.summarize_address_range(low, high):
+            for part in _without(network, peer, is_client=is_client):
+                if len(prefixes) < MAX_PREFIXES:
+                    prefixes[str(part)] = None
+    return tuple(prefixes)
+
+
+def _without(network: _Network, peer: _Network, *, is_client: bool) -> Iterator[_Network]:
+    if network.version != peer.version or not peer.subnet_of(network):  # type: ignore[arg-type]
+        yield network
+    elif is_client:
+        yield from network.address_exclude(peer)  # type: ignore[arg-type]
+    else:
+        _log.debug("no route to %s, which the peer itself is in", network)
