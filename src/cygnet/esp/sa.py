@@ -61,7 +61,17 @@ class OutboundSa:
     that is not below any it used: under one key neither numbers nor IVs may repeat.
     """
 
-    __slots__ = ("_align_mask", "_last_sequence", "is_esn", "octets", "packets", "protection", "sequence", "spi")
+    __slots__ = (
+        "_align_mask",
+        "_last_sequence",
+        "_overhead",
+        "is_esn",
+        "octets",
+        "packets",
+        "protection",
+        "sequence",
+        "spi",
+    )
 
     def __init__(self, spi: int, protection: PacketProtection, *, is_esn: bool, sequence: int = 0) -> None:
         """Make an SA that sends under the peer's `spi`."""
@@ -74,13 +84,13 @@ class OutboundSa:
         self._last_sequence = (1 << 64) - 1 if is_esn else (1 << 32) - 1
         # Pad Length and Next Header end on a 4-octet boundary whatever the cipher (RFC 4303 section 2.4).
         self._align_mask = max(4, protection.block_octets) - 1
+        self._overhead = HEADER_OCTETS + protection.overhead
         if protection.counter < sequence:
             protection.counter = sequence
 
     def room(self, octets: int) -> int:
         """Octets of the largest inner packet that an ESP packet of up to `octets` can hold; below 0 if none."""
-        plaintext = octets - HEADER_OCTETS - self.protection.overhead
-        return (plaintext & ~self._align_mask) - _TRAILER_OCTETS
+        return ((octets - self._overhead) & ~self._align_mask) - _TRAILER_OCTETS
 
     def encapsulate(self, packet: bytes, next_header: int, padding: int = 0) -> bytes:
         """Protect an inner packet: the ESP packet from its SPI to its ICV.
