@@ -1,11 +1,14 @@
 """What crosses a tunnel, and how: selectors, families, DSCP and ECN, padding, the path's MTU, virtual addresses."""
 
 import re
+import sys
 
 import msgspec
 import pytest
-from tests.interop.pairs import SERVER_INNER, Role, paired
+from tests.interop.cygnet_gateway import Cygnet
+from tests.interop.pairs import SERVER_INNER, Role, child_of, paired
 from tests.interop.polling import eventually
+from tests.interop.strongswan import StrongSwan, client_config, server_config
 from tests.interop.test_tunnels import CLIENT_INNER, two_cygnets, use_virtual_address
 from tests.interop.topologies import Topology
 from tests.interop.watch import PacketWatch
@@ -110,3 +113,57 @@ def test_senders_are_told_what_fits_a_narrow_path(behind_nat: Topology) -> None:
         # What may be cut goes whole into ESP, and ESP in fragments.
         assert server.ping(virtual, source=SERVER_INNER, payload_octets=1372, options=("-M", "dont")) == 3
         assert pair.cygnet.count('dataplane_events_total{event="inner_too_big"}') > 0
+
+
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5, (sys.argv[3], 0))
+except ConnectionRefusedError:
+    print("reached")
+except OSError:
+    print("lost")
+"""
+
+
+def test_children_with_different_selectors(direct: Topology) -> None:
+    """Between the same two addresses, one child has pings and one a port: each its own, and nothing has the rest."""
+    pings, web = f"{SERVER_INNER}/32[icmp]", f"{SERVER_INNER}/32[tcp/8080]"
+    mine = f"{CLIENT_INNER}/32"
+    direct.client.add_address(mine)
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    server_text = server_config(
+        pools={},
+        local_ts=pings,
+        child=f"remote_ts = {mine}[icmp]\n}}\nweb {{\nlocal_ts = {web}\nremote_ts = {mine}[tcp]",
+    )
+    # Of two identities, since strongSwan would put both children into one IKE_SA.
+    client_text = "".join(
+        client_config(
+            direct.server_address,
+            name=name,
+            identity=f"{name}@example.org",
+            virtual_ips="",
+            remote_ts=theirs,
+            child=f"local_ts = {mine}[{protocol}]",
+        )
+        for name, theirs, protocol in (("home", pings, "icmp"), ("work", web, "tcp"))
+    )
+    with (
+        Cygnet(direct.server, server_text, "--workers", "1") as cygnet,
+        StrongSwan("strongswan", direct.client, client_text) as strongswan,
+    ):
+        strongswan.initiate("net", ike="home")
+        strongswan.initiate("net", ike="work")
+        assert direct.client.ping(SERVER_INNER, source=CLIENT_INNER, count=3) == 3
+        assert direct.server.ping(CLIENT_INNER, source=SERVER_INNER, count=2) == 2
+        said = [
+            direct.client.run(sys.executable, "-c", CONNECT, SERVER_INNER, port, CLIENT_INNER).stdout.strip()
+            for port in ("8080", "8081")
+        ]
+        assert said == ["reached", "lost"]
+        carried = {str(sa["name"]): child_of(sa) for sa in strongswan.sas()}
+        assert {name: int(str(child["packets-in"])) for name, child in carried.items()} == {"home": 5, "work": 1}
+        # From the server's side, too, nothing but the children's own traffic enters a tunnel.
+        direct.server.run(sys.executable, "-c", CONNECT, CLIENT_INNER, "8081", SERVER_INNER)
+        assert cygnet.count('dataplane_events_total{event="inner_no_tunnel"}') > 0

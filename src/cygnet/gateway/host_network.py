@@ -27,7 +27,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class HostNetwork:
     """Routes and addresses, with who wants them: the kernel has them as long as anybody does."""
 
-    __slots__ = ("_addresses", "_is_pooled", "_newest", "_prefixes", "_routed", "_send")
+    __slots__ = ("_addresses", "_held", "_is_pooled", "_newest", "_prefixes", "_routed", "_send")
 
     def __init__(self, send: Callable[[AnyMessage], object], is_pooled: IsPooled) -> None:
         """`send` takes messages to the supervisor."""
@@ -36,17 +36,22 @@ class HostNetwork:
         # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
         self._prefixes: dict[bytes, tuple[str, ...]] = {}
         self._routed: Counter[str] = Counter()
-        # The virtual addresses that are ours, by the IKE_SA whose peer gave them.
-        self._addresses: dict[bytes, tuple[str, ...]] = {}
+        # The virtual addresses that are ours, by the SAs that hold them, IKE_SAs and CHILD_SAs; and how many hold each.
+        # CHILD_SAs outlive the IKE_SA that is replaced by its successor.
+        self._held: dict[bytes, tuple[str, ...]] = {}
+        self._addresses: Counter[str] = Counter()
         self._newest: InstallChild | None = None
 
     def child_installed(self, child: InstallChild) -> None:
         """A tunnel is there."""
         self._newest = child
-        self._route(child, is_client=child.sa in self._addresses)
+        addresses = self._own_addresses(child) if self._addresses else ()
+        self._hold(child.spi_in, addresses)
+        self._route(child, is_client=bool(addresses))
 
     def child_removed(self, spi_in: bytes) -> None:
         """It is gone."""
+        self._let_go(spi_in)
         for prefix in self._prefixes.pop(spi_in, ()):
             self._routed[prefix] -= 1
             if not self._routed[prefix]:
@@ -59,17 +64,36 @@ class HostNetwork:
         if not effect.is_initiator or not effect.virtual_ips:
             return
         addresses = tuple(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
-        self._addresses[effect.sa] = addresses
-        for address in addresses:
-            self._send(AddAddress(address))
+        self._hold(effect.sa, addresses)
         if child is not None and child.sa == effect.sa:
             # The first CHILD_SA comes before the IKE_SA that it belongs to is known to be a client's.
+            self._hold(child.spi_in, self._own_addresses(child))
             self._route(child, is_client=True)
 
     def sa_closed(self, sa: bytes) -> None:
         """An IKE_SA has ended."""
-        if self._addresses:
-            for address in self._addresses.pop(sa, ()):
+        self._let_go(sa)
+
+    def _own_addresses(self, child: InstallChild) -> tuple[str, ...]:
+        """Those of our virtual addresses that a CHILD_SA is for."""
+        single = (str(ipaddress.ip_address(ts.start)) for ts in child.ts_local if ts.start == ts.end)
+        return tuple(dict.fromkeys(address for address in single if address in self._addresses))
+
+    def _hold(self, holder: bytes, addresses: tuple[str, ...]) -> None:
+        if not addresses:
+            return
+        self._let_go(holder)
+        self._held[holder] = addresses
+        for address in addresses:
+            self._addresses[address] += 1
+            if self._addresses[address] == 1:
+                self._send(AddAddress(address))
+
+    def _let_go(self, holder: bytes) -> None:
+        for address in self._held.pop(holder, ()):
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
                 self._send(DelAddress(address))
 
     def _route(self, child: InstallChild, *, is_client: bool) -> None:

@@ -15,8 +15,10 @@ SA, SPI = bytes(range(8)), b"\1\0\0\1"
 GATEWAY = parse_identity("gw.example.org")
 
 
-def child(*remote: str, spi_in: bytes = SPI, peer: str = "192.0.2.2", sa: bytes = SA) -> InstallChild:
-    plain = child_of_number(1, remote=tuple(selector(text) for text in remote))
+def child(
+    *remote: str, spi_in: bytes = SPI, peer: str = "192.0.2.2", sa: bytes = SA, local: str = "10.3.0.9/32"
+) -> InstallChild:
+    plain = child_of_number(1, local=(selector(local),), remote=tuple(selector(text) for text in remote))
     return msgspec.structs.replace(plain, spi_in=spi_in, path=Path("192.0.2.1", 4500, peer, 4500), sa=sa)
 
 
@@ -46,6 +48,34 @@ def test_addresses_that_a_peer_gives_are_this_hosts_while_the_sa_stands() -> Non
     rig.network.sa_closed(SA)
     rig.network.sa_closed(SA)
     assert rig.take() == [DelAddress("10.3.0.9"), DelAddress("fd03::9")]
+
+
+def test_addresses_outlive_an_ike_sa_that_hands_its_children_to_a_successor() -> None:
+    rig = Rig()
+    rig.network.child_installed(child("0.0.0.0/0"))
+    rig.network.sa_established(established("10.3.0.9"))
+    rig.take()
+    # The IKE_SA is rekeyed: the old one goes, the CHILD_SA stays.
+    rig.network.sa_closed(SA)
+    assert rig.take() == []
+    # The CHILD_SA is rekeyed within the new one.
+    rig.network.child_installed(child("0.0.0.0/0", spi_in=b"\1\0\0\2", sa=b"newer-sa"))
+    rig.network.child_removed(SPI)
+    assert rig.take() == []
+    rig.network.child_removed(b"\1\0\0\2")
+    sent = rig.take()
+    assert sent[0] == DelAddress("10.3.0.9")
+    assert len(sent) == 1 + 32
+    assert all(isinstance(message, DelRoute) for message in sent[1:])
+
+
+def test_a_child_for_other_addresses_is_no_clients() -> None:
+    rig = Rig()
+    rig.network.sa_established(established("10.3.0.9"))
+    rig.take()
+    rig.network.child_installed(child("0.0.0.0/0", local="10.2.0.0/24"))
+    rig.network.child_installed(child("0.0.0.0/0", spi_in=b"\1\0\0\2", local="10.2.0.1/32"))
+    assert rig.take() == []
 
 
 def test_addresses_that_we_give_are_not_ours() -> None:
