@@ -101,12 +101,13 @@ def change_connection(settings: Settings, **changes: object) -> Settings:
 
 
 def client_connection(**changes: object) -> ConnectionSettings:
-    """A road warrior that wants an IPv4 address."""
+    """A road warrior that wants an IPv4 address, and stays where it is."""
     connection = ConnectionSettings(
         name="home",
         proposals=IKE,
         local=AuthSettings(id=CLIENT_ID),
         remote=AuthSettings(id=GATEWAY_ID),
+        mobike=False,
         vips=(bytes(4),),
         children=(ChildSettings(name="net", esp_proposals=ESP, remote_ts=EVERYTHING),),
     )
@@ -122,6 +123,19 @@ def client_settings(**changes: object) -> Settings:
 def counted(number: int) -> Iterator[bytes]:
     """That many packed addresses, 10.0.0.1 and up."""
     return (bytes((10, 0, n >> 8, n & 255)) for n in range(1, number + 1))
+
+
+class HostAddresses:
+    """The addresses of a host, as its core sees them: the first of a family is where it sends from."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+
+    def all(self) -> tuple[str, ...]:
+        return tuple(self._host.addresses)
+
+    def source_to(self, remote: str) -> str:
+        return next((each for each in self._host.addresses if (":" in each) == (":" in remote)), "")
 
 
 class Host:
@@ -141,6 +155,7 @@ class Host:
     ) -> None:
         self.world = world
         self.address = address
+        self.addresses = [address]
         self.counters: Counter[str] = Counter()
         self.children: dict[bytes, InstallChild] = {}
         self.paths: dict[bytes, Path] = {}
@@ -154,6 +169,7 @@ class Host:
             count=self._count,
             addresses=self.pool,
             sends_initial_contact=sends_initial_contact,
+            local_addresses=HostAddresses(self),
         )
         self.env.last_sent = lambda spi_in: self.esp_sent.get(spi_in, 0.0)
         self.table = IkeTable(self.env)
@@ -169,6 +185,13 @@ class Host:
         spi, effects = self.table.initiate(Connection(connection), path, self.world.now)
         self.carry_out(effects)
         return spi
+
+    def set_addresses(self, *addresses: str) -> None:
+        """Have these and no others from now on, and tell the core."""
+        self.addresses = list(addresses)
+        for address in addresses:
+            self.world.hosts[address] = self
+        self.carry_out(self.table.roam(self.world.now, is_list_new=True))
 
     def delete(self, spi: bytes) -> None:
         """End an IKE_SA and tell the peer."""
@@ -280,6 +303,8 @@ class World:
         self.now = 1000.0
         self.weather = weather if weather is not None else Weather()
         self.nats: list[Nat] = []
+        self.unreachable: set[str] = set()
+        """Addresses whose packets get lost on the way in."""
         self.hosts: dict[str, Host] = {}
         self.sent: list[tuple[Host, Send]] = []
         self.tamper: Callable[[Host, Send], Iterable[Send]] = lambda host, send: (send,)
@@ -311,6 +336,9 @@ class World:
 
     def _carry(self, send: Send, delay: float) -> None:
         path = send.path
+        sender = self.hosts.get(path.local)
+        if sender is not None and path.local not in sender.addresses:
+            return
         source, target = (path.local, path.local_port), (path.remote, path.remote_port)
         for nat in self.nats:
             if source[0] == nat.inside:
@@ -318,7 +346,7 @@ class World:
             if target[0] == nat.outside:
                 target = nat.into(target, self.now)
         host = self.hosts.get(target[0])
-        if host is not None:
+        if host is not None and target[0] in host.addresses and target[0] not in self.unreachable:
             arrived = Path(target[0], target[1], source[0], source[1])
             self.at(delay, lambda: host.receive(send.datagram, arrived))
 

@@ -96,6 +96,14 @@ _CONNECTION = Table(
         Key("vips", values.PACKED_ADDRESSES, "", "Virtual addresses to ask for; `0.0.0.0` and `::` ask for any."),
         Key("pools", values.NAMES, "", "Names of the pools that peers get their virtual addresses from."),
         Key("encap", values.BOOLEAN, "no", "Put ESP into UDP even where no NAT is found."),
+        Key("mobike", values.BOOLEAN, "yes", "Let either end change its addresses without a new IKE_SA (RFC 4555)."),
+        Key(
+            "mobike_check",
+            values.BOOLEAN,
+            "yes",
+            "Send traffic to a new address of the peer only after it has answered there.",
+            is_own=True,
+        ),
         Key(
             "dpd_delay",
             values.TIME,
@@ -119,7 +127,6 @@ _CONNECTION = Table(
         Unbuilt("send_cert", "it is about certificates", (ANYTHING,)),
         Unbuilt("ocsp", "it is about certificates", (ANYTHING,)),
         Unbuilt("dscp", "IKE datagrams are sent with the default codepoint", ("000000",)),
-        Unbuilt("mobike", "a peer that changes its address sets up a new IKE_SA", _NO),
         Unbuilt("fragmentation", "IKE messages are neither sent nor accepted in fragments", _NO),
         Unbuilt("childless", "an IKE_SA always starts with a CHILD_SA", ("allow", "never")),
         Unbuilt("ppk_id", "post-quantum pre-shared keys are not built yet", is_refused=True),

@@ -82,6 +82,15 @@ class SaEstablished(msgspec.Struct, frozen=True, gc=False):
     """Whether we have set it up, and not the peer."""
 
 
+class SaMoved(msgspec.Struct, frozen=True, gc=False):
+    """An IKE_SA has another path now: a NAT has changed its mapping, or one of the ends its address."""
+
+    sa: bytes
+    connection: str
+    remote_id: Identity
+    path: Path
+
+
 class InitialContact(msgspec.Struct, frozen=True, gc=False):
     """The peer of an IKE_SA has no other with us, whatever we believe: other workers are to close theirs.
 
@@ -126,6 +135,7 @@ Effect = (
     | RemoveChild
     | MoveChild
     | SaEstablished
+    | SaMoved
     | InitialContact
     | SaClosed
     | PhaseDone

@@ -29,6 +29,28 @@ class VirtualAddresses(Protocol):
         """The packed addresses of the DNS servers that clients of these pools are told of."""
 
 
+class LocalAddresses(Protocol):
+    """Which addresses of ours a peer may reach us at, as text."""
+
+    def all(self) -> tuple[str, ...]:
+        """All of them, of both families. The same object until they change."""
+
+    def source_to(self, remote: str) -> str:
+        """The one that packets to `remote` leave from; empty if it can't be reached now."""
+
+
+class UnknownAddresses:
+    """For a side that does not change its addresses."""
+
+    def all(self) -> tuple[str, ...]:
+        """None that we know of."""
+        return ()
+
+    def source_to(self, remote: str) -> str:
+        """Nothing is known."""
+        return ""
+
+
 class NoAddresses:
     """For a side that has no pools: an initiator, or a gateway without virtual addresses."""
 
@@ -54,6 +76,7 @@ class Environment:
         "entropy",
         "last_sent",
         "last_traffic",
+        "local_addresses",
         "natt_ports",
         "new_key_pair",
         "node",
@@ -73,6 +96,7 @@ class Environment:
         addresses: VirtualAddresses | None = None,
         last_traffic: Callable[[bytes], float] = lambda spi_in: 0.0,
         last_sent: Callable[[bytes], float] = lambda spi_in: 0.0,
+        local_addresses: LocalAddresses | None = None,
         natt_ports: Mapping[int, int] | None = None,
         sends_initial_contact: bool = True,
         waiting: Callable[[], int] = lambda: 0,
@@ -92,6 +116,7 @@ class Environment:
         """When a packet last came in on the CHILD_SA with that inbound SPI; the same clock as `now`."""
         self.last_sent = last_sent
         """When a packet last went out on it in UDP."""
+        self.local_addresses: LocalAddresses = local_addresses if local_addresses is not None else UnknownAddresses()
         self.natt_ports: Mapping[int, int] = natt_ports if natt_ports is not None else {500: 4500}
         """Our NAT traversal port for each of our IKE ports (RFC 7296 section 2.23)."""
         self.sends_initial_contact = sends_initial_contact

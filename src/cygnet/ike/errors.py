@@ -120,6 +120,19 @@ class NoAdditionalSas(ProtocolViolation):
     scope = Scope.MESSAGE
 
 
+class UnexpectedNatDetected(ProtocolViolation):
+    """The peer forbids NATs, and its message has passed one (RFC 4555 section 3.9)."""
+
+    notify = NotifyType.UNEXPECTED_NAT_DETECTED
+
+
+class UnacceptableAddresses(ProtocolViolation):
+    """The peer wants to use addresses that the connection does not allow (RFC 4555 section 3.5)."""
+
+    notify = NotifyType.UNACCEPTABLE_ADDRESSES
+    scope = Scope.MESSAGE
+
+
 class PeerRefused(IkeError):
     """The peer answered our request with an error notify; `reason` is its name as a counter's label."""
 

@@ -116,6 +116,15 @@ class MessageIds(msgspec.Struct, gc=False, eq=False, array_like=True):
         """The outstanding request is answered."""
         self.outstanding = None
 
+    def begin_again(self, policy: RetransmitPolicy, now: float) -> bytes | None:
+        """The outstanding request, to be sent again now as if for the first time: on another path. None without one."""
+        waiting = self.outstanding
+        if waiting is None:
+            return None
+        waiting.sent = 1
+        waiting.due = now + wait_before(1, policy)
+        return waiting.datagram
+
     def retransmit(self, policy: RetransmitPolicy, now: float) -> bytes | None:
         """The outstanding request, to be sent again now; None once all tries are used up."""
         waiting = self.outstanding

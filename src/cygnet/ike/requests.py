@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike.exchanges import informational
+from cygnet.ike.exchanges import informational, mobike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import IkeSa, Turn
-from cygnet.ike.tasks import DeleteChild, DeleteIke, Probe, Task
+from cygnet.ike.tasks import CheckPath, DeleteChild, DeleteIke, MoveAddresses, Probe, Task, TellAddresses
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _INFORMATIONAL = ExchangeType.INFORMATIONAL
@@ -31,6 +31,9 @@ WAYS: Final[dict[type, Way]] = {
     Probe: Way(_INFORMATIONAL, informational.start_probe, informational.finish_probe),
     DeleteIke: Way(_INFORMATIONAL, informational.start_delete, informational.finish_delete),
     DeleteChild: Way(_INFORMATIONAL, informational.start_delete_child, informational.finish_delete_child),
+    MoveAddresses: Way(_INFORMATIONAL, mobike.start_move, mobike.finish_move),
+    CheckPath: Way(_INFORMATIONAL, mobike.start_check, mobike.finish_check),
+    TellAddresses: Way(_INFORMATIONAL, mobike.start_tell, mobike.finish_tell),
 }
 
 

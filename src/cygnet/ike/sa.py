@@ -1,5 +1,6 @@
 """One IKE_SA and what it holds. The exchanges work on it; the table owns it."""
 
+from enum import IntEnum
 from functools import partial
 from typing import Protocol
 
@@ -20,6 +21,18 @@ from cygnet.ike.states import SaState
 from cygnet.ike.tasks import DeleteIke, Task
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI
 from cygnet.wire.payloads import Payload
+
+
+class MobikeRole(IntEnum):
+    """Which end chooses the path, if both support MOBIKE: the one that set up the first of a series of rekeyed IKE_SAs,
+    whoever is the original initiator of this one (RFC 4555 section 2.1)."""
+
+    NONE = 0
+    """The peer does not support it, or our configuration does not allow it."""
+    INITIATOR = 1
+    """We choose."""
+    RESPONDER = 2
+    """The peer chooses."""
 
 
 class Registry(Protocol):
@@ -143,6 +156,11 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     is_udp_encapsulated: bool = False
     is_behind_nat: bool = False
     is_peer_behind_nat: bool = False
+    mobike: MobikeRole = MobikeRole.NONE
+    peer_addresses: tuple[str, ...] = ()
+    """As MOBIKE's initiator: where else the peer may be reached, the address it told us this from included."""
+    nat_mapping: bytes = b""
+    """As MOBIKE's initiator behind a NAT: the digest of the address and port that the peer last saw us at."""
     keepalive_due: float = 0.0
     """When the NAT in front of us is to be reminded of us; 0.0 for never."""
     pending: tuple[Task, ...] = ()

@@ -120,6 +120,10 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """Names of the pools that we give virtual addresses from as responder."""
     encap: bool = False
     """Force UDP encapsulation by pretending to be behind a NAT."""
+    mobike: bool = True
+    """Let either end change its addresses while the IKE_SA stands (RFC 4555), if the peer can."""
+    mobike_check: bool = True
+    """Send traffic to a new address of the peer only after it has answered there (RFC 4555 section 3.7)."""
     dpd_delay_s: float = 0.0
     """Seconds without traffic from the peer after which it is asked whether it lives; 0 never asks."""
     keyingtries: int = 1

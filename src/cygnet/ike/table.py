@@ -10,14 +10,13 @@ from collections import deque
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike import requests
+from cygnet.ike import nat, requests
 from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import (
     Effect,
     InitialContact,
-    MoveChild,
     RemoveChild,
     Retransmitted,
     SaClosed,
@@ -34,16 +33,15 @@ from cygnet.ike.errors import (
     Scope,
     error_notify,
 )
-from cygnet.ike.exchanges import ike_auth, ike_sa_init, informational
+from cygnet.ike.exchanges import ike_auth, ike_sa_init, informational, mobike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.message_id import Arrival, LastWords
-from cygnet.ike.nat import begin_keepalives, keep_alive
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.protected import open_message
 from cygnet.ike.record import SaStore
-from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.sa import IkeSa, MobikeRole, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
 from cygnet.ike.tasks import DeleteIke, Probe, Task
@@ -96,6 +94,8 @@ class IkeTable:
         """The SA whose message or timer is being handled: the one to give up after an internal error."""
         self._children: dict[bytes, bytes] = {}
         self._peers = PeerIndex()
+        self._roamers: set[bytes] = set()
+        """SAs whose path is ours to choose, by our SPIs (RFC 4555)."""
         self._wheel = TimerWheel()
         self._due: deque[bytes] = deque()
         # IKE_SA_INIT requests that were answered, by their octets and the sender's address: our SPIs of them. They tell
@@ -160,7 +160,19 @@ class IkeTable:
         turn = Turn(self.env, self, now)
         sa = self.sas.get(self._children.get(spi_in, b""))
         if sa is not None and sa.state == _ESTABLISHED:
-            self._note_alive(sa, path, turn)
+            sa.last_inbound = now
+            if path != sa.path:
+                nat.follow(sa, path, turn)
+        return turn.effects
+
+    def roam(self, now: float, *, is_list_new: bool) -> list[Effect]:
+        """Our routes, or with `is_list_new` our addresses have changed: where the path is ours to choose, choose."""
+        turn = Turn(self.env, self, now)
+        for spi in tuple(self._roamers):
+            sa = self.serving = self.sas.get(spi)
+            if sa is not None and sa.state == _ESTABLISHED:
+                mobike.roam(sa, turn, is_list_new=is_list_new)
+                self._settle(sa, turn)
         return turn.effects
 
     def drop_peer(
@@ -247,7 +259,9 @@ class IkeTable:
         sa.handshake = None
         sa.last_inbound = turn.now
         self._peers.add(sa.remote_id, sa.spi)
-        begin_keepalives(sa, turn)
+        nat.begin_keepalives(sa, turn)
+        if sa.mobike is MobikeRole.INITIATOR:
+            self._roamers.add(sa.spi)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
         is_initiator = sa.is_original_initiator
         turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, is_initiator))
@@ -271,6 +285,7 @@ class IkeTable:
         if self.sas.pop(sa.spi, None) is None:
             return
         sa.pending = ()
+        self._roamers.discard(sa.spi)
         was_established = sa.handshake is None
         if was_established:
             self._peers.remove(sa.remote_id, sa.spi)
@@ -480,13 +495,10 @@ class IkeTable:
         sa.last_inbound = turn.now
         if sa.path == path:
             return
-        # Before it is established an initiator floats to the NAT traversal port; later only a NAT moves a peer. An
-        # initiator behind a NAT itself stays where it is: anybody on the way could redirect it.
-        is_movable = sa.is_peer_behind_nat and not (sa.is_behind_nat and sa.is_original_initiator)
-        if sa.state == _HALF_OPEN or is_movable:
-            sa.path = path
-            for child in sa.children:
-                turn.effects.append(MoveChild(child.spi_in, path, sa.is_udp_encapsulated))
+        if sa.mobike:
+            mobike.heard_elsewhere(sa, path, turn)
+        else:
+            nat.follow(sa, path, turn)
 
     # Time.
 
@@ -507,7 +519,7 @@ class IkeTable:
 
     def _handle_timer(self, sa: IkeSa, turn: Turn) -> None:
         if 0.0 < sa.keepalive_due <= turn.now:
-            keep_alive(sa, turn)
+            nat.keep_alive(sa, turn)
         due = sa.next_timer()
         if due is None or due > turn.now:
             return
@@ -524,7 +536,7 @@ class IkeTable:
             self.close(sa, sa.ending or f"timeout_{phase}", turn)
             return
         self.env.count("retransmissions_total")
-        turn.effects.append(Send(datagram, sa.path))
+        mobike.send_again(sa, datagram, turn)
         turn.effects.append(Retransmitted(sa.spi))
 
     def _expire(self, turn: Turn) -> None:

@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from cygnet.ike.path import Path
+
 
 class _Task(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """Small and without references into the SA, so that it can be kept with an idle one."""
@@ -50,4 +52,28 @@ class RekeyIke(_Task, frozen=True, gc=False, tag=True, array_like=True):
     tries: int = 0
 
 
-Task: TypeAlias = Probe | DeleteIke | DeleteChild | CreateChild | RekeyChild | RekeyIke
+class MoveAddresses(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Tell the peer where it finds us, or where we want to find it, from now on (RFC 4555 section 3.5)."""
+
+    path: Path | None = None
+    """The one path that the request went out on; None before it did, and if it has gone out on several."""
+    cookie: bytes = b""
+    tries: int = 0
+    """Paths that the peer has refused in a row."""
+
+
+class CheckPath(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """See whether the peer receives what we send to its new address (RFC 4555 section 3.7)."""
+
+    path: Path | None = None
+    """As in `MoveAddresses`."""
+    cookie: bytes = b""
+
+
+class TellAddresses(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Tell the peer of our other addresses (RFC 4555 section 3.6)."""
+
+
+Task: TypeAlias = (
+    Probe | DeleteIke | DeleteChild | CreateChild | RekeyChild | RekeyIke | MoveAddresses | CheckPath | TellAddresses
+)

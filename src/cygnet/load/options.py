@@ -159,4 +159,5 @@ class LoadOptions(msgspec.Struct, frozen=True):
             children=(child,),
             vips=self.vips,
             encap=self.is_encapsulation_forced,
+            mobike=False,
         )

@@ -149,7 +149,10 @@ _ERROR_NOTIFIES: Final = (
     "invalid_selectors",
     "temporary_failure",
     "child_sa_not_found",
+    "unexpected_nat_detected",
 )
+
+_ADDRESS_REFUSALS: Final = ("unacceptable_addresses", "unexpected_nat_detected", "by_peer")
 
 _ENDINGS: Final = (
     *_ERROR_NOTIFIES,
@@ -166,6 +169,7 @@ _ENDINGS: Final = (
     "deleted_by_peer",
     "abandoned",
     "initial_contact",
+    "cookie2_mismatch",
     "internal_error",
 )
 
@@ -200,6 +204,10 @@ METRICS: Final = (
     counter("retransmissions_total", "Requests of ours that went unanswered and were sent again."),
     counter("responses_repeated_total", "Retransmitted requests of peers, answered from the cache."),
     counter("liveness_checks_total", "Silent peers asked whether they live (RFC 7296 section 2.4)."),
+    counter("address_updates_sent_total", "Peers told of a new address of ours (RFC 4555)."),
+    counter("address_updates_received_total", "Peers that told us of a new address of theirs."),
+    by_reason("address_updates_refused_total", "New addresses that were refused.", _ADDRESS_REFUSALS),
+    counter("routability_checks_total", "New addresses of peers that were checked by a cookie."),
     counter("cookies_sent_total", "Initiators asked to return a cookie (RFC 7296 section 2.6)."),
     counter("cookies_accepted_total", "Initiators that returned a valid cookie."),
     counter("cookies_rejected_total", "Initiators that returned something else."),

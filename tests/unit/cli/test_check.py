@@ -12,7 +12,7 @@ GOOD = """
 connections { rw { pools = p
     local { auth = psk }
     remote { auth = psk }
-    mobike = yes
+    dscp = 000001
     children { net { } mail { } } } }
 pools { p { addrs = 10.3.0.0/24 } }
 secrets { ike-1 { secret = hunter2 } }
@@ -41,8 +41,8 @@ def test_a_good_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out == f"{config}: 1 connection, 2 children, 1 pool, 1 secret: ok\n"
     assert err == (
-        f"{config}:5:5: warning: mobike in connections.rw has no effect: "
-        "a peer that changes its address sets up a new IKE_SA\n"
+        f"{config}:5:5: warning: dscp in connections.rw has no effect: "
+        "IKE datagrams are sent with the default codepoint\n"
     )
 
 

@@ -22,7 +22,7 @@ from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ike_suite, parse_proposal
 from cygnet.ike.record import Record, SaRecords, SaStore
-from cygnet.ike.sa import ChildSa, Handshake, IkeSa
+from cygnet.ike.sa import ChildSa, Handshake, IkeSa, MobikeRole
 from cygnet.ike.settings import ConnectionSettings, Settings
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import Probe
@@ -73,6 +73,9 @@ FIELDS: dict[str, Any] = {
     "is_udp_encapsulated": True,
     "is_behind_nat": True,
     "is_peer_behind_nat": True,
+    "mobike": MobikeRole.INITIATOR,
+    "peer_addresses": ("198.51.100.1", "2001:db8::1"),
+    "nat_mapping": b"a digest of an address",
     "keepalive_due": 1234.5,
     "pending": (),
     "ending": "reason",
@@ -255,7 +258,15 @@ def test_a_type_without_a_place_is_an_error() -> None:
 
 def test_a_record_is_small_and_silent() -> None:
     records = SaRecords(os.urandom)
-    sa = established(remote_id=parse_identity("c123456@example.org"), ending="", wheel_slot=0)
+    sa = established(
+        remote_id=parse_identity("c123456@example.org"),
+        mobike=MobikeRole.RESPONDER,
+        # Only MOBIKE's initiator keeps these.
+        peer_addresses=(),
+        nat_mapping=b"",
+        ending="",
+        wheel_slot=0,
+    )
     record = records.pack(SPI_R, sa, NOW)
     assert record is not None and len(record) <= 350
     assert "sk_e" not in repr(msgspec.msgpack.decode(record, type=Record).outgoing)

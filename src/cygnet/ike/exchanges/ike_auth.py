@@ -6,7 +6,7 @@ from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
 from cygnet.ike.connections import choose_connection
 from cygnet.ike.effects import PhaseDone
 from cygnet.ike.errors import AuthenticationFailed, ProtocolViolation, Scope, error_notify
-from cygnet.ike.exchanges import first_child, virtual_ip
+from cygnet.ike.exchanges import first_child, mobike, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
 from cygnet.ike.sa import IkeSa, Turn
@@ -83,6 +83,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     """Answer the request. Raises ProtocolViolation with scope SA; what only fails the CHILD_SA is answered here."""
     handshake = sa.handshake
     assert handshake is not None
+    mobike.check_nats(parts, sa.path)
     id_i = parts.need(IdentificationInitiator)
     asked = parts.find(IdentificationResponder)
     remote_id = Identity(id_i.id_type, id_i.data)
@@ -100,7 +101,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     sa.local_id, sa.remote_id = own_id, remote_id
     id_r = IdentificationResponder(id_type=own_id.id_type, data=own_id.data)
     auth = _own_auth(sa, secret, id_r.body)
-    answer = _answer_child(sa, parts, turn)
+    answer = (*_answer_child(sa, parts, turn), *mobike.answer_offer(sa, parts, turn))
     is_alone = parts.has_notify(_INITIAL_CONTACT)
     turn.table.established(sa, turn)
     if is_alone:
@@ -157,6 +158,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
         _own_auth(sa, secret, id_i.body),
         *virtual_ip.request(settings.vips),
         *child,
+        *mobike.offer(sa, turn),
     )
     sa.send_request(_IKE_AUTH, payloads, turn)
 
@@ -200,6 +202,7 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     turn.effects.append(PhaseDone(sa.spi, "ike_auth"))
     if refusal is not None:
         raise refusal
+    mobike.accept(sa, parts, turn)
     if handshake.child is not None:
         agreed = first_child.accept(sa, handshake.child, parts)
         sa.virtual_ips = virtual_ip.received(parts)

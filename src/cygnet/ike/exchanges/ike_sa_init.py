@@ -15,7 +15,7 @@ from cygnet.ike.errors import (
 )
 from cygnet.ike.exchanges import ike_auth
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.nat import DIGEST_OCTETS, detection_digest
+from cygnet.ike.nat import detect_nat, detection_notifies
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice, ike_suite
 from cygnet.ike.sa import IkeSa, Turn
@@ -24,7 +24,6 @@ from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header
 from cygnet.wire.message import encode_message
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
-from cygnet.wire.payloads.notify import Notify
 from cygnet.wire.payloads.security_association import SecurityAssociation
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
@@ -32,44 +31,11 @@ _AUTH_SENT = SaState.AUTH_SENT
 _COOKIE = NotifyType.COOKIE
 _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
 _INVALID_KE_PAYLOAD = NotifyType.INVALID_KE_PAYLOAD
-_NAT_DETECTION_DESTINATION_IP = NotifyType.NAT_DETECTION_DESTINATION_IP
-_NAT_DETECTION_SOURCE_IP = NotifyType.NAT_DETECTION_SOURCE_IP
 
 NONCE_OCTETS = 32
 MAX_COOKIE_OCTETS = 64
 _MAX_COOKIES_TAKEN = 3
 """Cookies that we return before we give the peer up: each may be a forgery, and each costs a round trip."""
-
-
-def _nat_detection(sa: IkeSa, turn: Turn, *, is_forced: bool) -> tuple[Notify, Notify]:
-    """The two notifies by which the peer can see a NAT between us (RFC 7296 section 2.23)."""
-    path = sa.path
-    source = (
-        turn.env.entropy(DIGEST_OCTETS)
-        if is_forced
-        else detection_digest(sa.spi_i, sa.spi_r, path.local, path.local_port)
-    )
-    destination = detection_digest(sa.spi_i, sa.spi_r, path.remote, path.remote_port)
-    return (
-        plain_notify(_NAT_DETECTION_SOURCE_IP, source),
-        plain_notify(_NAT_DETECTION_DESTINATION_IP, destination),
-    )
-
-
-def _detect_nat(sa: IkeSa, parts: Parts, header: Header, *, is_forced: bool) -> None:
-    """See from the peer's notifies whether it or we are behind a NAT."""
-    path = sa.path
-    sources = parts.notify_data(_NAT_DETECTION_SOURCE_IP)
-    destinations = parts.notify_data(_NAT_DETECTION_DESTINATION_IP)
-    if sources:
-        theirs = detection_digest(header.spi_i, header.spi_r, path.remote, path.remote_port)
-        sa.is_peer_behind_nat = theirs not in sources
-    if destinations:
-        ours = detection_digest(header.spi_i, header.spi_r, path.local, path.local_port)
-        sa.is_behind_nat = ours not in destinations
-    # A peer without these notifies does no NAT traversal, and can't be forced to.
-    can_encapsulate = bool(sources or destinations)
-    sa.is_udp_encapsulated = can_encapsulate and (sa.is_peer_behind_nat or sa.is_behind_nat or is_forced)
 
 
 # As original responder.
@@ -108,7 +74,7 @@ def _accept(
     assert handshake is not None
     sa.suite = ike_suite(choice.transforms)
     is_forced = candidates[0].settings.encap
-    _detect_nat(sa, parts, header, is_forced=is_forced)
+    detect_nat(sa, parts, path, header.spi_i, header.spi_r, is_forced=is_forced)
     handshake.candidates, handshake.choice = candidates, choice
     handshake.peer_public = parts.need(KeyExchange).data
     handshake.nonce_i = parts.need(Nonce).data
@@ -125,7 +91,7 @@ def _accept(
             choice.answer,
             KeyExchange(method=choice.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_r),
-            *_nat_detection(sa, turn, is_forced=is_forced),
+            *detection_notifies(sa, sa.path, turn, is_forced=is_forced),
         ),
     )
     sa.message_ids.answered(datagram, handshake.init_response)
@@ -178,7 +144,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
             connection.ike_offer,
             KeyExchange(method=handshake.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_i),
-            *_nat_detection(sa, turn, is_forced=connection.settings.encap),
+            *detection_notifies(sa, sa.path, turn, is_forced=connection.settings.encap),
         ),
     )
     sa.send_first_request(_IKE_SA_INIT, handshake.init_request, turn)
@@ -208,8 +174,10 @@ def finish(sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn)
     handshake.init_response = datagram
     handshake.peer_public = ke.data
     handshake.nonce_r = parts.need(Nonce).data
-    _detect_nat(sa, parts, header, is_forced=connection.settings.encap)
-    if sa.is_udp_encapsulated:
+    settings = connection.settings
+    can_encapsulate = detect_nat(sa, parts, sa.path, header.spi_i, header.spi_r, is_forced=settings.encap)
+    # RFC 4555 section 3.3: with MOBIKE even where there is no NAT, since the next path may lead through one.
+    if sa.is_udp_encapsulated or (settings.mobike and can_encapsulate):
         sa.path = _floated(sa, connection, turn)
     sa.derive_keys(turn.env)
     turn.effects.append(PhaseDone(sa.spi, "ike_sa_init"))

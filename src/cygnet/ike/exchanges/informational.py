@@ -2,6 +2,7 @@
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.effects import RemoveChild
+from cygnet.ike.exchanges import mobike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import ChildSa, IkeSa, Turn
 from cygnet.ike.states import SaState
@@ -38,6 +39,8 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     answer: tuple[Payload, ...] = ()
     if ours:
         answer = (Delete(protocol_id=_ESP, spis=tuple(ours)),)
+    if parts.notifies:
+        answer += mobike.respond(sa, parts, turn)
     sa.send_response(datagram, _INFORMATIONAL, answer, turn)
     if parts.has_notify(_INITIAL_CONTACT):
         turn.table.initial_contact(sa, turn)
@@ -75,11 +78,12 @@ def finish_delete(sa: IkeSa, task: DeleteIke, parts: Parts, turn: Turn) -> None:
 def start_probe(sa: IkeSa, task: Probe, turn: Turn) -> None:
     """Ask the peer whether it lives (RFC 7296 section 2.4)."""
     turn.env.count("liveness_checks_total")
-    sa.send_request(_INFORMATIONAL, (), turn, task)
+    sa.send_request(_INFORMATIONAL, mobike.probe_notifies(sa, turn), turn, task)
 
 
 def finish_probe(sa: IkeSa, task: Probe, parts: Parts, turn: Turn) -> None:
-    """It does: that it answered is all the answer."""
+    """It does. With MOBIKE it may also say where it sees us."""
+    mobike.note_mapping(sa, parts, turn)
 
 
 def start_delete_child(sa: IkeSa, task: DeleteChild, turn: Turn) -> None:
