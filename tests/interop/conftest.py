@@ -69,6 +69,13 @@ def direct() -> Iterator[Topology]:
         yield topology
 
 
+@pytest.fixture(scope="module")
+def module_direct() -> Iterator[Topology]:
+    """The same, for tests that only look at what runs there."""
+    with direct_topology() as topology:
+        yield topology
+
+
 @pytest.fixture
 def behind_nat() -> Iterator[Topology]:
     """A client behind a NAT, and a server."""

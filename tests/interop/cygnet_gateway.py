@@ -4,11 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from tests.interop.daemons import Daemon, session_members
+from tests.interop.controlled import Controlled
+from tests.interop.daemons import session_members
 from tests.interop.namespaces import Namespace
 from tests.interop.polling import eventually
 
-from cygnet.gateway.state_dir import COUNTERS
+from cygnet.gateway.state_dir import COUNTERS, VICI_SOCKET
 from cygnet.observe.counters import Counters
 
 ESTABLISHED = 'ike_sas{state="established"}'
@@ -24,7 +25,7 @@ gateway {
 """
 
 
-class Cygnet(Daemon):
+class Cygnet(Controlled):
     """`cygnet gateway` in a namespace, with the given configuration and a state directory of its own.
 
     The configuration survives `stop`, `kill` and another `start`, until the context ends.
@@ -57,6 +58,10 @@ class Cygnet(Daemon):
     @property
     def state_directory(self) -> Path:
         return self.directory / "state"
+
+    @property
+    def vici_socket(self) -> Path:
+        return self.state_directory / VICI_SOCKET
 
     def prepare(self) -> None:
         self.config_path.touch(mode=0o600)

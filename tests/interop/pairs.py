@@ -6,9 +6,10 @@ from enum import Enum
 from typing import Any
 
 import msgspec
+from tests.interop.controlled import RawSection
 from tests.interop.cygnet_gateway import ESTABLISHED, HALF_OPEN, Cygnet
 from tests.interop.polling import eventually
-from tests.interop.strongswan import RawSection, Settings, StrongSwan, client_config, server_config
+from tests.interop.strongswan import Settings, StrongSwan, client_config, server_config
 from tests.interop.topologies import Topology
 
 SERVER_INNER = "10.1.0.1"

@@ -1,20 +1,15 @@
 """strongSwan as a peer: charon in a namespace, with userspace ESP, configured by text, driven by swanctl."""
 
 import re
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Union
 
-from tests.interop.daemons import Daemon
+from tests.interop.controlled import Controlled
 from tests.interop.namespaces import Namespace
-from tests.interop.ownership import marked_environment
 
 Settings = Mapping[str, Union[str, int, float, bool, "Settings"]]
 """A section of strongswan.conf: what is a mapping becomes a sub-section."""
-
-RawSection = dict[str, Union[str, list[str], "RawSection"]]
-"""A section of what `swanctl --raw` prints."""
 
 PLUGINS: Final = (
     "random nonce openssl curve25519 chapoly pem x509 pubkey pkcs1 pkcs8 constraints revocation "
@@ -102,7 +97,7 @@ kernel route for every tunnel (`install_routes = no` does not reach it). Clients
 """
 
 
-class StrongSwan(Daemon):
+class StrongSwan(Controlled):
     """charon in a namespace and a mount namespace of its own, so that any number run side by side.
 
     `config` is the text of swanctl.conf. Files that it names without a path (certificates, keys) are looked
@@ -169,52 +164,6 @@ class StrongSwan(Daemon):
 
     def is_ready(self) -> bool:
         return self.vici_socket.exists() and self._call("--version").returncode == 0
-
-    def _call(self, *arguments: str, timeout_s: float = 15.0) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["swanctl", *arguments, "--uri", f"unix://{self.vici_socket}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env=marked_environment(**self.environment()),
-        )
-
-    def swanctl(self, *arguments: str, timeout_s: float = 15.0) -> str:
-        """What `swanctl ARGUMENTS` prints; its failure is an AssertionError that has what it printed."""
-        completed = self._call(*arguments, timeout_s=timeout_s)
-        if completed.returncode != 0:
-            raise AssertionError(
-                f"swanctl {' '.join(arguments)} on {self.label} ended with {completed.returncode}:\n"
-                f"{completed.stdout}{completed.stderr}"
-            )
-        return completed.stdout
-
-    def load(self) -> None:
-        """Load connections, pools and credentials from the configuration."""
-        self.swanctl("--load-all", "--noprompt")
-
-    def initiate(self, child: str, *, ike: str = "", timeout_s: int = 10) -> None:
-        """Set up a child, and its IKE_SA if there is none; fails if it is not up in `timeout_s` seconds."""
-        self.swanctl(*_target(ike, child, "--initiate"), "--timeout", str(timeout_s), timeout_s=timeout_s + 5.0)
-
-    def terminate(self, *, ike: str = "", child: str = "", timeout_s: int = 10) -> None:
-        """Delete the SAs of that name."""
-        self.swanctl(*_target(ike, child, "--terminate"), "--timeout", str(timeout_s), timeout_s=timeout_s + 5.0)
-
-    def rekey(self, *, ike: str = "", child: str = "") -> None:
-        """Start to rekey the SAs of that name; it goes on after the return."""
-        self.swanctl(*_target(ike, child, "--rekey"))
-
-    def sas(self) -> list[RawSection]:
-        """The IKE_SAs as `list-sas` reports them, each with its "name"; its children are in "child-sas"."""
-        found: list[RawSection] = []
-        for event in parse_raw(self.swanctl("--list-sas", "--raw"), event="list-sa"):
-            for name, section in event.items():
-                if isinstance(section, dict):
-                    found.append({"name": name, **section})
-        return found
 
 
 class BenchmarkResponder(StrongSwan):
@@ -338,57 +287,6 @@ secrets {{
     }}
 }}
 """
-
-
-# A list's items may have brackets of their own ("10.1.0.1/32[tcp/http]"). Values are not quoted and may have spaces
-# ("C=CH, O=Acme, CN=gw"): one ends where the next key, which is in lower case, the next section or the end of its own
-# section follows.
-_RAW_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<close>\})
-      | (?P<section>[^\s={}\[\]]+)\s*\{
-      | (?P<list>[a-z][a-z0-9-]*)=\[(?P<items>(?:[^\[\]]|\[[^\]]*\])*)\]
-      | (?P<key>[a-z][a-z0-9-]*)=(?P<value>.*?)(?=\s[a-z][a-z0-9-]*=|\s[^\s={}\[\]]+\s*\{|\s*\}|\s*$)
-    )""",
-    re.VERBOSE | re.DOTALL,
-)
-_RAW_EVENT = re.compile(r"^(?P<name>\S+) (?:event|reply) \{(?P<body>.*)\}\s*$")
-
-
-def parse_raw(text: str, *, event: str) -> list[RawSection]:
-    """The messages called `event` in what `swanctl --raw` prints, one a line."""
-    found = []
-    for line in text.splitlines():
-        match = _RAW_EVENT.match(line)
-        if match and match["name"] == event:
-            found.append(_parse_raw_body(match["body"]))
-    return found
-
-
-def _parse_raw_body(body: str) -> RawSection:
-    root: RawSection = {}
-    open_sections = [root]
-    position = 0
-    while body[position:].strip():
-        token = _RAW_TOKEN.match(body, position)
-        if token is None:
-            raise AssertionError(f"not understood in swanctl's raw output: {body[position : position + 60]!r}")
-        position = token.end()
-        if token["close"]:
-            open_sections.pop()
-        elif token["section"]:
-            section: RawSection = {}
-            open_sections[-1][token["section"]] = section
-            open_sections.append(section)
-        elif token["list"]:
-            open_sections[-1][token["list"]] = token["items"].split()
-        else:
-            open_sections[-1][token["key"]] = token["value"]
-    return root
-
-
-def _target(ike: str, child: str, verb: str) -> Sequence[str]:
-    return (verb, *(("--ike", ike) if ike else ()), *(("--child", child) if child else ()))
 
 
 def _merged(base: Settings, changes: Settings) -> Settings:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.interop.controlled import parse_raw
 from tests.interop.daemons import Daemon, cpu_seconds, pss_octets
 from tests.interop.namespaces import Namespace
 from tests.interop.ownership import leftovers, sweep
 from tests.interop.polling import eventually
-from tests.interop.strongswan import BenchmarkResponder, StrongSwan, client_config, parse_raw, server_config
+from tests.interop.strongswan import BenchmarkResponder, StrongSwan, client_config, server_config
 from tests.interop.topologies import Topology, direct_topology
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +201,8 @@ def test_failure_shows_the_log() -> None:
 
 SESSION = """
     import signal, time
-    from tests.interop.strongswan import StrongSwan, server_config
+    from tests.interop.controlled import parse_raw
+from tests.interop.strongswan import StrongSwan, server_config
     from tests.interop.topologies import direct_topology
 
     # A shell that started pytest in the background has had SIGINT ignored for all below.

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
+from tests.interop.controlled import RawSection
 from tests.interop.pairs import SERVER_INNER, Role, child_of, paired
-from tests.interop.strongswan import RawSection
 from tests.interop.topologies import Topology
 
 

@@ -4,6 +4,7 @@ import argparse
 import ipaddress
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, LogLevel
 from cygnet.config.load import load_settings
+from cygnet.gateway.state_dir import VICI_SOCKET
 from cygnet.gateway.supervisor import Serving, Supervisor
 
 DEFAULT_CONFIG: Final = "/etc/swanctl/swanctl.conf"
@@ -35,6 +37,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--natt-port", metavar="P", type=_port, help=f"UDP port of NAT traversal (default: {defaults.NATT_PORT})")
     add("--listen", metavar="ADDR", action="append", type=_address, help="address to listen on; may be repeated")
     add("--state-dir", metavar="DIR", help=f"folder of the running gateway (default: {defaults.STATE_DIR})")
+    add("--vici", metavar="SOCKET", help=f"control socket (default: {VICI_SOCKET} in the state directory)")
     add("--log-level", choices=[level.value for level in LogLevel], help="least severe messages to log")
     parser.set_defaults(run=run)
 
@@ -53,8 +56,14 @@ def run(args: argparse.Namespace) -> int:
     # Of libraries only what matters: at `debug` they print what is none of our user's business.
     logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("cygnet").setLevel(gateway.log_level.value.upper())
+    state_dir = Path(gateway.state_dir)
     return Supervisor(
-        configuration.settings, gateway, state_dir=Path(gateway.state_dir), on_serving=_tell_serving
+        configuration.settings,
+        gateway,
+        state_dir=state_dir,
+        vici=Path(gateway.vici_socket) if gateway.vici_socket else state_dir / VICI_SOCKET,
+        reread=partial(load_settings, args.config),
+        on_serving=_tell_serving,
     ).run()
 
 
@@ -67,6 +76,7 @@ def override(gateway: GatewaySettings, args: argparse.Namespace) -> GatewaySetti
         "natt_port": args.natt_port,
         "listen": tuple(args.listen) if args.listen else None,
         "state_dir": args.state_dir,
+        "vici_socket": args.vici,
         "log_level": LogLevel(args.log_level) if args.log_level else None,
     }
     return msgspec.structs.replace(gateway, **{name: value for name, value in given.items() if value is not None})

@@ -12,6 +12,9 @@ STATE_DIR: Final = "/var/lib/cygnet"
 USER: Final = "nobody"
 LOG_LEVEL: Final = "info"
 
+VICI_MODE: Final = 0o660
+"""Who may control the gateway: its owner and its group."""
+
 MAX_WORKERS: Final = 254
 """Worker numbers fill one octet of our SPIs, and the number plus one fills the first octet of an ESP SPI, never 255."""
 

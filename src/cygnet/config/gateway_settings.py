@@ -47,6 +47,13 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     receive_buffer: int = defaults.RECEIVE_BUFFER_OCTETS
     """Octets of each socket's receive buffer."""
 
+    vici_socket: str = ""
+    """Path of the control socket; empty for `vici` in the state directory, which only the owner can enter."""
+    vici_mode: int = defaults.VICI_MODE
+    vici_owner: str = ""
+    """User that the control socket belongs to; empty for whoever starts the gateway."""
+    vici_group: str = ""
+
     @property
     def worker_count(self) -> int:
         """How many workers to run here: as configured, or as many as there are usable cores."""

@@ -321,6 +321,17 @@ _GATEWAY = Table(
         ),
         Key("state_dir", values.TEXT, defaults.STATE_DIR, "Folder for what must outlive a restart.", is_own=True),
         Key(
+            "vici_socket",
+            values.TEXT,
+            "",
+            "Control socket, for `swanctl --uri unix://PATH` and our own commands. Without it, `vici` in the state "
+            "directory; strongSwan's place is `/run/charon.vici`.",
+            is_own=True,
+        ),
+        Key("vici_mode", values.FILE_MODE, f"{defaults.VICI_MODE:o}", "Its mode, in octal.", is_own=True),
+        Key("vici_owner", values.TEXT, "", "User that it belongs to, by name.", is_own=True),
+        Key("vici_group", values.TEXT, "", "Group that it belongs to, by name.", is_own=True),
+        Key(
             "user", values.USER, defaults.USER, "Whose privileges the workers have, when started by root.", is_own=True
         ),
         Key("log_level", values.LOG_LEVEL, defaults.LOG_LEVEL, "`debug`, `info`, `warning` or `error`.", is_own=True),

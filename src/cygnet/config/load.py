@@ -48,6 +48,22 @@ def load_text(text: str, name: str = "<text>") -> Configuration:
     return _Loader().load(parse_text(text, name))
 
 
+def load_connection(section: Section) -> tuple[ConnectionSettings, tuple[Problem, ...]]:
+    """One connection, with the warnings that came up; its pools may be yet to come. Raises ConfigError."""
+    loader = _Loader()
+    connection = loader.read_connection(section.name, section)
+    return connection, loader.findings()
+
+
+def load_pool(section: Section) -> tuple[PoolSettings, tuple[Problem, ...]]:
+    """One pool, with the warnings that came up. Raises ConfigError."""
+    loader = _Loader()
+    pool = loader.read_pool(section.name, section)
+    findings = loader.findings()
+    assert pool is not None  # what has no addresses is a finding
+    return pool, findings
+
+
 class _Loader:
     __slots__ = ("_reader",)
 
@@ -64,10 +80,7 @@ class _Loader:
         self._check_pool_names(root, connections, {pool.name for pool in pools} | set(_section(root, "pools").sections))
         if not secrets and any(_uses_psk(connection) for connection in connections):
             self._warn_of_no_secrets(root)
-        # What several sections inherit is found wrong several times, in one place.
-        problems = sorted(dict.fromkeys(self._reader.problems))
-        if any(not problem.is_warning for problem in problems):
-            raise ConfigError(problems[:MAX_PROBLEMS])
+        warnings = self.findings()
         settings_values = _part_of(Settings, gateway)
         settings_values["retransmit"] = RetransmitPolicy(**_part_of(RetransmitPolicy, gateway))
         settings_values["admission"] = AdmissionSettings(**_part_of(AdmissionSettings, gateway))
@@ -76,8 +89,16 @@ class _Loader:
         return Configuration(
             settings=Settings(connections=connections, pools=pools, secrets=secrets, **settings_values),
             gateway=GatewaySettings(**_part_of(GatewaySettings, gateway)),
-            warnings=tuple(problems),
+            warnings=warnings,
         )
+
+    def findings(self) -> tuple[Problem, ...]:
+        """The warnings. Raises ConfigError if there is any error."""
+        # What several sections inherit is found wrong several times, in one place.
+        problems = sorted(dict.fromkeys(self._reader.problems))
+        if any(not problem.is_warning for problem in problems):
+            raise ConfigError(problems[:MAX_PROBLEMS])
+        return tuple(problems)
 
     def _warn_of_no_secrets(self, root: Section) -> None:
         if not self._reader.inner_sections(_section(root, "secrets"), "ike"):
@@ -107,17 +128,23 @@ class _Loader:
     def _read_pools(self, root: Section) -> tuple[PoolSettings, ...]:
         pools: list[PoolSettings] = []
         for name, section in self._reader.named_sections(_section(root, "pools"), "pools"):
-            found = self._reader.read(section, f"pools.{name}", TABLES["pool"])
-            addresses = found.pop("addrs", None)
-            if addresses is None:
+            pool = self.read_pool(name, section)
+            if pool is None:
                 continue
-            pool = PoolSettings(name=name, first=addresses.first, last=addresses.last, **found)
             for other in pools:
-                if len(other.first) == len(pool.first) and other.first <= pool.last and pool.first <= other.last:
+                if pool.overlaps(other):
                     position = section.settings["addrs"].value_position
                     self._reader.error(position, f"addrs in pools.{name} overlap with those of pools.{other.name}")
             pools.append(pool)
         return tuple(pools)
+
+    def read_pool(self, name: str, section: Section) -> PoolSettings | None:
+        """A pool; None if its addresses are missing or wrong."""
+        found = self._reader.read(section, f"pools.{name}", TABLES["pool"])
+        addresses = found.pop("addrs", None)
+        if addresses is None:
+            return None
+        return PoolSettings(name=name, first=addresses.first, last=addresses.last, **found)
 
     def _read_secrets(self, root: Section) -> tuple[SharedSecret, ...]:
         secrets: list[SharedSecret] = []
@@ -144,11 +171,12 @@ class _Loader:
 
     def _read_connections(self, root: Section) -> tuple[ConnectionSettings, ...]:
         return tuple(
-            self._read_connection(name, section)
+            self.read_connection(name, section)
             for name, section in self._reader.named_sections(_section(root, "connections"), "connections")
         )
 
-    def _read_connection(self, name: str, section: Section) -> ConnectionSettings:
+    def read_connection(self, name: str, section: Section) -> ConnectionSettings:
+        """A connection, as far as it is right."""
         path = f"connections.{name}"
         found = self._reader.read(section, path, TABLES["connection"])
         local = self._read_round(section, path, "local")

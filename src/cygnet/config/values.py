@@ -234,6 +234,13 @@ def parse_workers(text: str) -> int:
         raise ValueError(f"{exc}, nor auto") from None
 
 
+def parse_file_mode(text: str) -> int:
+    """The mode of a file in octal, such as `660`."""
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise ValueError(f"{quote(text)} is no mode of a file in octal, such as 660")
+    return int(text, 8)
+
+
 def parse_user(text: str) -> str:
     """The name of a user account."""
     if not _USER.match(text):
@@ -309,6 +316,7 @@ SECRET: Final = Kind("text, 0xHEX or 0sBASE64", parse_secret)
 WORKERS: Final = Kind("number or auto", parse_workers)
 USER: Final = Kind("user name", parse_user)
 TEXT: Final = Kind("text", parse_text)
+FILE_MODE: Final = Kind("mode", parse_file_mode)
 AUTH: Final = Kind(
     "method",
     one_of(

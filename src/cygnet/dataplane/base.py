@@ -91,5 +91,8 @@ class Dataplane(Protocol):
     def usage(self, spi_in: bytes) -> Usage | None:
         """What the SA has carried so far; None if it isn't there."""
 
+    def child(self, spi_in: bytes) -> InstallChild | None:
+        """The SA as it was installed; None if it isn't there, or this data plane keeps nothing."""
+
     def close(self) -> None:
         """Drop all SAs, with their keys."""

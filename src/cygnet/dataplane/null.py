@@ -31,5 +31,9 @@ class NullDataplane:
         """Nothing is known of any SA."""
         return None
 
+    def child(self, spi_in: bytes) -> InstallChild | None:
+        """Nothing is known of any SA."""
+        return None
+
     def close(self) -> None:
         """Do nothing."""

@@ -107,6 +107,11 @@ class UserspaceDataplane:
         tunnel = self._by_spi.get(spi_in)
         return None if tunnel is None else tunnel.usage()
 
+    def child(self, spi_in: bytes) -> InstallChild | None:
+        """The SA as it was installed; None if it isn't there."""
+        tunnel = self._by_spi.get(spi_in)
+        return None if tunnel is None else tunnel.child
+
     def close(self) -> None:
         """Drop all SAs, with their keys."""
         self._by_spi.clear()

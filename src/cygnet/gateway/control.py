@@ -100,6 +100,34 @@ class DelAddress(Message, frozen=True, array_like=True, tag=True):
     address: str
 
 
+class Ask(Message, frozen=True, array_like=True, tag=True):
+    """Supervisor: a request for the control socket; its body is one of `worker_requests.py`."""
+
+    number: int
+    body: bytes
+
+
+class Answer(Message, frozen=True, array_like=True, tag=True):
+    """Worker: the answer to the request of that number, or a page of it."""
+
+    number: int
+    body: bytes
+    is_last: bool
+
+
+class Happened(Message, frozen=True, array_like=True, tag=True):
+    """Worker: an event for clients of the control socket, as its name and its encoded message."""
+
+    event: str
+    body: bytes
+
+
+class Interest(Message, frozen=True, array_like=True, tag=True):
+    """Supervisor: the events that somebody wants to hear of, and no others."""
+
+    events: tuple[str, ...]
+
+
 AnyMessage = (
     Ready
     | Stop
@@ -112,6 +140,10 @@ AnyMessage = (
     | DelRoute
     | AddAddress
     | DelAddress
+    | Ask
+    | Answer
+    | Happened
+    | Interest
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

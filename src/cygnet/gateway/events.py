@@ -35,6 +35,7 @@ class Events:
         "_send",
         "_set",
         "_unlogged",
+        "listener",
     )
 
     def __init__(
@@ -64,8 +65,12 @@ class Events:
         self._is_logging = _log.isEnabledFor(logging.INFO)
         self._lines = 0
         self._unlogged = 0
+        self.listener: Callable[[Effect], object] | None = None
+        """Who else is told, for as long as somebody wants to know."""
 
     def __call__(self, effect: Effect) -> None:
+        if self.listener is not None:
+            self.listener(effect)
         kind = type(effect)
         if kind is InstallChild:
             self._child_installed(effect)  # type: ignore[arg-type]

@@ -89,6 +89,15 @@ class Ledger:
     def __init__(self, plans: Iterable[PoolPlan]) -> None:
         self._shelves = {plan.name: _Shelf(plan) for plan in plans}
 
+    def configure(self, plans: Iterable[PoolPlan]) -> None:
+        """Have these pools from now on; one with the addresses that it had keeps its leases."""
+        before = self._shelves
+        self._shelves = {}
+        for plan in plans:
+            shelf = before.get(plan.name)
+            is_same = shelf is not None and (shelf.plan.first, shelf.plan.last) == (plan.first, plan.last)
+            self._shelves[plan.name] = shelf if shelf is not None and is_same else _Shelf(plan)
+
     @property
     def plans(self) -> list[PoolPlan]:
         """How the pools are cut."""

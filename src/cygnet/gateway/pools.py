@@ -59,7 +59,19 @@ class _Block:
 class _Pool:
     """The leased part of one pool."""
 
-    __slots__ = ("asked_at", "blocks", "dns", "free", "freed", "fresh", "in_use", "low_water", "plan", "reserved")
+    __slots__ = (
+        "asked_at",
+        "blocks",
+        "dns",
+        "free",
+        "freed",
+        "fresh",
+        "in_use",
+        "is_retired",
+        "low_water",
+        "plan",
+        "reserved",
+    )
 
     def __init__(self, plan: PoolPlan, dns: tuple[bytes, ...], reserved: Collection[int], workers: int) -> None:
         self.plan = plan
@@ -75,6 +87,8 @@ class _Pool:
         self.in_use = 0
         self.asked_at: int | None = None
         """How many addresses were free when we last asked for more; None once we have got some."""
+        self.is_retired = False
+        """Whether it is about to go: then no more addresses are given."""
 
     def add(self, number: int) -> None:
         addresses = self.plan.range_of(number)
@@ -166,13 +180,52 @@ class AddressPools:
         send: Callable[[AnyMessage], object],
     ) -> None:
         """`reserved` are packed addresses that no peer gets; `send` takes messages to the supervisor."""
-        kept = {(len(address), int.from_bytes(address, "big")) for address in reserved}
+        self._reserved = {(len(address), int.from_bytes(address, "big")) for address in reserved}
+        self._workers = workers
         self._send = send
         self._pools: dict[str, _Pool] = {}
-        for pool in pools:
-            plan = PoolPlan(pool, workers)
-            inside = frozenset(n for octets, n in kept if octets == plan.octets and plan.first <= n <= plan.last)
-            self._pools[pool.name] = _Pool(plan, pool.dns, inside, workers)
+        self.configure(pools)
+
+    def configure(self, pools: Iterable[PoolSettings]) -> None:
+        """Have these pools from now on.
+
+        One with the addresses that it had keeps what is leased and given. One that is gone, or has others now, must
+        have been retired, and without addresses in use.
+        """
+        before, self._pools = self._pools, {}
+        for settings in pools:
+            plan = PoolPlan(settings, self._workers)
+            pool = before.get(settings.name)
+            if pool is None or (pool.plan.first, pool.plan.last) != (plan.first, plan.last):
+                inside = {n for octets, n in self._reserved if octets == plan.octets and plan.first <= n <= plan.last}
+                pool = _Pool(plan, settings.dns, frozenset(inside), self._workers)
+            pool.dns = settings.dns
+            pool.is_retired = False
+            self._pools[settings.name] = pool
+
+    def retire(self, name: str) -> int:
+        """Give no more addresses of a pool; how many peers have."""
+        pool = self._pools.get(name)
+        if pool is None:
+            return 0
+        pool.is_retired = True
+        return pool.in_use
+
+    def keep(self, name: str) -> None:
+        """Give addresses of a pool again."""
+        if name in self._pools:
+            self._pools[name].is_retired = False
+
+    def in_use_of(self, name: str) -> int:
+        """Addresses of one pool that peers have."""
+        pool = self._pools.get(name)
+        return pool.in_use if pool is not None else 0
+
+    def is_of(self, name: str, address: bytes) -> bool:
+        """Whether a packed address belongs to a pool."""
+        pool = self._pools.get(name)
+        number = int.from_bytes(address, "big")
+        return pool is not None and pool.plan.octets == len(address) and pool.plan.first <= number <= pool.plan.last
 
     @property
     def in_use(self) -> int:
@@ -186,8 +239,9 @@ class AddressPools:
         the one that has been free for longest: an address is not soon another peer's.
         """
         for name in pools:
-            pool = self._pools[name]
-            if pool.plan.octets != octets:
+            # A connection may name a pool that was unloaded.
+            pool = self._pools.get(name)
+            if pool is None or pool.plan.octets != octets or pool.is_retired:
                 continue
             address = pool.take(int.from_bytes(wanted, "big"))
             if pool.free < pool.low_water:
@@ -205,7 +259,8 @@ class AddressPools:
 
     def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
         """The packed addresses of the DNS servers that clients of these pools are told of."""
-        return tuple(dict.fromkeys(server for name in pools for server in self._pools[name].dns))
+        known = (self._pools[name] for name in pools if name in self._pools)
+        return tuple(dict.fromkeys(server for pool in known for server in pool.dns))
 
     def covers(self, octets: int, first: int, last: int) -> bool:
         """Whether a range of addresses, as numbers, lies within one pool."""
@@ -216,7 +271,9 @@ class AddressPools:
 
     def granted(self, pool: str, blocks: Iterable[int]) -> None:
         """The supervisor has leased us these blocks; none means that it has none."""
-        leased = self._pools[pool]
+        leased = self._pools.get(pool)
+        if leased is None:
+            return
         blocks = tuple(blocks)
         for number in blocks:
             leased.add(number)
@@ -226,7 +283,8 @@ class AddressPools:
 
     def recalled(self, pool: str, free_elsewhere: int) -> None:
         """The supervisor asks for what we can spare for a worker that has so many free addresses."""
-        spared = self._pools[pool].spare(free_elsewhere)
+        leased = self._pools.get(pool)
+        spared = leased.spare(free_elsewhere) if leased is not None else ()
         if spared:
             self._send(LeaseReturn(pool, spared))
 
@@ -234,7 +292,7 @@ class AddressPools:
         """Ask again for what we lack; to be called about once a second."""
         for pool in self._pools.values():
             pool.asked_at = None
-            if pool.free < pool.low_water:
+            if pool.free < pool.low_water and not pool.is_retired:
                 self._ask(pool)
 
     def _ask(self, pool: _Pool) -> None:

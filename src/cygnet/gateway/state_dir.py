@@ -11,6 +11,7 @@ from typing import Final
 from cygnet.ike.errors import LocalError
 
 COUNTERS: Final = "counters"
+VICI_SOCKET: Final = "vici"
 _LOCK: Final = "lock"
 
 # struct flock (fcntl(2)): type, whence, start, length, process id.

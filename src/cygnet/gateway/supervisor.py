@@ -19,13 +19,16 @@ from typing import Final
 import msgspec
 
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
+from cygnet.config.load import Configuration
 from cygnet.gateway.control import (
     AddAddress,
     AddRoute,
+    Answer,
     AnyMessage,
     Channel,
     DelAddress,
     DelRoute,
+    Happened,
     LeaseGrant,
     LeaseRecall,
     LeaseRequest,
@@ -43,6 +46,7 @@ from cygnet.gateway.self_test import try_algorithms
 from cygnet.gateway.spawn import spawn
 from cygnet.gateway.state_dir import StateDir
 from cygnet.gateway.systemd import notify
+from cygnet.gateway.vici_service import ViciService
 from cygnet.gateway.worker import Kit, run_worker
 from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings
@@ -108,19 +112,25 @@ class Supervisor:
         state_dir: Path | None = None,
         counters: Counters | None = None,
         has_tun: bool = True,
+        vici: Path | None = None,
+        reread: Callable[[], Configuration] | None = None,
         on_serving: Callable[[Serving], object] = lambda serving: None,
     ) -> None:
         """Open nothing yet.
 
         Counters are kept in `state_dir` if it is given, or else in `counters`, which must have one row more than
-        `gateway.worker_count`. `has_tun` allows TUN devices where we may make them. `on_serving` is called when all
-        workers serve.
+        `gateway.worker_count`. `has_tun` allows TUN devices where we may make them. With `vici` there is a control
+        socket, and `reread` reads the configuration file again for those who ask for it there. `on_serving` is called
+        when all workers serve.
         """
         self._settings = settings
         self._gateway = gateway
         self._state_dir = state_dir
         self._given_counters = counters
         self._has_tun = has_tun
+        self._vici_path = vici
+        self._reread = reread
+        self._vici: ViciService | None = None
         self._on_serving = on_serving
         self._user: User | None = None
         self._listeners: Listeners
@@ -156,6 +166,16 @@ class Supervisor:
         self._writer = self._counters.writer(self._counters.writers - 1)
         self._ledger = Ledger([PoolPlan(pool, workers) for pool in self._settings.pools])
         self._slots = [_Slot(index) for index in range(workers)]
+        if self._vici_path is not None:
+            self._vici = ViciService(
+                self._settings,
+                self._counters,
+                send=self._send,
+                workers=lambda: [slot.index for slot in self._slots if slot.is_ready],
+                reread=self._reread,
+                in_force=self._configure,
+                count=self._writer.count,
+            )
 
     def _open_counters(self, stack: ExitStack) -> Counters:
         if self._given_counters is not None:
@@ -193,6 +213,8 @@ class Supervisor:
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self._loop.add_signal_handler(number, self._on_signal, number)
+            if self._vici is not None and self._vici_path is not None:
+                self._vici.start(self._loop, self._vici_path, self._gateway)
             for slot in self._slots:
                 self._start(slot)
             self._loop.run_forever()
@@ -200,6 +222,8 @@ class Supervisor:
             raise LocalError(f"cannot start a worker: {exc.strerror}") from exc
         finally:
             self._kill_all()
+            if self._vici is not None:
+                self._vici.stop(self._loop)
             self._loop.close()
 
     # Workers.
@@ -291,6 +315,8 @@ class Supervisor:
             slot.channel.close()
         status = os.waitstatus_to_exitcode(os.waitpid(slot.pid, 0)[1])
         slot.pid, slot.pidfd, slot.channel, slot.is_ready = 0, -1, None, False
+        if self._vici is not None:
+            self._vici.on_gone(slot.index)
         if status < 0:
             return f"was ended by {signal.Signals(-status).name}"
         return f"failed with status {status}" if status else ""
@@ -312,6 +338,11 @@ class Supervisor:
         if isinstance(message, Ready):
             slot.is_ready = True
             self._announce()
+            if self._vici is not None:
+                self._vici.on_ready(slot.index)
+        elif isinstance(message, Answer | Happened):
+            if self._vici is not None:
+                self._vici.on_message(slot.index, message)
         elif isinstance(message, LeaseRequest):
             self._lease(slot, message)
         elif isinstance(message, LeaseReturn):
@@ -330,6 +361,24 @@ class Supervisor:
                 self._devices.addresses.add(message.address, slot.index)
         elif isinstance(message, DelAddress) and self._devices is not None:
             self._devices.addresses.discard(message.address, slot.index)
+
+    def _send(self, worker: int, message: AnyMessage) -> bool:
+        """Send to a worker that serves; False if there is none."""
+        slot = self._slots[worker]
+        return slot.is_ready and slot.channel is not None and slot.channel.send(message)
+
+    def _configure(self, settings: Settings) -> None:
+        """Other settings are in force from now on; the workers are about to be told."""
+        self._settings = settings
+        workers = self._listeners.workers
+        plans = {pool.name: PoolPlan(pool, workers) for pool in settings.pools}
+        for old in self._ledger.plans:
+            new = plans.get(old.name)
+            if new is None or (new.first, new.last) != (old.first, old.last):
+                for slot in self._slots:
+                    blocks = tuple(block for pool, block in self._ledger.held_by(slot.index) if pool == old.name)
+                    self._unroute(old.name, slot.index, blocks)
+        self._ledger.configure(plans.values())
 
     def _announce(self) -> None:
         if not self._has_served and all(slot.is_ready for slot in self._slots):

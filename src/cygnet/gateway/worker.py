@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -16,13 +17,14 @@ from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.userspace import UserspaceDataplane
-from cygnet.gateway.control import AnyMessage, Channel, LeaseGrant, LeaseRecall, PeerIsAlone, Ready, Stop
+from cygnet.gateway.control import AnyMessage, Ask, Channel, Interest, LeaseGrant, LeaseRecall, PeerIsAlone, Ready, Stop
 from cygnet.gateway.events import Events
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import Entry, Intake, Standing
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
+from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
@@ -121,6 +123,15 @@ class Worker:
             on_event=events,
             loop=loop,
         )
+        self._service = WorkerService(
+            self._driver,
+            self._pools,
+            port=ports[0],
+            send=kit.channel.send,
+            configure=self._configure,
+            listen=partial(setattr, events, "listener"),
+            loop=loop,
+        )
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
         self._intake = Intake(
             standing_of_sa=self._standing_of_sa,
@@ -210,12 +221,22 @@ class Worker:
             self._pools.granted(message.pool, message.blocks)
         elif isinstance(message, LeaseRecall):
             self._pools.recalled(message.pool, message.free)
+        elif isinstance(message, Ask):
+            self._service.on_ask(message)
+        elif isinstance(message, Interest):
+            self._service.want(message.events)
         elif isinstance(message, PeerIsAlone):
             local_id, remote_id = Identity(*message.local_id), Identity(*message.remote_id)
             effects = self._table.drop_peer(remote_id, message.sa, time.monotonic(), local_id=local_id)
             self._driver.carry_out(effects)
         elif isinstance(message, Stop):
             self._stop()
+
+    def _configure(self, settings: Settings) -> None:
+        """Go on with another configuration."""
+        self._table.env.configure(settings)
+        self._pools.configure(settings.pools)
+        self._pools.tick()
 
     def _on_supervisor_gone(self) -> None:
         _log.error("the supervisor is gone")

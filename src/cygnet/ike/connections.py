@@ -116,12 +116,14 @@ class ConnectionIndex:
 
     __slots__ = ("_by_name", "_by_remote", "_pairs", "_unrestricted", "_wide")
 
-    def __init__(self, settings: Iterable[ConnectionSettings]) -> None:
+    def __init__(self, settings: Iterable[ConnectionSettings], *, before: "ConnectionIndex | None" = None) -> None:
+        """What has not changed since `before` is taken from there."""
         self._by_name: dict[str, Connection] = {}
         self._by_remote: dict[str, list[Connection]] = {}
         self._wide: list[Connection] = []
         for each in settings:
-            connection = Connection(each)
+            old = before.named(each.name) if before is not None else None
+            connection = old if old is not None and old.settings == each else Connection(each)
             self._by_name[each.name] = connection
             for address in connection.remote.single:
                 self._by_remote.setdefault(address, []).append(connection)

@@ -112,6 +112,8 @@ class SaClosed(msgspec.Struct, frozen=True, gc=False):
     reason: str
     """A counter's label: `authentication_failed`, `timeout`, `deleted_by_peer`, ..."""
     was_established: bool
+    final: object = None
+    """The `IkeSa` as it was at its end."""
 
 
 class PhaseDone(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cygnet.auth.credentials import SharedSecrets
 from cygnet.auth.identity import Identity
+from cygnet.auth.psk import forget_secrets
 from cygnet.crypto.ke import KeyExchangeMethod, KeyPair
 from cygnet.ike.connections import ConnectionIndex
 from cygnet.ike.settings import Settings
@@ -67,7 +68,7 @@ class NoAddresses:
 
 
 class Environment:
-    """The core's view of the world. One per worker and configuration."""
+    """The core's view of the world. One per worker."""
 
     __slots__ = (
         "addresses",
@@ -127,3 +128,10 @@ class Environment:
         """How many datagrams of new peers wait to be handed to us."""
         self.node = node
         self.worker = worker
+
+    def configure(self, settings: Settings) -> None:
+        """Go on with other settings. SAs that stand keep the connection that they were made with."""
+        self.settings = settings
+        self.connections = ConnectionIndex(settings.connections, before=self.connections)
+        self.secrets = SharedSecrets(settings.secrets)
+        forget_secrets()

@@ -33,6 +33,11 @@ def pack_address(address: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
+def unpack_address(octets: bytes) -> str:
+    """The text form of a packed IP address."""
+    return socket.inet_ntop(socket.AF_INET if len(octets) == 4 else socket.AF_INET6, octets)
+
+
 def detection_digest(spi_i: bytes, spi_r: bytes, address: str, port: int) -> bytes:
     """The data of a NAT_DETECTION_*_IP notify: SHA-1 over both SPIs, the address and the port.
 

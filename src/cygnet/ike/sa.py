@@ -18,6 +18,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice
 from cygnet.ike.protected import seal_message
 from cygnet.ike.states import SaState
+from cygnet.ike.tally import REQUEST_OUT, RESPONSE_OUT
 from cygnet.ike.tasks import DeleteIke, Task
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI
 from cygnet.wire.payloads import Payload
@@ -121,6 +122,8 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     name: str
     spi_in: bytes
     spi_out: bytes
+    installed: float = 0.0
+    """When it was installed, in seconds of the driver's clock."""
 
 
 class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
@@ -153,6 +156,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     """The peer's identity; ANY_IDENTITY until it has proven it."""
     virtual_ips: tuple[bytes, ...] = ()
     """As initiator those that we were given, as responder those that we gave."""
+    established: float = 0.0
+    """When both ends were authenticated, in seconds of the driver's clock."""
     is_udp_encapsulated: bool = False
     is_behind_nat: bool = False
     is_peer_behind_nat: bool = False
@@ -263,6 +268,7 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         self.message_ids.sent(exchange_type, datagram, turn.env.settings.retransmit, turn.now, task)
         if self.keepalive_due:
             self.keepalive_due = turn.now + turn.env.settings.keep_alive_s
+        turn.env.count(REQUEST_OUT[exchange_type])
         turn.effects.append(Send(datagram, self.path))
 
     def send_response(self, request: bytes, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
@@ -270,6 +276,7 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         response = self.seal(exchange_type, self.message_ids.expected_id, payloads, is_response=True)
         self.message_ids.answered(request, response)
         self.message_ids.answered_at = turn.now
+        turn.env.count(RESPONSE_OUT[exchange_type])
         # RFC 7296 section 2.11: to where the request came from, whatever the path of the SA is.
         turn.effects.append(Send(response, turn.path or self.path))
 

@@ -86,6 +86,10 @@ class PoolSettings(msgspec.Struct, frozen=True):
     dns: tuple[bytes, ...] = ()
     """Packed addresses of DNS servers, of either family."""
 
+    def overlaps(self, other: "PoolSettings") -> bool:
+        """Whether both have an address in common."""
+        return len(self.first) == len(other.first) and self.first <= other.last and other.first <= self.last
+
 
 class SharedSecret(msgspec.Struct, frozen=True):
     """One `secrets.ike<suffix>` section."""

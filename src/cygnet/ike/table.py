@@ -6,6 +6,7 @@ of it leaves: errors become answers, closed SAs and counters.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
@@ -13,7 +14,7 @@ from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike import nat, requests
 from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
-from cygnet.ike.connections import Connection
+from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
     Effect,
     InitialContact,
@@ -44,6 +45,7 @@ from cygnet.ike.record import SaStore
 from cygnet.ike.sa import IkeSa, MobikeRole, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
+from cygnet.ike.tally import REQUEST_IN, RESPONSE_IN
 from cygnet.ike.tasks import DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import IkeError, WireError, WireFault
@@ -121,13 +123,15 @@ class IkeTable:
             self.env.count(_drop(error.reason))
         return turn.effects
 
-    def initiate(self, connection: Connection, path: Path, now: float) -> tuple[bytes, list[Effect]]:
-        """Begin an IKE_SA with the first child of the connection; returns our SPI and the effects."""
+    def initiate(
+        self, connection: Connection, path: Path, now: float, *, child: Child | None = None
+    ) -> tuple[bytes, list[Effect]]:
+        """Begin an IKE_SA with `child`, or the first child of the connection; returns our SPI and the effects."""
         turn = Turn(self.env, self, now)
         sa = IkeSa.as_initiator(self.new_ike_spi(), path, now)
         sa.connection = connection
         if sa.handshake is not None and connection.children:
-            sa.handshake.child = connection.children[0]
+            sa.handshake.child = child or connection.children[0]
         self.sas[sa.spi] = sa
         self.serving = sa
         ike_sa_init.start(sa, turn)
@@ -189,17 +193,30 @@ class IkeTable:
                 self.close(sa, "initial_contact", turn)
         return turn.effects
 
-    def abort(self, sa: IkeSa, now: float) -> list[Effect]:
-        """Give up an SA that an internal error may have left half done."""
+    def abort(self, sa: IkeSa, now: float, reason: str = "internal_error") -> list[Effect]:
+        """Give up an SA without a word to the peer, such as one that an internal error may have left half done."""
         turn = Turn(self.env, self, now)
         found = self.sas.get(sa.spi)
         if found is not None:
-            self.close(found, "internal_error", turn)
+            self.close(found, reason, turn)
         return turn.effects
 
     def has_last_words(self, spi: bytes) -> bool:
         """Whether the SA with that SPI of ours ended a moment ago, by a request whose answer may have been lost."""
         return self._last_words.get(spi) is not None
+
+    def child_spis(self) -> Iterable[bytes]:
+        """The inbound SPIs of all CHILD_SAs, also of those that are being set up."""
+        return self._children
+
+    def owner_of(self, spi_in: bytes) -> bytes:
+        """Our SPI of the IKE_SA that a CHILD_SA belongs to; empty if there is no such CHILD_SA."""
+        return self._children.get(spi_in, b"")
+
+    def established_as(self, name: str, identity: Identity) -> IkeSa | None:
+        """The IKE_SA of the connection of that name that stands with that peer; None if there is none here."""
+        found = (self.sas.get(spi) for spi in self._peers.of(identity))
+        return next((sa for sa in found if sa is not None and sa.name == name and sa.state == _ESTABLISHED), None)
 
     def next_timer(self) -> float | None:
         """When `handle_timers` wants to be called next; None while nothing waits."""
@@ -257,7 +274,7 @@ class IkeTable:
         handshake = sa.handshake
         sa.state = _ESTABLISHED
         sa.handshake = None
-        sa.last_inbound = turn.now
+        sa.established = sa.last_inbound = turn.now
         self._peers.add(sa.remote_id, sa.spi)
         nat.begin_keepalives(sa, turn)
         if sa.mobike is MobikeRole.INITIATOR:
@@ -302,7 +319,7 @@ class IkeTable:
         words = sa.message_ids.last_words() if is_answered else None
         if words is not None:
             self._last_words.put(sa.spi, words, turn.now)
-        turn.effects.append(SaClosed(sa.spi, sa.name, reason, was_established))
+        turn.effects.append(SaClosed(sa.spi, sa.name, reason, was_established, sa))
 
     # Receiving.
 
@@ -395,6 +412,7 @@ class IkeTable:
         if not is_request_allowed(sa.state, header.exchange_type):
             self.env.count(_drop("exchange_not_allowed"))
             return
+        self.env.count(REQUEST_IN[header.exchange_type])
         try:
             inner_type, plaintext = self._open(sa, datagram, header, turn)
         except InvalidKeyExchange:
@@ -437,6 +455,7 @@ class IkeTable:
         if not is_response_allowed(sa.state, header.exchange_type):
             self.env.count(_drop("exchange_not_allowed"))
             return
+        self.env.count(RESPONSE_IN[header.exchange_type])
         if sa.state == _INIT_SENT:
             self._finish_initial(sa, header, datagram, turn)
             return

@@ -134,7 +134,10 @@ class Driver:
             if kind is InstallChild:
                 self.dataplane.install(effect)  # type: ignore[arg-type]
             elif kind is RemoveChild:
+                # Told of before it is done: until then it is known what the CHILD_SA has carried.
+                self._on_event(effect)
                 self.dataplane.remove(effect.spi_in)  # type: ignore[union-attr]
+                continue
             elif kind is MoveChild:
                 self.dataplane.update_path(effect.spi_in, effect.path, effect.is_udp_encapsulated)  # type: ignore[union-attr]
             self._on_event(effect)

@@ -69,8 +69,7 @@ _SOCKET_FAILURES: Final = (
     "no_socket",
 )
 
-# Why octets are no message: the reasons of WireError.
-_MALFORMED: Final = (
+MALFORMED: Final = (
     "truncated",
     "trailing_octets",
     "bad_length",
@@ -85,9 +84,18 @@ _MALFORMED: Final = (
     "too_many_payloads",
     "too_long",
 )
+"""Why octets are no message: the reasons of WireError."""
+
+EXCHANGE_MESSAGES: Final = tuple(
+    f"{exchange}-{way}-{kind}"
+    for exchange in ("ike-init", "ike-auth", "create-child", "info")
+    for way in ("in", "out")
+    for kind in ("req", "resp")
+)
+"""Messages by exchange, direction and role, as strongSwan counts them."""
 
 _DROPS: Final = (
-    *_MALFORMED,
+    *MALFORMED,
     "too_short",
     "version",
     "unknown_spi",
@@ -223,6 +231,13 @@ METRICS: Final = (
     ),
     counter("internal_errors_total", "Exceptions that nobody expected; each ended one IKE_SA."),
     gauge("pool_addresses_in_use", "Virtual addresses that peers hold."),
+    Metric(
+        "ike_messages_total",
+        Kind.COUNTER,
+        "Messages of IKE_SAs, each once, by exchange and direction.",
+        "message",
+        (*EXCHANGE_MESSAGES, OTHER),
+    ),
     counter("vici_clients_refused_total", "Connections to the control socket beyond those that it serves at a time."),
     counter("vici_events_dropped_total", "Events that a client of the control socket did not read in time."),
     counter("worker_restarts_total", "Workers that ended and were started again."),

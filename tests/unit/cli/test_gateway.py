@@ -167,7 +167,6 @@ def test_a_configuration_that_cannot_be_used_is_status_2(tmp_path: Path, text: s
         ["--listen", "gw.example.org"],
         ["--dataplane", "magic"],
         ["--log-level", "loud"],
-        ["--vici", "x"],
     ],
 )
 def test_wrong_options_are_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,7 +117,7 @@ def install(sa: IkeSa, handshake: Handshake, agreed: Agreed, spi_in: bytes, turn
     keys_i, keys_r = (keys.encr_i, keys.integ_i), (keys.encr_r, keys.integ_r)
     is_initiator = sa.is_original_initiator
     settings = agreed.child.settings
-    sa.children = (*sa.children, ChildSa(settings.name, spi_in, agreed.spi_out))
+    sa.children = (*sa.children, ChildSa(settings.name, spi_in, agreed.spi_out, turn.now))
     turn.effects.append(
         InstallChild(
             sa=sa.spi,

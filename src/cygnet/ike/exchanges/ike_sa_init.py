@@ -2,6 +2,7 @@
 
 from cygnet.crypto.ke import KE
 from cygnet.iana import ExchangeType, KeId, NotifyType
+from cygnet.ike import tally
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import PhaseDone, Send
@@ -31,6 +32,8 @@ _AUTH_SENT = SaState.AUTH_SENT
 _COOKIE = NotifyType.COOKIE
 _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
 _INVALID_KE_PAYLOAD = NotifyType.INVALID_KE_PAYLOAD
+_REQUEST_IN = tally.REQUEST_IN[_IKE_SA_INIT]
+_RESPONSE_OUT = tally.RESPONSE_OUT[_IKE_SA_INIT]
 
 NONCE_OCTETS = 32
 MAX_COOKIE_OCTETS = 64
@@ -95,6 +98,8 @@ def _accept(
         ),
     )
     sa.message_ids.answered(datagram, handshake.init_response)
+    turn.env.count(_REQUEST_IN)
+    turn.env.count(_RESPONSE_OUT)
     turn.effects.append(Send(handshake.init_response, path))
     return sa
 

@@ -1,0 +1,124 @@
+"""The configuration that is in force: as a file gave it, and piece by piece as clients of vici changed it since.
+
+A piece is checked before it replaces anything. Nothing here acts on what changed: whoever changes it hands on
+`settings`, which is a new object after every change.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from cygnet.auth.identity import parse_identity
+from cygnet.config.errors import ConfigError, Problem, quote
+from cygnet.config.load import Configuration, load_connection, load_pool
+from cygnet.config.messages import Message, section_of
+from cygnet.ike.settings import ConnectionSettings, PoolSettings, Settings, SharedSecret
+
+
+class Store:
+    """Connections, pools and secrets by name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._base = settings
+        self.connections: dict[str, ConnectionSettings] = {}
+        self.pools: dict[str, PoolSettings] = {}
+        self.secrets: dict[str, SharedSecret] = {}
+        self.generation = 0
+        """Grows with every change."""
+        self._snapshot: Settings | None = None
+        self.replace(settings)
+
+    @property
+    def settings(self) -> Settings:
+        """All of it, for the core."""
+        if self._snapshot is None:
+            self._snapshot = msgspec.structs.replace(
+                self._base,
+                connections=tuple(self.connections.values()),
+                pools=tuple(self.pools.values()),
+                secrets=tuple(self.secrets.values()),
+            )
+        return self._snapshot
+
+    def replace(self, settings: Settings) -> None:
+        """Take a whole configuration, in place of everything."""
+        self._base = settings
+        self.connections = {connection.name: connection for connection in settings.connections}
+        self.pools = {pool.name: pool for pool in settings.pools}
+        self.secrets = {f"file-{number}": secret for number, secret in enumerate(settings.secrets)}
+        self._changed()
+
+    def reload(self, configuration: Configuration) -> None:
+        """Take what a file says now."""
+        self.replace(configuration.settings)
+
+    # Connections.
+
+    def load_connection(self, name: str, message: Message) -> tuple[Problem, ...]:
+        """Add or replace a connection; returns the warnings. Raises ConfigError."""
+        connection, warnings = load_connection(section_of(name, message))
+        self.connections[name] = connection
+        self._changed()
+        return warnings
+
+    def unload_connection(self, name: str) -> bool:
+        """Remove a connection; False if there is none of that name."""
+        return self._removed(self.connections.pop(name, None))
+
+    # Pools.
+
+    def read_pool(self, name: str, message: Message) -> PoolSettings:
+        """A pool that is good beside the others of now. Raises ConfigError."""
+        pool, _ = load_pool(section_of(name, message))
+        for other in self.pools.values():
+            if other.name != name and pool.overlaps(other):
+                raise _error(f"addrs of pool {quote(name)} overlap with those of {quote(other.name)}")
+        return pool
+
+    def put_pool(self, pool: PoolSettings) -> None:
+        """Add or replace a pool."""
+        self.pools[pool.name] = pool
+        self._changed()
+
+    def remove_pool(self, name: str) -> bool:
+        """Remove a pool; False if there is none of that name."""
+        return self._removed(self.pools.pop(name, None))
+
+    # Secrets.
+
+    def load_secret(self, key: str, secret: bytes, owners: Iterable[str]) -> None:
+        """Add a shared secret, in place of the one with the same key; without a key, beside all others."""
+        try:
+            parsed = tuple(dict.fromkeys(map(parse_identity, owners)))
+        except ValueError as exc:
+            raise _error(f"owners: {exc}") from None
+        shared = SharedSecret(secret=secret, owners=parsed)
+        if not key:
+            if shared in self.secrets.values():
+                return
+            key = f"vici-{self.generation}"
+        self.secrets[key] = shared
+        self._changed()
+
+    def unload_secret(self, key: str) -> bool:
+        """Remove the secret with that key; False if there is none."""
+        return self._removed(self.secrets.pop(key, None))
+
+    def clear_secrets(self) -> None:
+        """Remove all secrets."""
+        self.secrets.clear()
+        self._changed()
+
+    def _removed(self, removed: object | None) -> bool:
+        if removed is None:
+            return False
+        self._changed()
+        return True
+
+    def _changed(self) -> None:
+        self.generation += 1
+        self._snapshot = None
+
+
+def _error(message: str) -> ConfigError:
+    return ConfigError([Problem("vici", 0, 0, message)])

@@ -1,0 +1,123 @@
+"""What a worker shows of its SAs."""
+
+import math
+
+import msgspec
+
+from cygnet.dataplane.base import Dataplane
+from cygnet.ike.effects import InstallChild
+from cygnet.ike.nat import unpack_address
+from cygnet.ike.sa import ChildSa, IkeSa
+from cygnet.ike.selector_text import format_selector
+from cygnet.ike.states import SaState
+from cygnet.vici.names import algorithms
+from cygnet.vici.views import Algorithms, ChildView, SaView
+
+_STATES = {
+    SaState.INIT_SENT: "CONNECTING",
+    SaState.AUTH_SENT: "CONNECTING",
+    SaState.HALF_OPEN: "CONNECTING",
+    SaState.ESTABLISHED: "ESTABLISHED",
+    SaState.DELETING: "DELETING",
+}
+"""strongSwan's names of the states."""
+
+
+def unique_id(spi: bytes) -> int:
+    """The number by which people name an SA: the last 31 bits of our SPI, which is as much as swanctl takes.
+
+    Deviation: strongSwan counts from 1. This needs nothing to be kept of an SA. Two of a quarter of a million IKE_SAs
+    may share a number; a command that would mean both is refused.
+    """
+    return int.from_bytes(spi[-4:], "big") & 0x7FFFFFFF
+
+
+def view_sa(sa: IkeSa, dataplane: Dataplane, now: float) -> SaView:
+    """An IKE_SA with its children. `now` is of the worker's clock."""
+    path = sa.path
+    suite = sa.suite
+    addresses = tuple(unpack_address(address) for address in sa.virtual_ips)
+    is_standing = sa.handshake is None
+    return SaView(
+        name=sa.name,
+        unique_id=unique_id(sa.spi),
+        state=_STATES.get(sa.state, sa.state.name),
+        local_host=path.local,
+        local_port=path.local_port,
+        local_id=str(sa.local_id),
+        remote_host=path.remote,
+        remote_port=path.remote_port,
+        remote_id=str(sa.remote_id),
+        is_initiator=sa.is_original_initiator,
+        spi_i=sa.spi_i,
+        spi_r=sa.spi_r,
+        is_behind_nat=sa.is_behind_nat,
+        is_peer_behind_nat=sa.is_peer_behind_nat,
+        algorithms=(
+            algorithms(suite.encr, suite.encr_key_bits, suite.integ, suite.prf, suite.ke)
+            if suite is not None
+            else Algorithms()
+        ),
+        established_s=_ago(sa.established, now) if is_standing else None,
+        rekey_s=_until(getattr(sa, "rekey_due", None), now),
+        reauth_s=_until(getattr(sa, "reauth_due", None), now),
+        local_vips=addresses if sa.is_original_initiator else (),
+        remote_vips=() if sa.is_original_initiator else addresses,
+        tasks=_tasks_of(sa),
+        children=tuple(view_child(child, dataplane, now) for child in sa.children),
+    )
+
+
+def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
+    """One CHILD_SA."""
+    carried = dataplane.child(child.spi_in)
+    usage = dataplane.usage(child.spi_in)
+    last = usage.last_received if usage is not None else 0.0
+    return ChildView(
+        name=child.name,
+        unique_id=unique_id(child.spi_in),
+        state="INSTALLED",
+        mode="TUNNEL",
+        is_udp_encapsulated=carried.is_udp_encapsulated if carried is not None else False,
+        spi_in=child.spi_in,
+        spi_out=child.spi_out,
+        algorithms=_child_algorithms(carried),
+        is_esn=carried.suite.is_esn if carried is not None else False,
+        octets_in=usage.octets_in if usage is not None else 0,
+        packets_in=usage.packets_in if usage is not None else 0,
+        used_in_s=_ago(last, now) if last else None,
+        octets_out=usage.octets_out if usage is not None else 0,
+        packets_out=usage.packets_out if usage is not None else 0,
+        rekey_s=_until(getattr(child, "rekey_due", None), now),
+        life_s=_until(getattr(child, "life_due", None), now),
+        installed_s=_ago(child.installed, now),
+        local_ts=tuple(map(format_selector, carried.ts_local)) if carried is not None else (),
+        remote_ts=tuple(map(format_selector, carried.ts_remote)) if carried is not None else (),
+    )
+
+
+def _child_algorithms(carried: InstallChild | None) -> Algorithms:
+    if carried is None:
+        return Algorithms()
+    suite = carried.suite
+    return algorithms(suite.encr, suite.key_bits, suite.integ, None, suite.ke)
+
+
+def _tasks_of(sa: IkeSa) -> tuple[str, ...]:
+    waiting = sa.message_ids.outstanding
+    under_way = (waiting.task,) if waiting is not None and waiting.task is not None else ()
+    return tuple(_task_name(task) for task in (*under_way, *sa.pending))
+
+
+def _task_name(task: msgspec.Struct) -> str:
+    """`REKEY_CHILD` of `RekeyChild`."""
+    name = type(task).__name__
+    return "".join(f"_{char}" if char.isupper() and index else char for index, char in enumerate(name)).upper()
+
+
+def _ago(then: float, now: float) -> int:
+    return max(0, round(now - then))
+
+
+def _until(due: float | None, now: float) -> int | None:
+    return max(0, round(due - now)) if due and due != math.inf else None

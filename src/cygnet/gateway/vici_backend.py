@@ -1,0 +1,225 @@
+"""What the control socket's commands ask for, done by the supervisor with its workers."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, TypeVar
+
+from cygnet.config.errors import ConfigError
+from cygnet.config.load import Configuration
+from cygnet.config.store import Store
+from cygnet.gateway.initiations import initiating_worker
+from cygnet.gateway.ledger import PoolPlan
+from cygnet.gateway.worker_calls import WorkerCalls
+from cygnet.gateway.worker_requests import (
+    Counted,
+    Done,
+    Initiate,
+    KeepPool,
+    ListSas,
+    PoolPage,
+    Rekey,
+    Reply,
+    Request,
+    RetirePool,
+    SaPage,
+    Terminate,
+    UsePools,
+)
+from cygnet.ike.settings import PoolSettings, Settings
+from cygnet.observe.counters import Counters
+from cygnet.observe.system import pss_octets
+from cygnet.vici.backend import Lease, Outcome, PoolUse, Stats
+from cygnet.vici.server import CommandError
+from cygnet.vici.views import SaFilter, SaView
+
+_log = logging.getLogger(__name__)
+
+_R = TypeVar("_R", bound=Reply)
+
+APPLY_AFTER_S: Final = 0.02
+"""After a piece of configuration was loaded, for more pieces to come: `swanctl --load-conns` loads one by one."""
+
+
+class GatewayBackend:
+    """The daemon, as commands see it."""
+
+    def __init__(
+        self,
+        store: Store,
+        calls: WorkerCalls,
+        counters: Counters,
+        *,
+        workers: Callable[[], Sequence[int]],
+        reread: Callable[[], Configuration] | None,
+        in_force: Callable[[Settings], object],
+    ) -> None:
+        """`workers` are the numbers of those that serve.
+
+        `reread` reads the configuration file; `in_force` is told of new settings before the workers are.
+        """
+        self.store = store
+        self._calls = calls
+        self._counters = counters
+        self._workers = workers
+        self._reread = reread
+        self._in_force = in_force
+        self._started = time.time()
+        self._applied = store.generation
+        self._applying: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self._background: set[asyncio.Future[Done]] = set()
+
+    # Configuration.
+
+    def apply_soon(self) -> None:
+        """Put what was loaded into force in a moment, and before any command that could depend on it."""
+        if self._applying is None or self._applying.done():
+            self._applying = asyncio.get_running_loop().create_task(self._apply_later())
+
+    async def _apply_later(self) -> None:
+        await asyncio.sleep(APPLY_AFTER_S)
+        await self.apply()
+
+    async def apply(self) -> None:
+        """Put what the store holds into force; returns when every worker has it."""
+        async with self._lock:
+            if self._applied == self.store.generation:
+                return
+            generation, settings = self.store.generation, self.store.settings
+            self._in_force(settings)
+            await asyncio.gather(*(self._calls.configure(worker, settings) for worker in self._workers()))
+            self._applied = generation
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the file again, and put it into force as a whole."""
+        if self._reread is None:
+            raise CommandError("this gateway has no configuration file")
+        try:
+            configuration = self._reread()
+        except ConfigError as exc:
+            raise CommandError(str(exc)) from None
+        pools = {pool.name: pool for pool in configuration.settings.pools}
+        gone = [pool.name for pool in self.store.pools.values() if not _is_same_range(pool, pools.get(pool.name))]
+        await self._retire(gone)
+        self.store.reload(configuration)
+        await self.apply()
+        return tuple(map(str, configuration.warnings))
+
+    async def put_pool(self, pool: PoolSettings) -> None:
+        """Add or replace a pool."""
+        old = self.store.pools.get(pool.name)
+        if old is not None and not _is_same_range(old, pool):
+            await self._retire([pool.name])
+        self.store.put_pool(pool)
+        self.apply_soon()
+
+    async def remove_pool(self, name: str) -> None:
+        """Remove a pool."""
+        if name not in self.store.pools:
+            raise CommandError(f"unloading pool '{name}' failed, not found")
+        await self._retire([name])
+        self.store.remove_pool(name)
+        await self.apply()
+
+    async def _retire(self, names: Sequence[str]) -> None:
+        """Have no more addresses of these pools given; if any is in use, have all of them given again, and fail."""
+        await self.apply()
+        for name in names:
+            replies = await self._ask_all(RetirePool(name), Counted)
+            in_use = sum(reply.matches for reply in replies)
+            if in_use:
+                for kept in names:
+                    await self._ask_all(KeepPool(kept), Done)
+                raise CommandError(f"pool '{name}' has {in_use} online leases, unable to replace or unload it")
+
+    async def pools(self, name: str, *, with_leases: bool) -> list[PoolUse]:
+        """All pools, or one."""
+        uses: list[PoolUse] = []
+        for pool in list(self.store.pools.values()):
+            if name not in ("", pool.name):
+                continue
+            online = 0
+            leases: list[Lease] = []
+            for worker in self._workers():
+                in_use = 0
+                request = UsePools(pool.name, with_leases)
+                async for page in self._calls.pages(worker, request, PoolPage):
+                    in_use = page.in_use
+                    leases += page.leases
+                online += in_use
+            uses.append(PoolUse(pool, PoolPlan(pool, 1).capacity, online, tuple(leases)))
+        return uses
+
+    # SAs.
+
+    async def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
+        """The SAs that are meant, worker by worker."""
+        for worker in self._workers():
+            async for page in self._calls.pages(worker, ListSas(chosen), SaPage):
+                for sa in page.sas:
+                    yield sa
+
+    async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
+        """Have the connection's worker set it up."""
+        worker = self._worker_for(ike, child)
+        call = self._calls.ask(worker, Initiate(ike, child), Done, within_s=None)
+        if waits:
+            await call
+        else:
+            task = asyncio.ensure_future(call)
+            self._background.add(task)
+            task.add_done_callback(self._background_done)
+
+    async def terminate(self, chosen: SaFilter, *, is_forced: bool) -> Outcome:
+        """Have all workers end what is meant."""
+        return await self._count(Terminate(chosen, is_forced))
+
+    async def rekey(self, chosen: SaFilter, *, is_reauthentication: bool) -> Outcome:
+        """Have all workers begin to rekey what is meant."""
+        return await self._count(Rekey(chosen, is_reauthentication))
+
+    async def stats(self) -> Stats:
+        """The daemon at a glance, from the counters: the workers are not asked."""
+        value = self._counters.value
+        half_open = value('ike_sas{state="half_open"}')
+        return Stats(
+            started=self._started,
+            workers=self._counters.writers - 1,
+            workers_ready=len(self._workers()),
+            ike_sas=value('ike_sas{state="established"}') + half_open,
+            half_open=half_open,
+            queued=(0, 0, 0),
+            resident_octets=pss_octets(os.getpid()),
+        )
+
+    async def _count(self, request: Terminate | Rekey) -> Outcome:
+        replies = await asyncio.gather(
+            *(self._calls.ask(worker, request, Counted, within_s=None) for worker in self._workers())
+        )
+        return Outcome(sum(reply.matches for reply in replies), sum(reply.done for reply in replies))
+
+    async def _ask_all(self, request: Request, kind: type[_R]) -> list[_R]:
+        return await asyncio.gather(*(self._calls.ask(worker, request, kind) for worker in self._workers()))
+
+    def _worker_for(self, ike: str, child: str) -> int:
+        """The worker that sets a connection up. Raises CommandError if there is none such."""
+        for connection in self.store.connections.values():
+            if ike in ("", connection.name) and (not child or child in [each.name for each in connection.children]):
+                worker = initiating_worker(connection.name, self._counters.writers - 1)
+                if worker not in self._workers():
+                    raise CommandError(f"worker {worker} is not there just now")
+                return worker
+        what = f"CHILD_SA config '{child}'" if child else f"IKE_SA config '{ike}'"
+        raise CommandError(f"{what} not found")
+
+    def _background_done(self, task: "asyncio.Future[Done]") -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("an initiation that nobody waited for failed: %s", task.exception())
+
+
+def _is_same_range(old: PoolSettings, new: PoolSettings | None) -> bool:
+    return new is not None and (old.first, old.last) == (new.first, new.last)

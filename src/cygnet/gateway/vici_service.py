@@ -1,0 +1,92 @@
+"""The control socket of a gateway: strongSwan's protocol, served by the supervisor, answered with the workers' help."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cygnet.config.gateway_settings import GatewaySettings
+from cygnet.config.load import Configuration
+from cygnet.config.store import Store
+from cygnet.gateway.control import Answer, AnyMessage, Happened, Interest
+from cygnet.gateway.vici_backend import GatewayBackend
+from cygnet.gateway.worker_calls import WorkerCalls
+from cygnet.ike.errors import LocalError
+from cygnet.ike.settings import Settings
+from cygnet.observe.counters import Count, Counters
+from cygnet.vici.commands import EVENTS, command_table
+from cygnet.vici.message import decode
+from cygnet.vici.server import Server, listen
+
+
+class ViciService:
+    """Joins the server with the workers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        counters: Counters,
+        *,
+        send: Callable[[int, AnyMessage], bool],
+        workers: Callable[[], Sequence[int]],
+        reread: Callable[[], Configuration] | None,
+        in_force: Callable[[Settings], object],
+        count: Count,
+    ) -> None:
+        """`send(worker, message)` is False for one that isn't there; `workers` tells which serve.
+
+        `reread` reads the configuration file, if there is one; `in_force` is told of new settings before the workers
+        are.
+        """
+        self._send = send
+        self._workers = workers
+        self.calls = WorkerCalls(send)
+        self.store = Store(settings)
+        self.backend = GatewayBackend(
+            self.store, self.calls, counters, workers=workers, reread=reread, in_force=in_force
+        )
+        self._events: tuple[str, ...] = ()
+        self._server = Server(command_table(self.backend, counters), EVENTS, count=count, on_interest=self._on_interest)
+
+    def start(self, loop: asyncio.AbstractEventLoop, path: Path, gateway: GatewaySettings) -> None:
+        """Serve on a socket. Raises LocalError."""
+        try:
+            listener = listen(path, mode=gateway.vici_mode, owner=gateway.vici_owner, group=gateway.vici_group)
+        except FileExistsError:
+            raise LocalError(f"another daemon serves on the control socket {path}: choose another one") from None
+        except LookupError as exc:
+            raise LocalError(f"the control socket can't be given to its owner: {exc.args[0]}") from None
+        except OSError as exc:
+            raise LocalError(f"cannot open the control socket {path}: {exc.strerror or exc}") from None
+        loop.run_until_complete(self._server.start(listener, path))
+
+    def stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hang up on everybody, and see their commands cancelled."""
+        loop.run_until_complete(self._stop())
+
+    async def _stop(self) -> None:
+        await self._server.stop()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def on_message(self, worker: int, message: Answer | Happened) -> None:
+        """A worker has answered, or tells of an event."""
+        if isinstance(message, Answer):
+            self.calls.on_answer(worker, message)
+        else:
+            self._server.publish(message.event, decode(message.body))
+
+    def on_ready(self, worker: int) -> None:
+        """A worker serves now: it has to know what clients want to hear of."""
+        if self._events:
+            self._send(worker, Interest(self._events))
+
+    def on_gone(self, worker: int) -> None:
+        """A worker is gone."""
+        self.calls.on_gone(worker)
+
+    def _on_interest(self, events: frozenset[str]) -> None:
+        self._events = tuple(sorted(events))
+        for worker in self._workers():
+            self._send(worker, Interest(self._events))

@@ -1,0 +1,133 @@
+"""What the supervisor asks workers, and their answers, on behalf of the control socket.
+
+Each is the body of an `Ask` or an `Answer`, see `control.py`. A request is answered by one body, or page by page: a
+page is made when the one before was taken, so a slow reader costs a worker nothing.
+"""
+
+from typing import Final
+
+import msgspec
+
+from cygnet.vici.backend import Lease
+from cygnet.vici.views import SaFilter, SaView
+
+
+class _Body(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Tagged by its kind."""
+
+
+class ListSas(_Body, frozen=True, array_like=True, tag=True):
+    """-> `SaPage`, several times."""
+
+    chosen: SaFilter
+
+
+class NextPage(_Body, frozen=True, array_like=True, tag=True):
+    """The page of a list was taken; -> the next."""
+
+
+class Forget(_Body, frozen=True, array_like=True, tag=True):
+    """Nobody wants the answer any more; there is none to this."""
+
+
+class Configure(_Body, frozen=True, array_like=True, tag=True):
+    """One part of settings, which come in several; -> `Done` after the last."""
+
+    part: int
+    """From 0."""
+    parts: int
+    octets: bytes
+
+
+class Initiate(_Body, frozen=True, array_like=True, tag=True):
+    """Set up a CHILD_SA of a connection, or without `child` the IKE_SA; -> `Done` or `Failed`, when that is known."""
+
+    ike: str
+    child: str
+
+
+class Terminate(_Body, frozen=True, array_like=True, tag=True):
+    """End SAs; -> `Counted`, when they have ended."""
+
+    chosen: SaFilter
+    is_forced: bool
+
+
+class Rekey(_Body, frozen=True, array_like=True, tag=True):
+    """Begin to give SAs new keys; -> `Counted`."""
+
+    chosen: SaFilter
+    is_reauthentication: bool
+
+
+class UsePools(_Body, frozen=True, array_like=True, tag=True):
+    """How are the pools used? -> `PoolPage`, several times, with leases only if asked for."""
+
+    name: str
+    with_leases: bool
+
+
+class RetirePool(_Body, frozen=True, array_like=True, tag=True):
+    """Give no more addresses of this pool; -> `Counted` with the addresses that are in use."""
+
+    name: str
+
+
+class KeepPool(_Body, frozen=True, array_like=True, tag=True):
+    """Give addresses of it again; -> `Done`."""
+
+    name: str
+
+
+class SaPage(_Body, frozen=True, array_like=True, tag=True):
+    """Some of the SAs."""
+
+    sas: tuple[SaView, ...]
+
+
+class PoolPage(_Body, frozen=True, array_like=True, tag=True):
+    """Of one pool, how many addresses are in use, and some of their leases."""
+
+    name: str
+    in_use: int
+    leases: tuple[Lease, ...]
+
+
+class Done(_Body, frozen=True, array_like=True, tag=True):
+    """It is done."""
+
+
+class Counted(_Body, frozen=True, array_like=True, tag=True):
+    """How many were meant, and for how many it is done."""
+
+    matches: int
+    done: int = 0
+
+
+class Failed(_Body, frozen=True, array_like=True, tag=True):
+    """It can't be done."""
+
+    why: str
+
+
+Request = ListSas | NextPage | Forget | Configure | Initiate | Terminate | Rekey | UsePools | RetirePool | KeepPool
+Reply = SaPage | PoolPage | Done | Counted | Failed
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
+_replies: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode_body(body: Request | Reply) -> bytes:
+    """The body of a message."""
+    return _encoder.encode(body)
+
+
+def decode_request(octets: bytes) -> Request:
+    """Raises msgspec.MsgspecError."""
+    return _requests.decode(octets)
+
+
+def decode_reply(octets: bytes) -> Reply:
+    """Raises msgspec.MsgspecError."""
+    return _replies.decode(octets)

@@ -1,0 +1,390 @@
+"""A worker's side of the control socket: it answers what the supervisor asks, and tells what happened.
+
+Each request is a task of its own, which ends early when nobody wants its answer any more. What takes long is done in
+slices between which datagrams are served: a list of all SAs is made page by page as it is read, and of many SAs some
+are ended at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import msgspec
+
+from cygnet.gateway.control import Answer, AnyMessage, Ask, Happened
+from cygnet.gateway.initiations import path_to_peer
+from cygnet.gateway.pools import AddressPools
+from cygnet.gateway.sa_views import unique_id, view_child, view_sa
+from cygnet.gateway.worker_requests import (
+    Configure,
+    Counted,
+    Done,
+    Failed,
+    Forget,
+    Initiate,
+    KeepPool,
+    ListSas,
+    NextPage,
+    PoolPage,
+    Rekey,
+    Reply,
+    Request,
+    RetirePool,
+    SaPage,
+    Terminate,
+    UsePools,
+    decode_request,
+    encode_body,
+)
+from cygnet.ike.connections import Child, Connection
+from cygnet.ike.effects import Effect, InstallChild, RemoveChild, SaClosed, SaEstablished
+from cygnet.ike.errors import LocalError
+from cygnet.ike.sa import ChildSa, IkeSa
+from cygnet.ike.settings import Settings
+from cygnet.ike.states import SaState
+from cygnet.ike.tasks import CreateChild, DeleteChild, RekeyChild, RekeyIke
+from cygnet.net.driver import Driver
+from cygnet.vici.backend import Lease
+from cygnet.vici.message import Encodable, encode
+from cygnet.vici.views import ChildView, SaFilter, SaView
+
+_log = logging.getLogger(__name__)
+
+SAS_PER_PAGE: Final = 32
+"""About half a millisecond of making views."""
+LEASES_PER_PAGE: Final = 256
+SAS_PER_TURN: Final = 64
+"""SAs that are looked at, or ended, before datagrams get their turn."""
+_PAGE_OCTETS: Final = 48 * 1024
+"""A page must fit into one message to the supervisor, which has at most 64 KiB."""
+
+_settings_decoder: Final = msgspec.msgpack.Decoder(Settings)
+
+
+class _Call:
+    """A request under way."""
+
+    __slots__ = ("parts", "taken", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.taken = asyncio.Event()
+        """Set when the page that was sent last was taken."""
+        self.parts: list[bytes] = []
+
+
+class WorkerService:
+    """Answers of one worker."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        pools: AddressPools,
+        *,
+        port: int,
+        send: Callable[[AnyMessage], object],
+        configure: Callable[[Settings], object],
+        listen: Callable[[Callable[[Effect], object] | None], object],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`port` is our IKE port; `configure` puts new settings into force.
+
+        `listen` is given whom to tell of every effect, and None when there is no need any more.
+        """
+        self._driver = driver
+        self._table = driver.table
+        self._pools = pools
+        self._port = port
+        self._send = send
+        self._configure = configure
+        self._listen = listen
+        self._loop = loop
+        self._calls: dict[int, _Call] = {}
+        self._set_up: dict[tuple[bytes, str], asyncio.Future[None]] = {}
+        """Wait for the CHILD_SA of that name in the IKE_SA of that SPI, or without a name for the IKE_SA itself."""
+        self._ended: dict[bytes, asyncio.Future[None]] = {}
+        """Wait for the end of the SA with that SPI of ours: 8 octets of an IKE_SA, 4 of a CHILD_SA."""
+        self._wanted: frozenset[str] = frozenset()
+        self._leaving: dict[bytes, list[ChildView]] = {}
+        """CHILD_SAs that have gone, by the IKE_SA whose end is about to be told."""
+
+    def want(self, events: tuple[str, ...]) -> None:
+        """The events that clients want to hear of."""
+        self._wanted = frozenset(events)
+        self._leaving.clear()
+        self._see_to_listening()
+
+    def on_ask(self, ask: Ask) -> None:
+        """Begin to do what the supervisor asks for."""
+        request = decode_request(ask.body)
+        call = self._calls.get(ask.number)
+        if isinstance(request, NextPage):
+            if call is not None:
+                call.taken.set()
+        elif isinstance(request, Forget):
+            if call is not None and call.task is not None:
+                call.task.cancel()
+            self._calls.pop(ask.number, None)
+        elif isinstance(request, Configure):
+            self._take_part(ask.number, request)
+        else:
+            call = self._calls[ask.number] = _Call()
+            call.task = self._loop.create_task(self._answer(ask.number, call, request))
+
+    # Events.
+
+    def _see_to_listening(self) -> None:
+        is_needed = bool(self._set_up or self._ended or self._wanted)
+        self._listen(self._on_event if is_needed else None)
+
+    def _on_event(self, effect: Effect) -> None:
+        """Something has happened in the core: perhaps what somebody waits for, or wants to hear of."""
+        self._settle(effect)
+        if self._wanted:
+            self._tell(effect)
+
+    def _settle(self, effect: Effect) -> None:
+        if isinstance(effect, SaEstablished):
+            _succeed(self._set_up.pop((effect.sa, ""), None))
+        elif isinstance(effect, InstallChild):
+            _succeed(self._set_up.pop((effect.sa, effect.name), None))
+        elif isinstance(effect, RemoveChild):
+            _succeed(self._ended.pop(effect.spi_in, None))
+        elif isinstance(effect, SaClosed):
+            _succeed(self._ended.pop(effect.sa, None))
+            for key in [key for key in self._set_up if key[0] == effect.sa]:
+                waiting = self._set_up.pop(key)
+                if not waiting.done():
+                    waiting.set_exception(LocalError(effect.reason.replace("_", " ")))
+
+    def _tell(self, effect: Effect) -> None:
+        if isinstance(effect, SaEstablished):
+            sa = self._table.sas.get(effect.sa)
+            if sa is not None:
+                self._happened("ike-updown", self._view(sa), is_up=True)
+        elif isinstance(effect, InstallChild):
+            sa = self._table.sas.get(effect.sa)
+            if sa is not None:
+                view = self._view(sa)
+                children = SaFilter(child_id=unique_id(effect.spi_in)).children_of(view)
+                self._happened("child-updown", view, is_up=True, children=children)
+        elif isinstance(effect, RemoveChild):
+            self._child_leaves(effect.spi_in)
+        elif isinstance(effect, SaClosed):
+            leaving = self._leaving.pop(effect.sa, ())
+            if effect.was_established and isinstance(effect.final, IkeSa):
+                view = self._view(effect.final)
+                for child in leaving:
+                    self._happened("child-updown", view, is_up=False, children=(child,))
+                self._happened("ike-updown", view, is_up=False)
+
+    def _child_leaves(self, spi_in: bytes) -> None:
+        dataplane = self._driver.dataplane
+        carried = dataplane.child(spi_in)
+        if carried is None:
+            return
+        child = ChildSa(carried.name, spi_in, carried.spi_out)
+        view = view_child(child, dataplane, self._driver.clock())
+        sa = self._table.sas.get(carried.sa)
+        if sa is not None:
+            self._happened("child-updown", self._view(sa), is_up=False, children=(view,))
+        else:
+            # The IKE_SA is ending, and its end comes after those of its children.
+            self._leaving.setdefault(carried.sa, []).append(view)
+
+    def _happened(self, event: str, sa: SaView, *, is_up: bool, children: tuple[ChildView, ...] = ()) -> None:
+        if event in self._wanted:
+            message: Encodable = {"up": True if is_up else None, sa.name: sa.layout(children)}
+            self._send(Happened(event, encode(message)))
+
+    # Answers.
+
+    async def _answer(self, number: int, call: _Call, request: Request) -> None:
+        try:
+            reply = await self._reply(number, call, request)
+        except (LocalError, TimeoutError) as exc:
+            reply = Failed(str(exc) or "it took too long")
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            # The supervisor must have an answer, and the SAs live on.
+            _log.exception("internal error while answering the supervisor")
+            reply = Failed(f"internal error in a worker: {type(exc).__name__}")
+        self._calls.pop(number, None)
+        self._send(Answer(number, encode_body(reply), is_last=True))
+
+    async def _reply(self, number: int, call: _Call, request: Request) -> Reply:
+        if isinstance(request, ListSas):
+            return await self._list(number, call, request.chosen)
+        if isinstance(request, UsePools):
+            return await self._use_pools(number, call, request)
+        if isinstance(request, Initiate):
+            return await self._initiate(request)
+        if isinstance(request, Terminate):
+            return await self._terminate(request)
+        if isinstance(request, Rekey):
+            return await self._rekey(request)
+        if isinstance(request, RetirePool):
+            return Counted(self._pools.retire(request.name))
+        if isinstance(request, KeepPool):
+            self._pools.keep(request.name)
+            return Done()
+        return Failed(f"{type(request).__name__} is no request")
+
+    async def _page(self, number: int, call: _Call, reply: Reply) -> None:
+        """Send a page, and wait until it was taken."""
+        call.taken.clear()
+        self._send(Answer(number, encode_body(reply), is_last=False))
+        await call.taken.wait()
+
+    def _take_part(self, number: int, request: Configure) -> None:
+        call = self._calls.setdefault(number, _Call())
+        call.parts.append(request.octets)
+        if len(call.parts) < request.parts:
+            return
+        del self._calls[number]
+        self._configure(_settings_decoder.decode(b"".join(call.parts)))
+        self._send(Answer(number, encode_body(Done()), is_last=True))
+
+    # Lists.
+
+    async def _chosen(self, chosen: SaFilter) -> AsyncIterator[tuple[IkeSa, SaView]]:
+        """The SAs that are meant, to look at, while datagrams are served."""
+        if chosen.ike_id:
+            everyone = _only([spi for spi in self._table.sas if unique_id(spi) == chosen.ike_id])
+        elif chosen.child_id:
+            found = [spi_in for spi_in in self._table.child_spis() if unique_id(spi_in) == chosen.child_id]
+            everyone = [self._table.owner_of(spi_in) for spi_in in _only(found)]
+        else:
+            everyone = list(self._table.sas)
+        for looked_at, each in enumerate(everyone, 1):
+            sa = self._table.sas.view(each)
+            if sa is not None and chosen.ike in ("", sa.name):
+                view = self._view(sa)
+                if chosen.fits(view):
+                    yield sa, view
+            if looked_at % SAS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _list(self, number: int, call: _Call, chosen: SaFilter) -> Reply:
+        page: list[SaView] = []
+        octets = 0
+        async for _, view in self._chosen(chosen):
+            size = len(msgspec.msgpack.encode(view))
+            if page and (len(page) >= SAS_PER_PAGE or octets + size > _PAGE_OCTETS):
+                await self._page(number, call, SaPage(tuple(page)))
+                page, octets = [], 0
+            page.append(view)
+            octets += size
+        return SaPage(tuple(page))
+
+    async def _use_pools(self, number: int, call: _Call, request: UsePools) -> Reply:
+        in_use = self._pools.in_use_of(request.name)
+        if request.with_leases:
+            page: list[Lease] = []
+            async for sa, view in self._chosen(SaFilter()):
+                for address, text in zip(sa.virtual_ips, view.remote_vips, strict=False):
+                    if self._pools.is_of(request.name, address):
+                        page.append(Lease(text, view.remote_id))
+                if len(page) >= LEASES_PER_PAGE:
+                    await self._page(number, call, PoolPage(request.name, in_use, tuple(page)))
+                    page = []
+            return PoolPage(request.name, in_use, tuple(page))
+        return PoolPage(request.name, in_use, ())
+
+    def _view(self, sa: IkeSa) -> SaView:
+        return view_sa(sa, self._driver.dataplane, self._driver.clock())
+
+    # Control.
+
+    async def _initiate(self, request: Initiate) -> Reply:
+        connection, child = self._find(request)
+        standing = self._table.established_as(connection.settings.name, connection.settings.remote.id)
+        if standing is not None and child is None:
+            return Done()
+        future: asyncio.Future[None] = self._loop.create_future()
+        if standing is not None and child is not None:
+            key = (standing.spi, child.settings.name)
+            self._set_up[key] = future
+            self._see_to_listening()
+            effects = self._table.order(standing.spi, CreateChild(child.settings.name), self._driver.clock())
+        else:
+            path = path_to_peer(connection.settings, self._port)
+            spi, effects = self._table.initiate(connection, path, self._driver.clock(), child=child)
+            key = (spi, child.settings.name if child is not None else "")
+            self._set_up[key] = future
+            self._see_to_listening()
+        try:
+            self._driver.carry_out(effects)
+            await future
+        finally:
+            self._set_up.pop(key, None)
+            self._see_to_listening()
+        return Done()
+
+    def _find(self, request: Initiate) -> tuple[Connection, Child | None]:
+        """The connection and the child that are meant. Raises LocalError."""
+        connections = self._table.env.connections
+        named = connections.named(request.ike) if request.ike else None
+        for connection in [named] if named is not None else connections.all() if not request.ike else ():
+            if not request.child:
+                return connection, None
+            for child in connection.children:
+                if child.settings.name == request.child:
+                    return connection, child
+        what = f"CHILD_SA config '{request.child}'" if request.child else f"IKE_SA config '{request.ike}'"
+        raise LocalError(f"{what} not found")
+
+    async def _terminate(self, request: Terminate) -> Reply:
+        waiting: list[asyncio.Future[None]] = []
+        async for sa, view in self._chosen(request.chosen):
+            if request.chosen.is_of_children:
+                children = request.chosen.children_of(view)
+                waiting += [self._end(sa, child.spi_in, is_forced=False) for child in children]
+            else:
+                waiting.append(self._end(sa, b"", is_forced=request.is_forced))
+        if waiting:
+            await asyncio.wait(waiting)
+        return Counted(len(waiting), sum(future.done() for future in waiting))
+
+    def _end(self, sa: IkeSa, spi_in: bytes, *, is_forced: bool) -> asyncio.Future[None]:
+        future = self._ended.setdefault(spi_in or sa.spi, self._loop.create_future())
+        self._see_to_listening()
+        now = self._driver.clock()
+        if spi_in:
+            self._driver.carry_out(self._table.order(sa.spi, DeleteChild(spi_in), now))
+        else:
+            self._driver.carry_out(self._table.delete(sa.spi, now))
+            if is_forced:
+                self._driver.carry_out(self._table.abort(sa, now, "terminated"))
+        return future
+
+    async def _rekey(self, request: Rekey) -> Reply:
+        matches = 0
+        if request.is_reauthentication:
+            raise LocalError("reauthentication by command is not built yet")
+        async for sa, view in self._chosen(request.chosen):
+            if sa.state != SaState.ESTABLISHED:
+                continue
+            now = self._driver.clock()
+            if request.chosen.is_of_children:
+                for child in request.chosen.children_of(view):
+                    matches += 1
+                    self._driver.carry_out(self._table.order(sa.spi, RekeyChild(child.spi_in), now))
+            else:
+                matches += 1
+                self._driver.carry_out(self._table.order(sa.spi, RekeyIke(), now))
+        return Counted(matches, matches)
+
+
+def _only(spis: list[bytes]) -> list[bytes]:
+    """The one SPI that has some number, if there is one. Raises LocalError if several have it."""
+    if len(spis) > 1:
+        raise LocalError("several SAs have that number: choose by the name, the peer or its identity")
+    return spis
+
+
+def _succeed(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)

@@ -1,0 +1,93 @@
+"""What the commands ask of the daemon. None of it may wait for long without being cancelled safely."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from cygnet.config.store import Store
+from cygnet.ike.settings import PoolSettings
+from cygnet.vici.views import SaFilter, SaView
+
+
+class Lease(msgspec.Struct, frozen=True, array_like=True):
+    """A virtual address that a peer holds."""
+
+    address: str
+    identity: str
+
+
+class PoolUse(msgspec.Struct, frozen=True):
+    """How a pool is used."""
+
+    pool: PoolSettings
+    size: int
+    online: int
+    leases: tuple[Lease, ...] = ()
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """The daemon at a glance."""
+
+    started: float
+    """Seconds since the epoch."""
+    workers: int
+    workers_ready: int
+    ike_sas: int
+    half_open: int
+    queued: tuple[int, int, int]
+    """Datagrams that wait in the workers: of established SAs, of handshakes under way, of new peers."""
+    resident_octets: int
+    """Of all processes of the daemon, what is shared counted once for each."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Of a command on several SAs."""
+
+    matches: int
+    done: int
+
+
+class Backend(Protocol):
+    """The daemon."""
+
+    store: Store
+
+    def apply_soon(self) -> None:
+        """Put what the store holds into force in a moment: more may be loaded just now."""
+
+    async def apply(self) -> None:
+        """Put what the store holds now into force; returns when every worker has it."""
+
+    async def put_pool(self, pool: PoolSettings) -> None:
+        """Add or replace a pool. Raises CommandError if addresses of the old one are in use."""
+
+    async def remove_pool(self, name: str) -> None:
+        """Remove a pool. Raises CommandError if there is none, or addresses of it are in use."""
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the configuration file again, and put it into force as a whole; returns the warnings.
+
+        Raises CommandError, and changes nothing, if there is anything wrong with it.
+        """
+
+    def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
+        """The SAs that are meant, as a stream that waits for its reader."""
+
+    async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
+        """Set up a CHILD_SA, or with an empty `child` an IKE_SA; returns when it stands, or at once if not `waits`.
+
+        Raises CommandError.
+        """
+
+    async def terminate(self, chosen: SaFilter, *, is_forced: bool) -> Outcome:
+        """End the SAs that are meant, and tell their peers; forced, without waiting for what they say."""
+
+    async def rekey(self, chosen: SaFilter, *, is_reauthentication: bool) -> Outcome:
+        """Give the SAs that are meant new keys."""
+
+    async def pools(self, name: str, *, with_leases: bool) -> list[PoolUse]:
+        """All pools, or the one of that name."""
+
+    async def stats(self) -> Stats:
+        """The daemon at a glance."""

@@ -1,0 +1,100 @@
+"""`list-conns`, `get-conns`, `load-conn`, `unload-conn`."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from cygnet.config.errors import ConfigError, Problem
+from cygnet.ike.selector_text import format_setting
+from cygnet.ike.settings import AuthKind, AuthSettings, ChildSettings, ConnectionSettings
+from cygnet.vici.backend import Backend
+from cygnet.vici.commands.results import SUCCESS, failure, with_warnings
+from cygnet.vici.message import Encodable
+from cygnet.vici.server import Call, Command, CommandError
+
+_AUTH_CLASSES: Mapping[AuthKind, str] = {AuthKind.PSK: "pre-shared key"}
+
+
+def table(backend: Backend) -> dict[str, Command]:
+    """The commands by name."""
+    return {
+        "list-conns": Command(partial(_list, backend), deadline_s=None),
+        "get-conns": Command(partial(_get, backend)),
+        "load-conn": Command(partial(_load, backend)),
+        "unload-conn": Command(partial(_unload, backend)),
+    }
+
+
+async def _list(backend: Backend, call: Call) -> Encodable:
+    wanted = call.text("ike")
+    for connection in list(backend.store.connections.values()):
+        if wanted in ("", connection.name):
+            await call.emit("list-conn", {connection.name: layout(connection)})
+    return {}
+
+
+async def _get(backend: Backend, call: Call) -> Encodable:
+    return {"conns": tuple(backend.store.connections)}
+
+
+async def _load(backend: Backend, call: Call) -> Encodable:
+    warnings: list[Problem] = []
+    for name, message in call.message.items():
+        if not isinstance(message, dict):
+            raise CommandError(f"{name} is to be a section")
+        try:
+            warnings += backend.store.load_connection(name, message)
+        except ConfigError as exc:
+            raise failure(exc) from None
+    backend.apply_soon()
+    return with_warnings(tuple(warnings))
+
+
+async def _unload(backend: Backend, call: Call) -> Encodable:
+    name = call.text("name")
+    if not backend.store.unload_connection(name):
+        raise CommandError(f"unloading connection '{name}' failed, not found")
+    backend.apply_soon()
+    return SUCCESS
+
+
+def layout(connection: ConnectionSettings) -> Encodable:
+    """A connection as strongSwan's clients expect it (event `list-conn`)."""
+    return {
+        "local_addrs": connection.local_addrs or ("%any",),
+        "remote_addrs": connection.remote_addrs or ("%any",),
+        "version": "IKEv2",
+        "reauth_time": round(getattr(connection, "reauth_time_s", 0)),
+        "rekey_time": round(getattr(connection, "rekey_time_s", 0)),
+        "unique": f"UNIQUE_{_value(getattr(connection, 'unique', 'no')).upper()}",
+        "dpd_delay": round(connection.dpd_delay_s) or None,
+        "local-1": _round(connection.local),
+        "remote-1": _round(connection.remote),
+        "children": {child.name: _child(child) for child in connection.children},
+    }
+
+
+def _round(auth: AuthSettings) -> Encodable:
+    return {
+        "class": _AUTH_CLASSES[auth.auth],
+        "id": str(auth.id) if not auth.id.is_any else None,
+        "groups": (),
+        "certs": (),
+        "cacerts": (),
+    }
+
+
+def _child(child: ChildSettings) -> Encodable:
+    return {
+        "mode": child.mode.name,
+        "rekey_time": round(getattr(child, "rekey_time_s", 0)),
+        "rekey_bytes": getattr(child, "rekey_bytes", 0),
+        "rekey_packets": getattr(child, "rekey_packets", 0),
+        "dpd_action": _value(getattr(child, "dpd_action", "clear")),
+        "close_action": _value(getattr(child, "close_action", "none")),
+        "local-ts": [format_setting(selector) for selector in child.local_ts],
+        "remote-ts": [format_setting(selector) for selector in child.remote_ts],
+    }
+
+
+def _value(setting: object) -> str:
+    return str(getattr(setting, "value", setting))

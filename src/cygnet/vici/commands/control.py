@@ -1,0 +1,97 @@
+"""`initiate`, `terminate`, `rekey`, and what is refused: `redirect`, `install`, `uninstall`."""
+
+import asyncio
+from functools import partial
+
+from cygnet.vici.backend import Backend, Outcome
+from cygnet.vici.commands.results import SUCCESS, unavailable
+from cygnet.vici.message import Encodable
+from cygnet.vici.server import Call, Command, CommandError
+from cygnet.vici.views import SaFilter
+
+_NO_TRAPS = "trap policies are installed by start_action = trap, not one by one"
+
+
+def table(backend: Backend) -> dict[str, Command]:
+    """The commands by name. The first three have the time limits that the client gives."""
+    return {
+        "initiate": Command(partial(_initiate, backend), deadline_s=None),
+        "terminate": Command(partial(_terminate, backend), deadline_s=None),
+        "rekey": Command(partial(_rekey, backend)),
+        "redirect": Command(unavailable("redirecting peers (RFC 5685) is not built yet")),
+        "install": Command(unavailable(_NO_TRAPS)),
+        "uninstall": Command(unavailable(_NO_TRAPS)),
+    }
+
+
+def filter_of(call: Call) -> SaFilter:
+    """Which SAs a command is about. Raises CommandError."""
+    return SaFilter(
+        ike=call.text("ike"),
+        child=call.text("child"),
+        ike_id=max(call.number("ike-id"), 0),
+        child_id=max(call.number("child-id"), 0),
+        peer=call.text("peer"),
+        identity=call.text("identity"),
+    )
+
+
+async def _log(call: Call, name: str, text: str) -> None:
+    if call.number("loglevel", 1) >= 0:
+        await call.emit("control-log", {"group": "IKE", "level": 1, "ikesa-name": name or None, "msg": text})
+
+
+async def _initiate(backend: Backend, call: Call) -> Encodable:
+    ike, child = call.text("ike"), call.text("child")
+    if not ike and not child:
+        raise CommandError("missing configuration name")
+    what = f"CHILD_SA '{child}'" if child else f"IKE_SA '{ike}'"
+    timeout_ms = call.number("timeout")
+    await backend.apply()
+    await _log(call, ike, f"establishing {what}")
+    # As in strongSwan, a negative time limit doesn't wait at all, and none waits for the end.
+    if timeout_ms < 0:
+        await backend.initiate(ike, child, waits=False)
+        return SUCCESS
+    try:
+        async with asyncio.timeout(timeout_ms / 1000 or None):
+            await backend.initiate(ike, child, waits=True)
+    except TimeoutError:
+        raise CommandError(f"{what} not established after {timeout_ms}ms") from None
+    except CommandError as exc:
+        await _log(call, ike, f"establishing {what} failed: {exc}")
+        raise CommandError(f"establishing {what} failed: {exc}") from None
+    await _log(call, ike, f"{what} established")
+    return SUCCESS
+
+
+async def _terminate(backend: Backend, call: Call) -> Encodable:
+    chosen = filter_of(call)
+    if chosen.is_any:
+        raise CommandError("missing terminate selector")
+    timeout_ms = call.number("timeout")
+    try:
+        async with asyncio.timeout(abs(timeout_ms) / 1000 or None):
+            outcome = await backend.terminate(chosen, is_forced=call.is_true("force") or timeout_ms < 0)
+    except TimeoutError:
+        raise CommandError(f"not all SAs terminated after {timeout_ms}ms") from None
+    if outcome.done < outcome.matches:
+        return _outcome(outcome, "terminated", f"{outcome.matches - outcome.done} SAs are yet to be terminated")
+    return _outcome(outcome, "terminated", "" if outcome.matches else "no matching SAs to terminate found")
+
+
+async def _rekey(backend: Backend, call: Call) -> Encodable:
+    chosen = filter_of(call)
+    if chosen.is_any:
+        raise CommandError("missing rekey selector")
+    outcome = await backend.rekey(chosen, is_reauthentication=call.is_true("reauth"))
+    return _outcome(outcome, "", "" if outcome.matches else "no matching SAs to rekey found")
+
+
+def _outcome(outcome: Outcome, done: str, error: str) -> Encodable:
+    return {
+        "success": not error,
+        "matches": outcome.matches,
+        **({done: outcome.done} if done else {}),
+        "errmsg": error or None,
+    }

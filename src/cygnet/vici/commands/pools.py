@@ -1,0 +1,55 @@
+"""`load-pool`, `unload-pool`, `get-pools`."""
+
+from functools import partial
+
+from cygnet.config.errors import ConfigError
+from cygnet.ike.nat import unpack_address
+from cygnet.vici.backend import Backend, PoolUse
+from cygnet.vici.commands.results import SUCCESS, failure
+from cygnet.vici.message import Encodable
+from cygnet.vici.server import Call, Command, CommandError
+
+
+def table(backend: Backend) -> dict[str, Command]:
+    """The commands by name."""
+    return {
+        "load-pool": Command(partial(_load, backend)),
+        "unload-pool": Command(partial(_unload, backend)),
+        "get-pools": Command(partial(_get, backend)),
+    }
+
+
+async def _load(backend: Backend, call: Call) -> Encodable:
+    for name, message in call.message.items():
+        if not isinstance(message, dict):
+            raise CommandError(f"{name} is to be a section")
+        try:
+            pool = backend.store.read_pool(name, message)
+        except ConfigError as exc:
+            raise failure(exc) from None
+        await backend.put_pool(pool)
+    return SUCCESS
+
+
+async def _unload(backend: Backend, call: Call) -> Encodable:
+    await backend.remove_pool(call.text("name"))
+    return SUCCESS
+
+
+async def _get(backend: Backend, call: Call) -> Encodable:
+    uses = await backend.pools(call.text("name"), with_leases=call.is_true("leases"))
+    return {use.pool.name: _layout(use) for use in uses}
+
+
+def _layout(use: PoolUse) -> Encodable:
+    leases: Encodable = {
+        str(number): {"address": lease.address, "identity": lease.identity, "status": "online"}
+        for number, lease in enumerate(use.leases)
+    }
+    return {
+        "base": unpack_address(use.pool.first),
+        "size": use.size,
+        "online": use.online,
+        "offline": 0,
+        "leases": leases or None,
+    }

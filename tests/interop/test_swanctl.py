@@ -1,0 +1,241 @@
+"""Debian's own swanctl, and strongSwan's Python client, drive our gateway as they drive charon."""
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import vici
+from tests.interop.controlled import Controlled, RawSection
+from tests.interop.cygnet_gateway import ESTABLISHED, Cygnet
+from tests.interop.pairs import SERVER_INNER, Role, child_of, paired
+from tests.interop.polling import eventually
+from tests.interop.strongswan import StrongSwan, client_config, server_config
+from tests.interop.topologies import Topology
+
+EMPTY = "connections {\n}\n"
+
+
+@contextmanager
+def session(cygnet: Cygnet) -> Iterator[vici.Session]:
+    """strongSwan's Python client on our control socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(cygnet.vici_socket))
+        yield vici.Session(connection)
+
+
+# What is different from one daemon, or one run, to the next.
+VOLATILE = {
+    *("name", "uniqueid", "reqid", "initiator-spi", "responder-spi", "spi-in", "spi-out", "local-port", "remote-port"),
+    *("established", "rekey-time", "reauth-time", "life-time", "install-time", "use-in", "use-out"),
+    *("bytes-in", "bytes-out", "packets-in", "packets-out"),
+    *("encap", "nat-local", "nat-remote", "nat-fake", "nat-any"),
+}
+"""The last line because kernel-libipsec always encapsulates, and pretends to be behind a NAT for it."""
+
+
+def steady(shown: RawSection) -> dict[str, object]:
+    """A section without what differs from run to run, and without the numbers in the names of CHILD_SAs."""
+    kept: dict[str, object] = {}
+    for key, value in shown.items():
+        if isinstance(value, dict):
+            kept[re.sub(r"-\d+$", "", key) if key.startswith("net-") else key] = steady(value)
+        elif key not in VOLATILE:
+            kept[key] = value
+    return kept
+
+
+def test_lists_have_the_layout_of_strongswan_in_the_same_state(direct: Topology) -> None:
+    """The same configuration, loaded by swanctl into both, one after the other; the same client; the same words."""
+    config = server_config(
+        proposals="aes128-sha256-x25519", esp_proposals="aes128gcm16", pools={"v4": "10.3.0.7-10.3.0.7"}
+    )
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    shown: list[tuple[object, object, set[str]]] = []
+    responders: list[Controlled] = [
+        StrongSwan("charon", direct.server, config),
+        Cygnet(direct.server, EMPTY),
+    ]
+    for responder in responders:
+        with responder, StrongSwan("strongswan", direct.client, client_config(direct.server_address)) as client:
+            (responder.directory / "swanctl.conf").write_text(config)
+            responder.load()
+            client.initiate("net")
+            [ike_sa] = responder.sas()
+            [connection] = responder.connections()
+            shown.append((steady(ike_sa), steady(connection), set(child_of(ike_sa))))
+    (sa, conn, child_keys), (our_sa, our_conn, our_child_keys) = shown
+    assert our_sa == sa
+    assert our_conn == conn
+    # use-out is the time of the last packet that went out, and there was none that told us.
+    assert our_child_keys == child_keys - {"use-out"}
+
+
+def test_everything_is_loaded_shown_and_unloaded(direct: Topology) -> None:
+    with Cygnet(direct.server, EMPTY) as cygnet:
+        (cygnet.directory / "swanctl.conf").write_text(server_config(pools={"v4": "10.3.0.0/24", "v6": "fd00:3::/112"}))
+        loaded = cygnet.swanctl("--load-all", "--noprompt")
+        assert "successfully loaded 1 connections, 0 unloaded" in loaded
+        assert "successfully loaded 2 pools, 0 unloaded" in loaded
+        assert "rw: IKEv2" in cygnet.swanctl("--list-conns")
+        pools = cygnet.swanctl("--list-pools")
+        assert re.search(r"v4 +10\.3\.0\.1 +0 / 0 / 254", pools)
+        assert re.search(r"v6 +fd00:3::1 +0 / 0 / ", pools)
+        (cygnet.directory / "swanctl.conf").write_text(EMPTY)
+        cygnet.swanctl("--load-all", "--noprompt")
+        assert cygnet.swanctl("--list-conns") == cygnet.swanctl("--list-pools") == ""
+
+
+def test_what_can_not_be_loaded_is_refused_by_name(direct: Topology) -> None:
+    config = server_config(connection="ppk_required = yes")
+    with Cygnet(direct.server, EMPTY) as cygnet:
+        (cygnet.directory / "swanctl.conf").write_text(config)
+        with pytest.raises(AssertionError, match=r"ppk_required in connections\.rw is refused"):
+            cygnet.load()
+        assert cygnet.swanctl("--list-conns") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shows"),
+    [
+        (("--version",), r"strongSwan swanctl"),
+        (("--version", "--daemon"), r"cygnet|strongSwan"),
+        (("--stats",), r"IKE_SAs: 1 total, 0 half-open"),
+        (("--stats", "--raw"), r"ikesas \{total=1 half-open=0\}"),
+        (("--list-algs",), r"AES_GCM_16\[openssl\]"),
+        (("--list-sas", "--pretty"), r"state = ESTABLISHED"),
+        (("--list-sas", "--ike", "rw"), r"rw: #\d+, ESTABLISHED, IKEv2"),
+        (("--list-sas", "--ike", "other"), r"^$"),
+        (("--list-pools", "--leases"), r"10\.3\.0\.\d+ +online +'carol@example\.org'"),
+        (("--list-certs",), r"^$"),
+        (("--list-authorities",), r"^$"),
+        (("--list-pols",), r"^$"),
+        (("--counters",), r"ike-auth-in-req +: 1"),
+        (("--counters", "--reset"), r"reset"),
+        (("--flush-certs",), r"^$"),
+        (("--reload-settings",), r"^$"),
+    ],
+)
+def test_swanctl_shows(one_tunnel: Cygnet, arguments: tuple[str, ...], shows: str) -> None:
+    assert re.search(shows, one_tunnel.swanctl(*arguments), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--redirect", "--ike", "rw", "--gateway", "192.0.2.1"), "RFC 5685"),
+        (("--install", "--child", "net"), "start_action = trap"),
+        (("--uninstall", "--child", "net"), "start_action = trap"),
+        (("--initiate", "--child", "nonsense"), "'nonsense' not found"),
+        (("--terminate", "--ike", "nonsense"), "no matching SAs to terminate found"),
+        (("--rekey", "--ike", "nonsense"), "no matching SAs to rekey found"),
+    ],
+)
+def test_swanctl_is_told_why_not(one_tunnel: Cygnet, arguments: tuple[str, ...], says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        one_tunnel.swanctl(*arguments)
+
+
+@pytest.fixture(scope="module")
+def one_tunnel(module_direct: Topology) -> Iterator[Cygnet]:
+    """A gateway with one tunnel up."""
+    module_direct.server.add_address(f"{SERVER_INNER}/32")
+    with (
+        Cygnet(module_direct.server, server_config()) as cygnet,
+        StrongSwan("strongswan", module_direct.client, client_config(module_direct.server_address)) as client,
+    ):
+        client.initiate("net")
+        yield cygnet
+
+
+def test_terminate_by_number_and_by_name(direct: Topology) -> None:
+    with paired(Role.RESPONDER, direct) as pair:
+        for how in ("number", "name", "child"):
+            pair.set_up()
+            [ike_sa] = pair.cygnet.sas()
+            if how == "number":
+                pair.cygnet.swanctl("--terminate", "--ike-id", str(ike_sa["uniqueid"]))
+            elif how == "name":
+                pair.cygnet.swanctl("--terminate", "--ike", "rw", "--force")
+            else:
+                pair.cygnet.swanctl("--terminate", "--child-id", str(child_of(ike_sa)["uniqueid"]))
+                assert pair.cygnet.sas()[0]["child-sas"] == {}
+                pair.cygnet.swanctl("--terminate", "--ike", "rw")
+            eventually(pair.is_bare)
+
+
+def test_initiate_and_see_it_in_the_monitor(direct: Topology) -> None:
+    """The Python client hears of the IKE_SA and the CHILD_SA that swanctl has set up, and of their end."""
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    with (
+        StrongSwan("strongswan", direct.server, server_config()),
+        Cygnet(direct.client, client_config(direct.server_address)) as cygnet,
+        session(cygnet) as client,
+    ):
+        events = client.listen(["ike-updown", "child-updown"], timeout=10)
+        with pytest.raises(AssertionError, match="not found"):
+            cygnet.swanctl("--initiate", "--child", "other", "--ike", "home")
+        next(events)
+        cygnet.initiate("net", ike="home")
+        assert cygnet.count(ESTABLISHED) == 1
+        cygnet.terminate(ike="home")
+        seen: list[tuple[str, bool]] = []
+        while len(seen) < 4:
+            name, message = next(events)
+            if name is not None:
+                seen.append((name.decode(), message.get("up") == b"yes"))
+        events.close()
+    assert seen == [
+        ("child-updown", True),
+        ("ike-updown", True),
+        ("child-updown", False),
+        ("ike-updown", False),
+    ]
+
+
+def test_the_python_client_lists_and_loads(one_tunnel: Cygnet) -> None:
+    with session(one_tunnel) as client:
+        assert client.version()["daemon"] == b"cygnet"
+        assert client.get_conns() == {"conns": [b"rw"]}
+        [sas] = client.list_sas()
+        assert sas["rw"]["remote-id"] == b"carol@example.org"
+        client.load_shared({"id": "extra", "type": "IKE", "data": "secret", "owners": ["x@example.org"]})
+        assert b"extra" in client.get_shared()["keys"]
+        client.unload_shared({"id": "extra"})
+        with pytest.raises(vici.exception.CommandException, match="EAP"):
+            client.load_shared({"type": "EAP", "data": "secret", "owners": ["x@example.org"]})
+
+
+def test_a_pool_in_use_stays(one_tunnel: Cygnet) -> None:
+    with session(one_tunnel) as client:
+        with pytest.raises(vici.exception.CommandException, match="1 online leases"):
+            client.unload_pool({"name": "v4"})
+        with pytest.raises(vici.exception.CommandException, match="1 online leases"):
+            client.load_pool({"v4": {"addrs": "10.4.0.0/24"}})
+        client.load_pool({"v4": {"addrs": "10.3.0.0/24", "dns": ["10.1.0.53"]}})
+        client.load_pool({"more": {"addrs": "10.5.0.0/24"}})
+        with pytest.raises(vici.exception.CommandException, match="overlap"):
+            client.load_pool({"other": {"addrs": "10.5.0.128/25"}})
+        client.unload_pool({"name": "more"})
+        assert list(client.get_pools({})) == ["v4"]
+
+
+def test_a_reload_takes_the_file_as_a_whole_or_not_at_all(direct: Topology) -> None:
+    with paired(Role.RESPONDER, direct) as pair, session(pair.cygnet) as client:
+        pair.set_up()
+        good = pair.cygnet.config_path.read_text()
+        pair.cygnet.config_path.write_text(good.replace("local_ts = 10.1.0.0/24", "local_ts = 10.1.0.0/240"))
+        with pytest.raises(vici.exception.CommandException, match=r"10\.1\.0\.0/240"):
+            client.request("reload")
+        assert client.get_conns() == {"conns": [b"rw"]}
+        pair.cygnet.config_path.write_text(good.replace("    rw {", "    renamed {"))
+        client.request("reload")
+        assert client.get_conns() == {"conns": [b"renamed"]}
+        # What stands stays, and what comes next is of the new configuration.
+        assert [sa["name"] for sa in pair.cygnet.sas()] == ["rw"]
+        pair.strongswan.terminate(ike="home")
+        eventually(pair.is_bare)
+        pair.strongswan.initiate("net")
+        assert [sa["name"] for sa in pair.cygnet.sas()] == ["renamed"]

@@ -1,0 +1,96 @@
+"""A configuration that changes piece by piece."""
+
+import pytest
+
+from cygnet.auth.identity import parse_identity
+from cygnet.config.errors import ConfigError
+from cygnet.config.load import load_text
+from cygnet.config.messages import Message
+from cygnet.config.store import Store
+from cygnet.ike.settings import Settings, SharedSecret
+
+CONNECTION: Message = {
+    "version": b"2",
+    "remote_addrs": [b"192.0.2.1", b"192.0.2.2"],
+    "local": {"auth": b"psk", "id": b"gw.example.org"},
+    "remote": {"auth": b"psk"},
+    "children": {"net": {"local_ts": [b"10.1.0.0/16", b"10.2.0.0/16"]}},
+}
+FILE = """
+connections { rw { remote_addrs = 192.0.2.1, 192.0.2.2
+  local { auth = psk
+ id = gw.example.org }
+  remote { auth = psk }
+  children { net { local_ts = 10.1.0.0/16, 10.2.0.0/16 } } } }
+secrets { ike { secret = s } }
+"""
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(Settings())
+
+
+def test_a_connection_is_what_the_same_file_makes_it(store: Store) -> None:
+    assert store.load_connection("rw", CONNECTION) == ()
+    assert store.settings.connections == load_text(FILE).settings.connections
+
+
+def test_every_change_makes_new_settings(store: Store) -> None:
+    before = store.settings
+    assert store.settings is before
+    store.load_connection("rw", CONNECTION)
+    assert (before.connections, len(store.settings.connections)) == ((), 1)
+    assert store.unload_connection("rw")
+    assert not store.unload_connection("rw")
+    assert store.settings.connections == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"remote_adrs": b"192.0.2.1"}, r'unknown key "remote_adrs" .*did you mean "remote_addrs"'),
+        ({"local": {"auth": b"pubkey"}}, "pubkey"),
+        ({"children": {"net": {"local_ts": [b"10.1.0.0/99"]}}}, "10.1.0.0/99"),
+        ({"local": {"auth": b"psk", "certs": [b"\x30\x82\xff"]}}, "certs .*is refused"),
+    ],
+)
+def test_a_wrong_connection_replaces_nothing(store: Store, changes: Message, why: str) -> None:
+    store.load_connection("rw", CONNECTION)
+    before = store.settings
+    with pytest.raises(ConfigError, match=why):
+        store.load_connection("rw", {**CONNECTION, **changes})
+    assert store.settings is before
+
+
+def test_sections_have_a_depth(store: Store) -> None:
+    deep: Message = {}
+    for _ in range(100):
+        deep = {"a": deep}
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        store.load_connection("rw", deep)
+
+
+def test_pools_must_not_overlap(store: Store) -> None:
+    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/24"}))
+    with pytest.raises(ConfigError, match='overlap with those of "a"'):
+        store.read_pool("b", {"addrs": b"10.3.0.128/25"})
+    # With itself it may.
+    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/25", "dns": [b"10.1.0.53"]}))
+    assert [pool.dns for pool in store.settings.pools] == [(bytes((10, 1, 0, 53)),)]
+    assert store.remove_pool("a")
+    assert not store.remove_pool("a")
+
+
+def test_secrets_have_keys_or_stand_beside_each_other(store: Store) -> None:
+    store.load_secret("ike-1", b"old", ["a@example.org"])
+    store.load_secret("ike-1", b"new", ["a@example.org", "a@example.org"])
+    store.load_secret("", b"other", [])
+    store.load_secret("", b"other", [])
+    assert store.settings.secrets == (
+        SharedSecret(b"new", (parse_identity("a@example.org"),)),
+        SharedSecret(b"other"),
+    )
+    assert store.unload_secret("ike-1")
+    store.clear_secrets()
+    assert not store.settings.secrets
