@@ -1,5 +1,6 @@
 """Debian's own swanctl, and strongSwan's Python client, drive our gateway as they drive charon."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def test_lists_have_the_layout_of_strongswan_in_the_same_state(direct: Topology)
     shown: list[tuple[object, object, set[str]]] = []
     responders: list[Controlled] = [
         StrongSwan("charon", direct.server, config),
-        Cygnet(direct.server, EMPTY),
+        Cygnet(direct.server, EMPTY, "--workers", "1"),
     ]
     for responder in responders:
         with responder, StrongSwan("strongswan", direct.client, client_config(direct.server_address)) as client:
@@ -239,3 +240,29 @@ def test_a_reload_takes_the_file_as_a_whole_or_not_at_all(direct: Topology) -> N
         eventually(pair.is_bare)
         pair.strongswan.initiate("net")
         assert [sa["name"] for sa in pair.cygnet.sas()] == ["renamed"]
+
+
+def test_our_own_commands(one_tunnel: Cygnet) -> None:
+    def cygnet(*arguments: str) -> str:
+        return one_tunnel.cygnet(*arguments, "--state-dir", str(one_tunnel.state_directory))
+
+    shown = cygnet("sas", "--ike", "rw")
+    assert re.search(
+        r"^rw #\d+  ESTABLISHED  carol@example\.org @ [\d.]+\[\d+\] \[10\.3\.0\.\d+\]$", shown, re.MULTILINE
+    )
+    assert re.search(r"^  net #\d+  INSTALLED  10\.1\.0\.0/24 === 10\.3\.0\.\d+/32$", shown, re.MULTILINE)
+    assert cygnet("sas", "--identity", "dave@example.org") == "no SAs\n"
+    [sa] = json.loads(cygnet("sas", "--json", "--identity", "carol@example.org"))
+    assert (sa["name"], sa["state"], next(iter(sa["child-sas"]))[:4]) == ("rw", "ESTABLISHED", "net-")
+    status = cygnet("statusall")
+    for line in (
+        r"^Status of IKE cygnet daemon \(cygnet [\d.]+, Linux .*\):$",
+        r"^  uptime: \d+ seconds?, since ",
+        r"^  v4 \(10\.3\.0\.\d\): 254/1/0$",
+        r"^ +rw:  %any\.\.\.%any  IKEv2$",
+        r"^ +net:   child:  10\.1\.0\.0/24 === dynamic TUNNEL$",
+        r"^Security Associations \(1 up, 0 connecting\):$",
+        r"^ +rw\[\d+\]: ESTABLISHED .* ago, .*\[gw\.example\.org\]\.\.\..*\[carol@example\.org\]$",
+    ):
+        assert re.search(line, status, re.MULTILINE), line
+    assert "the configuration is in force" in cygnet("reload")

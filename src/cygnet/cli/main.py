@@ -14,9 +14,24 @@ COMMANDS: Final = {
     "load": "open tunnels against any IKEv2 responder, and report",
     "demo": "gateway and load tester on loopback: the whole story in a few seconds",
     "status": "show what a running gateway does",
+    "statusall": "show everything about a running gateway, as ipsec statusall does",
+    "sas": "list the SAs of a running gateway",
+    "initiate": "set up a connection of a running gateway",
+    "terminate": "end SAs of a running gateway",
+    "rekey": "give SAs of a running gateway new keys",
+    "reload": "have a running gateway read its configuration again",
     "check": "validate a configuration",
 }
 """With the line that `cygnet --help` shows of each; `cygnet.cli.COMMAND` has the rest."""
+
+_SHARED_MODULES: Final = {
+    "statusall": "sas",
+    "initiate": "control",
+    "terminate": "control",
+    "rekey": "control",
+    "reload": "control",
+}
+"""Commands that stand in the module of another; `add_COMMAND` adds the parser there."""
 
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
@@ -49,7 +64,8 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         if name == chosen:
-            importlib.import_module(f"cygnet.cli.{name}").add_parser(subparsers)
+            module = importlib.import_module(f"cygnet.cli.{_SHARED_MODULES.get(name, name)}")
+            getattr(module, f"add_{name}" if name in _SHARED_MODULES else "add_parser")(subparsers)
         else:
             subparsers.add_parser(name, help=text)
     return parser

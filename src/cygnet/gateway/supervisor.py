@@ -174,6 +174,7 @@ class Supervisor:
                 workers=lambda: [slot.index for slot in self._slots if slot.is_ready],
                 reread=self._reread,
                 in_force=self._configure,
+                listening=lambda: self._listeners.addresses,
                 count=self._writer.count,
             )
 

@@ -55,6 +55,7 @@ class GatewayBackend:
         workers: Callable[[], Sequence[int]],
         reread: Callable[[], Configuration] | None,
         in_force: Callable[[Settings], object],
+        listening: Callable[[], tuple[str, ...]],
     ) -> None:
         """`workers` are the numbers of those that serve.
 
@@ -66,6 +67,7 @@ class GatewayBackend:
         self._workers = workers
         self._reread = reread
         self._in_force = in_force
+        self._listening = listening
         self._started = time.time()
         self._applied = store.generation
         self._applying: asyncio.Task[None] | None = None
@@ -192,6 +194,7 @@ class GatewayBackend:
             ike_sas=value('ike_sas{state="established"}') + half_open,
             half_open=half_open,
             queued=(0, 0, 0),
+            listening=self._listening(),
             resident_octets=pss_octets(os.getpid()),
         )
 

@@ -30,6 +30,7 @@ class ViciService:
         workers: Callable[[], Sequence[int]],
         reread: Callable[[], Configuration] | None,
         in_force: Callable[[Settings], object],
+        listening: Callable[[], tuple[str, ...]],
         count: Count,
     ) -> None:
         """`send(worker, message)` is False for one that isn't there; `workers` tells which serve.
@@ -42,7 +43,7 @@ class ViciService:
         self.calls = WorkerCalls(send)
         self.store = Store(settings)
         self.backend = GatewayBackend(
-            self.store, self.calls, counters, workers=workers, reread=reread, in_force=in_force
+            self.store, self.calls, counters, workers=workers, reread=reread, in_force=in_force, listening=listening
         )
         self._events: tuple[str, ...] = ()
         self._server = Server(command_table(self.backend, counters), EVENTS, count=count, on_interest=self._on_interest)

@@ -37,6 +37,8 @@ class Stats(msgspec.Struct, frozen=True):
     half_open: int
     queued: tuple[int, int, int]
     """Datagrams that wait in the workers: of established SAs, of handshakes under way, of new peers."""
+    listening: tuple[str, ...]
+    """Addresses with their ports."""
     resident_octets: int
     """Of all processes of the daemon, what is shared counted once for each."""
 

@@ -70,6 +70,7 @@ FIELDS: dict[str, Any] = {
     "local_id": parse_identity("gw.example.org"),
     "remote_id": parse_identity("carol@example.org"),
     "virtual_ips": (bytes((10, 0, 0, 1)), bytes(16)),
+    "established": 998.5,
     "is_udp_encapsulated": True,
     "is_behind_nat": True,
     "is_peer_behind_nat": True,

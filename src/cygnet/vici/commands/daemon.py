@@ -56,6 +56,7 @@ async def _stats(backend: Backend, call: Call) -> Encodable:
         "scheduled": stats.ike_sas,
         "ikesas": {"total": stats.ike_sas, "half-open": stats.half_open},
         "plugins": ["cygnet"],
+        "listening": stats.listening,
         "mem": {"total": stats.resident_octets, "allocs": stats.workers},
         "mallinfo": {"sbrk": stats.resident_octets, "mmap": 0, "used": stats.resident_octets, "free": 0},
     }

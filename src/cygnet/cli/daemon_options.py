@@ -1,0 +1,74 @@
+"""The options of commands that talk to a running gateway, and the connection to it."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cygnet.config import defaults
+from cygnet.gateway.state_dir import VICI_SOCKET
+from cygnet.ike.errors import LocalError
+from cygnet.vici.client import ViciClient
+from cygnet.vici.message import Section, ViciError
+
+
+def add_daemon_options(parser: argparse.ArgumentParser) -> None:
+    """`--vici` and `--state-dir`, by which a gateway is found, and `--json`."""
+    parser.add_argument("--vici", metavar="SOCKET", help=f"control socket (default: {VICI_SOCKET} in the folder)")
+    parser.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        default=defaults.STATE_DIR,
+        help="folder of the running gateway (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def add_filter_options(parser: argparse.ArgumentParser) -> None:
+    """Which SAs are meant."""
+    parser.add_argument("--ike", metavar="NAME", help="of this connection")
+    parser.add_argument("--child", metavar="NAME", help="CHILD_SAs of this name")
+    parser.add_argument("--ike-id", metavar="N", type=int, help="the IKE_SA of this number")
+    parser.add_argument("--child-id", metavar="N", type=int, help="the CHILD_SA of this number")
+    parser.add_argument("--peer", metavar="ADDR", help="with the peer at this address")
+    parser.add_argument("--identity", metavar="ID", help="with the peer of this identity")
+
+
+def filter_message(args: argparse.Namespace) -> dict[str, str | int]:
+    """The filter as a message has it."""
+    given = {
+        "ike": args.ike,
+        "child": args.child,
+        "ike-id": args.ike_id,
+        "child-id": args.child_id,
+        "peer": args.peer,
+        "identity": args.identity,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@contextmanager
+def daemon(args: argparse.Namespace, *, timeout_s: float | None = 60.0) -> Iterator[ViciClient]:
+    """The running gateway, or another daemon that speaks vici. Raises LocalError."""
+    path = Path(args.vici) if args.vici else Path(args.state_dir) / VICI_SOCKET
+    try:
+        client = ViciClient(path, timeout_s=timeout_s)
+    except OSError as exc:
+        hint = "choose another with --vici or --state-dir"
+        raise LocalError(f"no gateway answers on {path}: {exc.strerror or exc}; {hint}") from exc
+    with client:
+        try:
+            yield client
+        except TimeoutError:
+            raise LocalError(f"the gateway on {path} did not answer in {timeout_s:.0f} s") from None
+        except (OSError, ViciError) as exc:
+            raise LocalError(f"the gateway on {path} broke off: {exc}") from exc
+
+
+def plain(value: bytes | list[bytes] | Section) -> object:
+    """A part of a message as JSON has it: `yes` and `no`, and numbers, stay texts, as in every client of vici."""
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [item.decode(errors="replace") for item in value]
+    return value.decode(errors="replace")
