@@ -14,7 +14,7 @@ from cygnet.net.steering import SteeringKey, raw_esp_filter, steering_program
 # The values of Linux, for what the socket module of Python 3.11 does not name.
 IP_PKTINFO: Final = 8
 IP_TOS: Final = 1
-_IP_RECVTOS: Final = 13
+IP_RECVTOS: Final = 13
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 
@@ -237,7 +237,7 @@ def ask_for_traffic_class(opened: socket.socket) -> None:
     if opened.family == socket.AF_INET6:
         opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
     else:
-        opened.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+        opened.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
 
 
 def _set_buffers(opened: socket.socket, wanted: BufferSizes) -> BufferSizes:

@@ -11,6 +11,7 @@ from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.path import Path
 from cygnet.net.endpoint import Batch, Endpoint, EspBatch
 from cygnet.net.sockets import (
+    IP_RECVTOS,
     BufferSizes,
     EspSocket,
     UdpSocket,
@@ -380,4 +381,16 @@ def test_the_traffic_class_of_bare_esp(address: str) -> None:
     while fixture.endpoint.drain():
         pass
     assert [traffic_class for seen, _, traffic_class in fixture.esp if seen == packet] == [0xB9, 0]
+    fixture.endpoint.close()
+
+
+@pytest.mark.parametrize("has_esp_socket", [False, True])
+def test_sockets_that_have_ike_alone_are_not_asked_for_the_traffic_class(has_esp_socket: bool) -> None:
+    opened = [open_udp_socket("127.0.0.1", 0), open_udp_socket("127.0.0.1", 0, is_natt=True)]
+    if has_esp_socket:
+        opened.append(open_udp_socket("127.0.0.1", 0, is_natt=True, is_for_esp=True))
+    fixture = Fixture(opened)
+    fixture.endpoint.ask_for_traffic_class()
+    asked = [each.socket.getsockopt(socket.IPPROTO_IP, IP_RECVTOS) for each in opened]
+    assert asked == ([0, 0, 1] if has_esp_socket else [0, 1])
     fixture.endpoint.close()
