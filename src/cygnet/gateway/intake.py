@@ -7,6 +7,7 @@ then the sockets get their turn, so that what arrives meanwhile is sorted too an
 can tell the one from the other. Under more load than it can take, a worker thus completes what it has begun and lets
 new peers wait or fail: its goodput stays where it was. What has waited for longer than its sender has patience is
 dropped, because the sender has sent it again by then, and will do so with what it gets for an answer to the first.
+How new peers wait is told in `cygnet.gateway.newcomers`.
 """
 
 import time
@@ -15,8 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
+from cygnet.gateway.newcomers import Entry, Newcomers
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
+from cygnet.observe.counters import Count
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_OCTETS, NO_SPI
 
 
@@ -33,11 +36,11 @@ class Standing(IntEnum):
 
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_ESTABLISHED: Final = Standing.ESTABLISHED
 _NEW: Final = Standing.NEW
 _STRAY: Final = Standing.STRAY
 _UNDER_WAY: Final = Standing.UNDER_WAY
 
-Entry = tuple[bytes, Path]
 StandingOf = Callable[[bytes], Standing]
 """The standing of the SA with that SPI of ours; STRAY if there is none."""
 HasCookie = Callable[[bytes, Path, float], bool]
@@ -50,7 +53,7 @@ comes in a thousand times that."""
 PATIENCE_S: Final = 4.0
 """After which a sender repeats a request (strongSwan's default; others take 0.5 to 10 seconds)."""
 CAPACITY: Final = (8192, 8192, 4096, 64)
-"""Datagrams that each queue holds. The third is what a worker can serve of new peers in about half a second."""
+"""Datagrams that each queue holds. The third is what a worker can serve of new peers in some two seconds."""
 _CHUNK: Final = 16
 """Datagrams served between two looks at the clock: as many as the driver takes together."""
 
@@ -87,14 +90,18 @@ class Intake:
         standing_of_sa: StandingOf,
         has_cookie: HasCookie,
         serve: Serve,
-        count: Callable[[str], object],
+        count: Count,
         again: Callable[[Callable[[], None]], object],
+        limit_share: Callable[[float], object] = lambda share: None,
         clock: Callable[[], float] = time.monotonic,
         capacity: tuple[int, int, int, int] = CAPACITY,
         slice_s: float = SLICE_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """`serve(batch, now)` handles datagrams; `again(run)` has `run` called after the sockets' next turn."""
+        """`serve(batch, now)` handles datagrams; `again(run)` has `run` called after the sockets' next turn.
+
+        `limit_share` is told which share of new peers to let in, between 0 and 1, where that can be done for less.
+        """
         self._standing_of_sa = standing_of_sa
         self._has_cookie = has_cookie
         self._serve = serve
@@ -104,7 +111,19 @@ class Intake:
         self._capacity = capacity
         self._slice_s = slice_s
         self._patience_s = patience_s
-        self._queues: tuple[deque[tuple[float, Entry]], ...] = (deque(), deque(), deque(), deque())
+        self._established: deque[tuple[float, Entry]] = deque()
+        self._under_way: deque[tuple[float, Entry]] = deque()
+        self._newcomers = Newcomers(
+            capacity=capacity[_NEW], patience_s=patience_s, count=count, limit_share=limit_share, now=clock()
+        )
+        self._strays: deque[tuple[float, Entry]] = deque()
+        self._queues: tuple[deque[tuple[float, Entry]] | Newcomers, ...] = (
+            self._established,
+            self._under_way,
+            self._newcomers,
+            self._strays,
+        )
+        self._simple = {_ESTABLISHED: self._established, _UNDER_WAY: self._under_way, _STRAY: self._strays}
         self._is_scheduled = False
         self.is_closed_to_new = False
         """Whether new peers are turned away: the worker is about to end."""
@@ -115,11 +134,11 @@ class Intake:
 
     def waiting_new(self) -> int:
         """How many requests for new SAs wait."""
-        return len(self._queues[_NEW])
+        return len(self._newcomers)
 
     def put(self, batch: Iterable[Entry], now: float) -> None:
         """Sort what has arrived at `now`, and see to it that it is served."""
-        queues = self._queues
+        queues = self._simple
         capacity = self._capacity
         standing_of_sa = self._standing_of_sa
         for entry in batch:
@@ -130,14 +149,21 @@ class Intake:
                     self._count(_STOPPING)
                     continue
                 # A cookie stands first (RFC 7296 section 2.6), a notify; in hardly any other first message does one.
-                if datagram[_NEXT_PAYLOAD_OFFSET] == _NOTIFY and self._has_cookie(datagram, entry[1], now):
-                    standing = _UNDER_WAY
+                if datagram[_NEXT_PAYLOAD_OFFSET] != _NOTIFY or not self._has_cookie(datagram, entry[1], now):
+                    self._newcomers.put(entry, now)
+                    continue
+                standing = _UNDER_WAY
             queue = queues[standing]
             if len(queue) >= capacity[standing]:
                 self._count(_UNKNOWN_SPI if standing is _STRAY else _QUEUE_FULL)
             else:
                 queue.append((now, entry))
+        self._newcomers.review(now)
         self._schedule()
+
+    def tick(self) -> None:
+        """Some time has passed, perhaps without a datagram: what was decided under load may no longer be right."""
+        self._newcomers.review(self._clock())
 
     def run(self) -> None:
         """Serve for one slice of time, in the order of standing."""
@@ -146,7 +172,7 @@ class Intake:
         end = now + self._slice_s
         for queue in self._queues:
             while queue and now < end:
-                chunk = self._take(queue, now)
+                chunk = queue.take(now, _CHUNK) if isinstance(queue, Newcomers) else self._take(queue, now)
                 if chunk:
                     self._serve(chunk, now)
                 now = self._clock()

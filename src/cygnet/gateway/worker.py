@@ -21,7 +21,8 @@ from cygnet.gateway.control import AnyMessage, Ask, Channel, Interest, LeaseGran
 from cygnet.gateway.events import Events
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
-from cygnet.gateway.intake import Entry, Intake, Standing
+from cygnet.gateway.intake import Intake, Standing
+from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
 from cygnet.gateway.worker_service import WorkerService
@@ -34,6 +35,7 @@ from cygnet.ike.table import IkeTable
 from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Endpoint, EspBatch
 from cygnet.net.path_mtu import PathMtus
+from cygnet.net.shedding import Shedder
 from cygnet.net.sockets import EspSocket, UdpSocket
 from cygnet.observe.counters import CounterWriter
 
@@ -133,12 +135,14 @@ class Worker:
             loop=loop,
         )
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
+        self._shedder = Shedder(kit.udp, kit.counters)
         self._intake = Intake(
             standing_of_sa=self._standing_of_sa,
             has_cookie=self._table.admission.is_proven,
             serve=self._serve,
             count=kit.counters.count,
             again=loop.call_soon,
+            limit_share=self._shedder.set_share,
         )
         self._is_stopping = False
         self._farewells: deque[bytes] = deque()
@@ -244,7 +248,9 @@ class Worker:
 
     def _tick(self) -> None:
         self._loop.call_later(_TICK_S, self._tick)
-        note_receive_queues(self._counters, self._endpoint.receive_queues())
+        self._intake.tick()
+        self._shedder.account()
+        note_receive_queues(self._counters, self._shedder.lost(self._endpoint.receive_queues()))
         self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
         self._counters.set("pool_addresses_in_use", self._pools.in_use)
         self._pools.tick()

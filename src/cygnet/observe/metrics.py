@@ -110,6 +110,7 @@ _DROPS: Final = (
     "ike_sa_limit",
     "source_limit",
     "queue_full",
+    "waits_already",
     "too_late",
     "stopping",
 )
@@ -200,6 +201,7 @@ METRICS: Final = (
     by_reason("receive_failures_total", "Errors that a socket reported on receipt.", _SOCKET_FAILURES),
     counter("kernel_drops_total", "Datagrams lost in the kernel because a socket's queue was full."),
     Metric("socket_drops_total", Kind.COUNTER, "The same by kind of socket.", "socket", SOCKET_KINDS),
+    Metric("new_peers_shed_total", Kind.COUNTER, "First requests turned away in the kernel.", "socket", SOCKET_KINDS),
     Metric("receive_queue_octets", Kind.GAUGE, "What waits in the kernel to be received.", "socket", SOCKET_KINDS),
     Metric("ike_sas", Kind.GAUGE, "IKE_SAs that exist, by state.", "state", ("half_open", "established")),
     gauge("child_sas", "CHILD_SAs that exist."),

@@ -1,0 +1,145 @@
+"""Where new peers wait, and how many of them there may be.
+
+Under more load than a worker can take most new peers fail, whatever it does. What it can choose is which, and what
+the others cost it. So:
+
+* What is in the queue already is not queued again: a peer that repeats its request waits at the end, once.
+* While the first in line waits but shortly, peers are served in the order in which they came. Above that the newest
+  is served first: a queue that never empties makes everybody wait for as long as it is, and answers come when their
+  peers have lost patience. The newest has just sent.
+* What comes beyond the queue's room pushes out the oldest.
+* Of what it could not serve anyway, the kernel is told to let only a share in (`cygnet.net.shedding`): taking a
+  datagram from a socket only to drop it costs a fortieth of a handshake, and at ten times the load that is a quarter
+  of the processor.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from cygnet.ike.path import Path
+from cygnet.observe.counters import Count
+
+Entry = tuple[bytes, Path]
+
+LINE_S: Final = 0.25
+"""Up to this wait of the first in line, peers are served in their order: a burst that is over so soon is none."""
+REVIEW_S: Final = 0.2
+"""How often the share that the kernel lets in is set anew."""
+BACKLOG_S: Final = 1.0
+"""New peers that can be served within this time may come; only above it the kernel is asked to turn some away."""
+MARGIN: Final = 1.25
+"""So many times what is served is let in, so that there is always somebody to serve."""
+SMALLEST_SHARE: Final = 1 / 1024
+
+_QUEUE_FULL: Final = 'datagrams_dropped_total{reason="queue_full"}'
+_TOO_LATE: Final = 'datagrams_dropped_total{reason="too_late"}'
+_WAITS_ALREADY: Final = 'datagrams_dropped_total{reason="waits_already"}'
+
+
+def next_share(
+    share: float, *, arrived: int, served: int, waiting: int, longest_wait_s: float, elapsed_s: float
+) -> float:
+    """The share of new peers that the kernel is to let in from now on, 1 for all of them.
+
+    While it let in `share` of them, for `elapsed_s` seconds, `arrived` came, `served` were served, and now `waiting`
+    wait, one of them for `longest_wait_s`. A share that is right stays: MARGIN times as many come as are served.
+    """
+    # Who has just come says nothing of how fast we serve: after a pause nobody was served, since nobody was there.
+    is_overload = longest_wait_s > LINE_S and waiting * elapsed_s > BACKLOG_S * served
+    if not is_overload or not arrived:
+        return min(1.0, 2 * share)
+    return min(1.0, max(SMALLEST_SHARE, share * MARGIN * served / arrived))
+
+
+class Newcomers:
+    """The first requests of new peers."""
+
+    __slots__ = (
+        "_arrived",
+        "_capacity",
+        "_count",
+        "_limit_share",
+        "_patience_s",
+        "_reviewed",
+        "_served",
+        "_waiting",
+        "share",
+    )
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        patience_s: float,
+        count: Count,
+        limit_share: Callable[[float], object],
+        now: float,
+    ) -> None:
+        """`limit_share` tells the kernel which share of new peers to let in."""
+        self._capacity = capacity
+        self._patience_s = patience_s
+        self._count = count
+        self._limit_share = limit_share
+        self._waiting: OrderedDict[Entry, float] = OrderedDict()
+        """When each came, or came last; in that order."""
+        self._arrived = 0
+        self._served = 0
+        self._reviewed = now
+        self.share = 1.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, entry: Entry, now: float) -> None:
+        """Let one wait."""
+        self._arrived += 1
+        waiting = self._waiting
+        if entry in waiting:
+            waiting.move_to_end(entry)
+            self._count(_WAITS_ALREADY)
+        elif len(waiting) >= self._capacity:
+            _, came = waiting.popitem(last=False)
+            self._count(_TOO_LATE if now - came > self._patience_s else _QUEUE_FULL)
+        waiting[entry] = now
+
+    def take(self, now: float, wanted: int) -> list[Entry]:
+        """The next to be served, at most `wanted`; those that their senders have given up are dropped."""
+        waiting = self._waiting
+        taken: list[Entry] = []
+        is_overload = self._longest_wait_s(now) > LINE_S
+        oldest = now - self._patience_s
+        while waiting and len(taken) < wanted:
+            entry, came = waiting.popitem(last=is_overload)
+            if came >= oldest:
+                taken.append(entry)
+                continue
+            self._count(_TOO_LATE)
+            if is_overload and waiting:
+                # It was the newest of them.
+                self._count(_TOO_LATE, len(waiting))
+                waiting.clear()
+        self._served += len(taken)
+        return taken
+
+    def review(self, now: float) -> None:
+        """Set the share anew, if it is time for that."""
+        elapsed_s = now - self._reviewed
+        if elapsed_s < REVIEW_S:
+            return
+        share = next_share(
+            self.share,
+            arrived=self._arrived,
+            served=self._served,
+            waiting=len(self._waiting),
+            longest_wait_s=self._longest_wait_s(now),
+            elapsed_s=elapsed_s,
+        )
+        self._reviewed = now
+        self._arrived = self._served = 0
+        if share != self.share:
+            self.share = share
+            self._limit_share(share)
+
+    def _longest_wait_s(self, now: float) -> float:
+        return now - next(iter(self._waiting.values()), now)

@@ -1,0 +1,155 @@
+from collections import Counter
+
+import pytest
+
+from cygnet.gateway.newcomers import BACKLOG_S, LINE_S, MARGIN, REVIEW_S, SMALLEST_SHARE, Newcomers, next_share
+from cygnet.ike.path import Path
+
+PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
+OTHER_PATH = Path("192.0.2.1", 500, "192.0.2.3", 500)
+PATIENCE_S = 4.0
+
+
+class Rig:
+    def __init__(self, capacity: int = 100) -> None:
+        self.counts: Counter[str] = Counter()
+        self.shares: list[float] = []
+        self.queue = Newcomers(
+            capacity=capacity, patience_s=PATIENCE_S, count=self.count, limit_share=self.shares.append, now=0.0
+        )
+
+    def count(self, name: str, n: int = 1, /) -> None:
+        self.counts[name] += n
+
+    def put(self, *names: str, now: float = 0.0, path: Path = PATH) -> None:
+        for name in names:
+            self.queue.put((name.encode(), path), now)
+
+    def take(self, now: float, wanted: int = 100) -> list[str]:
+        return [octets.decode() for octets, _ in self.queue.take(now, wanted)]
+
+    def dropped(self, reason: str) -> int:
+        return self.counts[f'datagrams_dropped_total{{reason="{reason}"}}']
+
+
+def test_a_short_line_is_served_in_its_order() -> None:
+    rig = Rig()
+    rig.put("a", "b", "c")
+    assert rig.take(LINE_S, 2) == ["a", "b"]
+    assert rig.take(LINE_S) == ["c"]
+    assert rig.take(LINE_S) == []
+
+
+def test_in_a_long_line_the_newest_is_served_first_until_it_is_short_again() -> None:
+    rig = Rig()
+    rig.put("a", "b")
+    rig.put("c", "d", now=0.2)
+    assert rig.take(LINE_S + 0.1, 3) == ["d", "c", "b"]
+    rig.put("e", now=LINE_S + 0.1)
+    assert rig.take(LINE_S + 0.1) == ["e", "a"]
+    rig.put("f", "g", now=1.0)
+    assert rig.take(1.0) == ["f", "g"]
+
+
+def test_a_repetition_waits_once_and_as_long_as_the_latest() -> None:
+    rig = Rig()
+    rig.put("a", "b")
+    rig.put("a", now=3.0)
+    assert (len(rig.queue), rig.dropped("waits_already")) == (2, 1)
+    assert rig.take(PATIENCE_S + 0.5) == ["a"]
+    assert rig.dropped("too_late") == 1
+
+
+def test_the_same_octets_from_elsewhere_are_another_peer() -> None:
+    rig = Rig()
+    rig.put("a")
+    rig.put("a", path=OTHER_PATH)
+    assert rig.take(0.0) == ["a", "a"]
+
+
+def test_what_was_served_may_come_again() -> None:
+    rig = Rig()
+    rig.put("a")
+    rig.take(0.0)
+    rig.put("a", now=1.0)
+    assert rig.take(1.0) == ["a"]
+    assert rig.dropped("waits_already") == 0
+
+
+def test_a_full_queue_drops_the_oldest_and_says_whether_it_was_too_late_anyway() -> None:
+    rig = Rig(capacity=2)
+    rig.put("a", "b")
+    rig.put("c", now=1.0)
+    assert rig.dropped("queue_full") == 1
+    rig.put("d", now=PATIENCE_S + 0.5)
+    assert rig.dropped("too_late") == 1
+    assert rig.take(PATIENCE_S + 0.5) == ["d", "c"]
+
+
+def test_all_that_is_older_than_one_that_is_too_late_is_too_late() -> None:
+    rig = Rig()
+    rig.put("a", "b", "c")
+    assert rig.take(PATIENCE_S + 0.1) == []
+    assert (len(rig.queue), rig.dropped("too_late")) == (0, 3)
+
+
+class TestNextShare:
+    @pytest.mark.parametrize(
+        ("share", "arrived", "served", "waiting", "expected"),
+        [
+            (1.0, 100, 100, 0, 1.0),
+            # All of 2000 that wait can be served in time: 400 are, each second.
+            (1.0, 500, 100, 400, 1.0),
+            (1.0, 1000, 100, 900, MARGIN * 0.1),
+            # 1.25 times as many come as are served: the share is right.
+            (0.1, 125, 100, 900, 0.1),
+            (0.1, 250, 100, 900, 0.05),
+            (0.1, 100, 100, 900, 0.125),
+            (0.1, 100, 100, 0, 0.2),
+            (0.8, 100, 100, 0, 1.0),
+            (0.1, 0, 0, 900, 0.2),
+            # Nobody new is served: we are busy with finishing.
+            (0.5, 1000, 0, 900, SMALLEST_SHARE),
+            # Little more than we can take comes: the queue can have it all.
+            (1.0, 110, 100, 900, 1.0),
+        ],
+    )
+    def test_it_follows_what_is_served(
+        self, share: float, arrived: int, served: int, waiting: int, expected: float
+    ) -> None:
+        found = next_share(
+            share,
+            arrived=arrived,
+            served=served,
+            waiting=waiting,
+            longest_wait_s=LINE_S + 0.1,
+            elapsed_s=0.25 * BACKLOG_S,
+        )
+        assert found == pytest.approx(expected)
+
+    def test_those_who_have_just_come_are_no_overload(self) -> None:
+        found = next_share(1.0, arrived=900, served=0, waiting=900, longest_wait_s=LINE_S, elapsed_s=60.0)
+        assert found == 1.0
+
+
+def test_the_first_peers_after_a_pause_are_let_in() -> None:
+    """Nobody was served since the last review, because nobody was there."""
+    rig = Rig()
+    rig.put("a", now=60.0)
+    rig.queue.review(60.0)
+    assert rig.shares == []
+
+
+def test_the_share_is_set_at_most_so_often_and_only_when_it_changes() -> None:
+    rig = Rig(capacity=1000)
+    rig.put(*map(str, range(1000)))
+    rig.take(0.0, 50)
+    rig.queue.review(REVIEW_S - 0.01)
+    assert rig.shares == []
+    rig.queue.review(LINE_S + 0.01)
+    assert rig.shares == [pytest.approx(MARGIN * 0.05)]
+    rig.queue.take(LINE_S, 1000)
+    for n in range(3, 9):
+        rig.queue.review(n * REVIEW_S)
+    assert rig.shares[-1] == 1.0
+    assert len(rig.shares) == 5
