@@ -166,6 +166,7 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     add("--processes", metavar="P", type=_integer(1, MAX_PROCESSES), default=1, help="of the tester (1)")
     add("--max-duration", metavar="S", type=_number(), default=0.0, help="start no attempt after so many seconds")
     add("--hold", metavar="S", type=_number(), default=0.0, help="keep the tunnels up for so many seconds")
+    add("--dpd", metavar="S", type=_number(), default=0.0, help="ask in each tunnel that often if the responder lives")
     add("--delete", action="store_true", help="delete the tunnels at the end")
     add(
         "--timeout",
@@ -336,6 +337,7 @@ def _options(args: argparse.Namespace) -> LoadOptions:
         timeout_s=args.timeout,
         max_duration_s=args.max_duration,
         hold_s=args.hold,
+        dpd_s=args.dpd,
         delete=args.delete,
     )
 

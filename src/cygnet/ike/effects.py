@@ -10,6 +10,7 @@ from cygnet.auth.identity import Identity
 from cygnet.crypto.keymat import ChildSuite
 from cygnet.ike.carriage import DEFAULT_CARRIAGE, Carriage
 from cygnet.ike.path import Path
+from cygnet.ike.tasks import Task
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 
@@ -130,6 +131,13 @@ class Retransmitted(msgspec.Struct, frozen=True, gc=False):
     sa: bytes
 
 
+class TaskDone(msgspec.Struct, frozen=True, gc=False):
+    """The response to a request of ours has come, in an IKE_SA that stood when it was sent."""
+
+    sa: bytes
+    task: Task
+
+
 Effect = (
     Send
     | SendKeepalive
@@ -142,4 +150,5 @@ Effect = (
     | SaClosed
     | PhaseDone
     | Retransmitted
+    | TaskDone
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from cygnet.iana import ExchangeType, NotifyType
+from cygnet.ike.effects import TaskDone
 from cygnet.ike.exchanges import informational, mobike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import IkeSa, Turn
@@ -62,4 +63,5 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
         # Fatal at both ends, without a Delete (RFC 7296 section 2.21.3).
         turn.table.close(sa, "invalid_syntax", turn)
     else:
+        turn.effects.append(TaskDone(sa.spi, waiting.task))
         WAYS[type(waiting.task)].finish(sa, waiting.task, parts, turn)

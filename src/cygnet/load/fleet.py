@@ -7,7 +7,7 @@ is only what a tester adds to it: pacing, deadlines, echoes and the books.
 import asyncio
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Final
@@ -17,19 +17,19 @@ from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.ike.connections import Connection
-from cygnet.ike.effects import Effect, InstallChild, PhaseDone, Retransmitted, SaClosed, SaEstablished
+from cygnet.ike.effects import Effect, InstallChild, PhaseDone, Retransmitted, SaClosed, SaEstablished, TaskDone
 from cygnet.ike.environment import Environment
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.table import IkeTable
 from cygnet.load.arrivals import ClosedLoop, OpenLoop, Pacing, constant_arrivals, of_process, poisson_arrivals
+from cygnet.load.books import Books
 from cygnet.load.echoes import Echoes
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.plan import attempt_number, share_of
-from cygnet.load.results import LATE_START_S, PHASES, Measured
-from cygnet.load.samples import Samples
+from cygnet.load.results import LATE_START_S, Measured
 from cygnet.load.sources import SourceSockets
-from cygnet.load.suites import describe_suites
+from cygnet.load.upkeep import LivenessChecks
 from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Batch, Endpoint
 
@@ -105,6 +105,7 @@ class Fleet:
         self._pacing: Pacing = ClosedLoop(0, 0.0)
         self._pump_handle: asyncio.Handle | None = None
         self._tick_handle: asyncio.Handle | None = None
+        self._start = 0.0
         self._is_starting = True
         self._is_interrupted = False
         self._is_deleting = False
@@ -115,31 +116,11 @@ class Fleet:
         self._interrupt = asyncio.Event()
         self._to_delete: deque[bytes] = deque()
         self._all_down = asyncio.Event()
-        self._init_books()
+        self._books = Books()
         self._build(options)
 
-    def _init_books(self) -> None:
-        self._counters: Counter[str] = Counter()
-        self._failures: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
-        self._delays = Samples()
-        self._phases = {phase: Samples() for phase in PHASES}
-        self._first_packets = Samples()
-        self._suites: dict[str, None] = {}
-        self._last_suite: tuple[object, object] = (None, None)
-        self._retransmits = 0
-        self._late_starts = 0
-        self._delete_failures = 0
-        self._start = self._last_start = self._last_established = 0.0
-        self._cpu_before = self._busy_cpu = self._busy_s = 0.0
-        self._seen_established = 0
-
     def _build(self, options: LoadOptions) -> None:
-        counters = self._counters
-
-        def count(name: str, n: int = 1, /) -> None:
-            counters[name] += n
-
+        count = self._books.count
         settings = options.settings()
         environment = Environment(
             settings,
@@ -178,6 +159,9 @@ class Fleet:
             loop=self._loop,
             clock=self._clock,
         )
+        self._checks: LivenessChecks | None = None
+        if options.dpd_s:
+            self._checks = LivenessChecks(options.dpd_s, self._driver, loop=self._loop, clock=self._clock)
         self._paths = [
             Path(source.address, source.port, options.target, options.port) for source in self._sources.sources
         ]
@@ -190,22 +174,33 @@ class Fleet:
         Both only if asked for. So all processes of a run hold their tunnels at the same time.
         """
         options = self._options
-        self._start = self._last_established = start
+        self._start = start
         self._pacing = self._make_pacing(start)
         self._endpoint.attach(self._loop)
         try:
             await asyncio.sleep(start - self._clock())
-            self._cpu_before = time.process_time()
+            self._books.begin(start)
             self._tick()
             self._pump()
             await self._over.wait()
-            measured = self._measure(ended=self._clock())
+            self._on_tick(self.tally)
+            echo_failures = self._echoes.failed if self._echoes is not None else 0
+            measured = self._books.measure(
+                attempted=self.tally.attempted, echo_failures=echo_failures, ended=self._clock()
+            )
             await proceed()
             if options.hold_s and not self._is_interrupted:
                 await self._hold(options.hold_s)
+            if self._checks is not None:
+                self._checks.stop()
+                measured.checks = self._checks.measure()
             if options.delete:
                 await self._delete_all()
-            self._complete(measured)
+            self._books.deleted = self.tally.deleted
+            self._books.complete(
+                measured, kernel_drops=self._endpoint.kernel_drops(), is_interrupted=self._is_interrupted
+            )
+            self._on_tick(self.tally)
             return measured
         finally:
             self._close()
@@ -270,9 +265,9 @@ class Fleet:
     def _begin(self, intended: float, now: float) -> None:
         tally = self.tally
         if self._is_open and now - intended > LATE_START_S:
-            self._late_starts += 1
+            self._books.late_starts += 1
         index = tally.attempted
-        self._last_start = now
+        self._books.last_start = now
         tally.attempted = index + 1
         if len(self._attempts) >= self._max_pending:
             # It has arrived all the same: to wait with it would hide the delay that the responder causes.
@@ -305,7 +300,10 @@ class Fleet:
             case SaClosed():
                 self._on_closed(effect)
             case Retransmitted():
-                self._retransmits += 1
+                self._on_retransmitted(effect)
+            case TaskDone():
+                if self._checks is not None:
+                    self._checks.on_done(effect)
             case _:
                 pass
 
@@ -313,35 +311,33 @@ class Fleet:
         attempt = self._attempts.get(done.sa)
         if attempt is not None and done.phase == "ike_sa_init":
             attempt.init_done = self._clock()
-            self._phases["ike_sa_init"].add(attempt.init_done - attempt.intended)
+            self._books.phases["ike_sa_init"].add(attempt.init_done - attempt.intended)
+
+    def _on_retransmitted(self, effect: Retransmitted) -> None:
+        attempt = self._attempts.get(effect.sa)
+        if attempt is None:
+            self._books.retransmits["informational"] += 1
+        else:
+            self._books.retransmits["ike_auth" if attempt.init_done else "ike_sa_init"] += 1
 
     def _on_established(self, established: SaEstablished) -> None:
         attempt = self._attempts.pop(established.sa, None)
         if attempt is None:
             return
-        now = self._last_established = self._clock()
+        now = self._clock()
         self.tally.established += 1
-        self._delays.add(now - attempt.intended)
-        self._phases["ike_auth"].add(now - attempt.init_done)
+        self._books.established(attempt.intended, attempt.init_done, now)
         child = attempt.child
         self._up[established.sa] = child.spi_in if child is not None else b""
-        self._note_suite(established.sa, child)
+        self._books.note_suite(self._driver.table.sas.get(established.sa), child)
+        if self._checks is not None:
+            self._checks.add(established.sa, now)
         if self._echoes is not None and child is not None and self._options.ping is not None:
             size = len(self._options.ping.target)
             inner = (vip for vip in established.virtual_ips if len(vip) == size)
             source = next(inner, None) or pack_address(child.path.local)
             self._echoes.start(child.spi_in, number=attempt.number, source=source, intended=attempt.intended)
         self._ended(now)
-
-    def _note_suite(self, spi: bytes, child: InstallChild | None) -> None:
-        sa = self._driver.table.sas.get(spi)
-        if sa is None or sa.suite is None:
-            return
-        suite = (sa.suite, child.suite if child is not None else None)
-        # Negotiated suites come from a cache: the same suite is the same object.
-        if suite[0] is not self._last_suite[0] or suite[1] is not self._last_suite[1]:
-            self._last_suite = suite
-            self._suites[describe_suites(*suite)] = None
 
     def _on_closed(self, closed: SaClosed) -> None:
         attempt = self._attempts.pop(closed.sa, None)
@@ -354,20 +350,22 @@ class Fleet:
             return
         if self._echoes is not None:
             self._echoes.forget(spi_in)
+        if self._checks is not None:
+            self._checks.forget(closed.sa)
         if not self._is_deleting:
-            self._lost[closed.reason] += 1
+            self._books.lost[closed.reason] += 1
             return
         if closed.reason == "deleted":
             self.tally.deleted += 1
         else:
-            self._delete_failures += 1
+            self._books.delete_failures += 1
         if self._up:
             self._loop.call_soon(self._delete_next)
         else:
             self._all_down.set()
 
     def _on_answer(self, spi_in: bytes, delay_s: float) -> None:
-        self._first_packets.add(delay_s)
+        self._books.first_packets.add(delay_s)
         self._rest(spi_in)
         self._check_over()
 
@@ -376,7 +374,7 @@ class Fleet:
 
     def _fail(self, reason: str) -> None:
         self.tally.failed += 1
-        self._failures[reason] += 1
+        self._books.failures[reason] += 1
 
     def _ended(self, now: float) -> None:
         """An attempt has come to its end: perhaps the next is due, perhaps it was the last."""
@@ -405,13 +403,11 @@ class Fleet:
                 self._give_up(spi, "timeout_ike_auth" if attempt.init_done else "timeout_ike_sa_init")
         if self._echoes is not None:
             self._echoes.handle_timers(now)
-        is_refused = not self._is_answered and any(map(self._counters.get, _REFUSED_COUNTERS))
+        is_refused = not self._is_answered and any(map(self._books.counters.get, _REFUSED_COUNTERS))
         if is_refused and now > self._start + _REFUSED_AFTER_S and not self._over.is_set():
             self._is_starting = False
             self._give_up_all(REFUSED)
-        if self._seen_established != self.tally.established:
-            self._seen_established = self.tally.established
-            self._busy_cpu, self._busy_s = time.process_time() - self._cpu_before, now - self._start
+        self._books.tick(self.tally.established, now)
         self._due(now)
         self._check_over()
         self._on_tick(self.tally)
@@ -446,7 +442,7 @@ class Fleet:
             self._delete_next()
         if self._up:
             await self._all_down.wait()
-        self._delete_failures += len(self._up)
+        self._books.delete_failures += len(self._up)
 
     def _delete_next(self) -> None:
         while self._to_delete:
@@ -454,42 +450,3 @@ class Fleet:
             if spi in self._up:
                 self._driver.delete(spi)
                 return
-
-    # The books.
-
-    def _measure(self, *, ended: float) -> Measured:
-        self._on_tick(self.tally)
-        cpu_s = time.process_time() - self._cpu_before
-        return Measured(
-            attempted=self.tally.attempted,
-            failures=dict(self._failures),
-            delays=self._delays.to_octets(),
-            phases={phase: samples.to_octets() for phase, samples in self._phases.items()},
-            first_packets=self._first_packets.to_octets(),
-            echo_failures=self._echoes.failed if self._echoes is not None else 0,
-            retransmits=self._retransmits,
-            suites=list(self._suites),
-            last_start=self._last_start,
-            last_established=self._last_established,
-            ended=ended,
-            cpu_s=cpu_s,
-            busy_cpu_s=self._busy_cpu if self._busy_s else cpu_s,
-            busy_s=self._busy_s or ended - self._start,
-            kernel_drops=0,
-            late_starts=self._late_starts,
-            lost={},
-            deleted=0,
-            delete_failures=0,
-            counters={},
-            is_interrupted=False,
-        )
-
-    def _complete(self, measured: Measured) -> None:
-        """Add what also happens after the attempts."""
-        measured.kernel_drops = self._endpoint.kernel_drops()
-        measured.lost = dict(self._lost)
-        measured.deleted = self.tally.deleted
-        measured.delete_failures = self._delete_failures
-        measured.counters = dict(self._counters)
-        measured.is_interrupted = self._is_interrupted
-        self._on_tick(self.tally)

@@ -99,6 +99,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
     max_duration_s: float = 0.0
     """No attempt starts later than this."""
     hold_s: float = 0.0
+    dpd_s: float = 0.0
+    """Each tunnel asks that often whether the responder lives; 0 never asks."""
     delete: bool = False
 
     def __repr__(self) -> str:

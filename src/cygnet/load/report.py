@@ -135,9 +135,16 @@ def _rows(results: Results) -> list[tuple[str, str]]:
     if options.ping is not None:
         rows.append(("time to first packet", describe_percentiles(results.first_packets)))
         rows.append(("echoes unanswered", str(results.echo_failures)))
-    rows.append(("retransmits", str(results.retransmits)))
+    rows.append(("retransmits", _failures(results.retransmits.total(), results.retransmits)))
     if options.hold_s:
         rows.append(("lost while held", _failures(sum(results.lost.values()), results.lost)))
+    if options.dpd_s:
+        unanswered = results.checks_asked - len(results.check_delays)
+        overdue = (
+            f", {results.checks_overdue} not asked since the one before had no answer" if results.checks_overdue else ""
+        )
+        rows.append(("liveness checks", f"{results.checks_asked}, {unanswered} unanswered{overdue}"))
+        rows.append(("  answered after", describe_percentiles(results.check_delays)))
     if options.delete:
         unconfirmed = f", {results.delete_failures} unconfirmed" if results.delete_failures else ""
         rows.append(("deleted", f"{results.deleted}{unconfirmed}"))

@@ -12,6 +12,7 @@ import msgspec
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.samples import Samples
 from cygnet.load.suites import describe_offer
+from cygnet.load.upkeep import Answers
 from cygnet.observe.system import describe_machine
 
 PHASES: Final = ("ike_sa_init", "ike_auth")
@@ -35,7 +36,10 @@ class Measured(msgspec.Struct):
     first_packets: bytes
     """From the intended start to the first answer through the tunnel."""
     echo_failures: int
-    retransmits: int
+    retransmits: dict[str, int]
+    """By exchange: `ike_sa_init`, `ike_auth`, or `informational` for all that comes later."""
+    timeline: list[int]
+    """Tunnels that came up in each second of the run."""
     suites: list[str]
     last_start: float
     last_established: float
@@ -46,15 +50,18 @@ class Measured(msgspec.Struct):
     """The part of it while tunnels came up; the rest is waiting for what never comes."""
     busy_s: float
     """How long that was."""
-    kernel_drops: int
     late_starts: int
-    lost: dict[str, int]
+    # What also happens after the attempts.
+    kernel_drops: int = 0
+    lost: dict[str, int] = {}
     """Tunnels that ended although we had not ended them, by reason."""
-    deleted: int
-    delete_failures: int
-    counters: dict[str, int]
+    deleted: int = 0
+    delete_failures: int = 0
+    checks: Answers = Answers()
+    """Of whether the responder lives."""
+    counters: dict[str, int] = {}
     """What core, sockets and data plane counted."""
-    is_interrupted: bool
+    is_interrupted: bool = False
 
 
 class Results:
@@ -71,7 +78,8 @@ class Results:
         self.phases = {phase: Samples() for phase in PHASES}
         self.first_packets = Samples()
         self.echo_failures = 0
-        self.retransmits = 0
+        self.retransmits: Counter[str] = Counter()
+        self.timeline: Counter[int] = Counter()
         self.suites: dict[str, None] = {}
         self.cpu_s = 0.0
         self.kernel_drops = 0
@@ -79,6 +87,9 @@ class Results:
         self.lost: Counter[str] = Counter()
         self.deleted = 0
         self.delete_failures = 0
+        self.checks_asked = 0
+        self.checks_overdue = 0
+        self.check_delays = Samples()
         self.counters: Counter[str] = Counter()
         self.died = 0
         """Processes that ended without a result."""
@@ -102,7 +113,8 @@ class Results:
             self.phases[phase].extend(octets)
         self.first_packets.extend(measured.first_packets)
         self.echo_failures += measured.echo_failures
-        self.retransmits += measured.retransmits
+        self.retransmits.update(measured.retransmits)
+        self.timeline.update(dict(enumerate(measured.timeline)))
         self.suites.update(dict.fromkeys(measured.suites))
         self.cpu_s += measured.cpu_s
         self.kernel_drops += measured.kernel_drops
@@ -110,6 +122,9 @@ class Results:
         self.lost.update(measured.lost)
         self.deleted += measured.deleted
         self.delete_failures += measured.delete_failures
+        self.checks_asked += measured.checks.asked
+        self.checks_overdue += measured.checks.overdue
+        self.check_delays.extend(measured.checks.delays)
         self.counters.update(measured.counters)
         self.is_interrupted |= measured.is_interrupted
         self._busy_cpu_s += measured.busy_cpu_s
@@ -211,13 +226,22 @@ class Results:
             "setup_rate": round(self.setup_rate, 2),
             "setup_delay_ms": self.delays.percentiles_ms(),
             "phases": {phase: samples.percentiles_ms() for phase, samples in self.phases.items()},
-            "retransmits": self.retransmits,
+            "retransmits": self.retransmits.total(),
+            "retransmits_by_exchange": dict(self.retransmits),
+            "established_per_second": [self.timeline[n] for n in range(max(self.timeline, default=-1) + 1)],
         }
         if options.ping is not None:
             result["time_to_first_packet_ms"] = self.first_packets.percentiles_ms()
             result["echoes"] = {"answered": len(self.first_packets), "unanswered": self.echo_failures}
         if options.hold_s:
             result["lost"] = dict(self.lost)
+        if options.dpd_s:
+            result["liveness_checks"] = {
+                "asked": self.checks_asked,
+                "answered": len(self.check_delays),
+                "overdue": self.checks_overdue,
+                "delay_ms": self.check_delays.percentiles_ms(),
+            }
         if options.delete:
             result["deleted"] = {"confirmed": self.deleted, "unconfirmed": self.delete_failures}
         per_tunnel = self.cpu_us_per_tunnel

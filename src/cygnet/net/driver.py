@@ -17,6 +17,7 @@ from cygnet.ike.effects import Effect, InstallChild, MoveChild, RemoveChild, Sen
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.table import IkeTable
+from cygnet.ike.tasks import Task
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +106,11 @@ class Driver:
     def delete(self, spi: bytes) -> None:
         """End an IKE_SA, and tell the peer."""
         self._carry_out(self.table.delete(spi, self.clock()))
+        self._arm()
+
+    def order(self, spi: bytes, task: Task) -> None:
+        """Have an IKE_SA do something."""
+        self._carry_out(self.table.order(spi, task, self.clock()))
         self._arm()
 
     def follow(self, spi_in: bytes, path: Path) -> None:

@@ -17,7 +17,7 @@ from cygnet.ike.settings import RetransmitPolicy
 from cygnet.load.fleet import TESTER_FULL
 from cygnet.load.options import Arrivals, LoadOptions, PingOptions
 from cygnet.load.processes import Progress, run_load
-from cygnet.load.report import remarks
+from cygnet.load.report import _rows, remarks
 from cygnet.load.results import DIED, Results
 from cygnet.observe.system import process_tree
 from cygnet.wire.message import decode_message
@@ -145,7 +145,7 @@ def test_attempts_end_with_their_last_retransmission(silent: tuple[int, int]) ->
     policy = RetransmitPolicy(timeout_s=0.1, base=1.0, tries=2)
     results = run_load(options(*silent, count=5, timeout_s=0.0, retransmit=policy))
     assert results.failures == {"timeout_ike_sa_init": 5}
-    assert results.retransmits == 10
+    assert results.retransmits == {"ike_sa_init": 10}
 
 
 @pytest.mark.parametrize("is_reused", [False, True])
@@ -199,7 +199,8 @@ def test_lost_datagrams_are_retransmitted() -> None:
     with Responder(is_silent_every=5) as responder:
         results = load(responder, retransmit=FAST)
     assert results.established == 30
-    assert results.retransmits >= 10
+    assert results.retransmits.total() >= 10
+    assert results.retransmits.keys() <= {"ike_sa_init", "ike_auth"}
 
 
 def test_delays_count_from_the_intended_start() -> None:
@@ -260,6 +261,31 @@ def test_tunnels_are_held_and_then_deleted() -> None:
     assert not results.lost
     assert took_s - results.duration_s >= 0.5
     assert responder.left == 0
+
+
+def test_tunnels_ask_whether_the_responder_lives() -> None:
+    with Responder() as responder:
+        results = load(responder, count=10, hold_s=1.0, dpd_s=0.3, processes=2)
+    # At 0.3, 0.6 and 0.9 s after its beginning, each; how long that is before the end differs.
+    assert 20 <= results.checks_asked <= 60
+    assert len(results.check_delays) == results.checks_asked
+    assert not results.lost
+    assert "liveness checks" in dict(_rows(results))
+
+
+def test_a_responder_that_is_gone_loses_its_tunnels_and_answers_no_checks() -> None:
+    policy = RetransmitPolicy(timeout_s=0.2, base=1.0, tries=1)
+    with Responder() as responder:
+        checking = options(responder.port, responder.natt_port, count=3, hold_s=1.5, dpd_s=0.2, retransmit=policy)
+        try:
+            results = run_load(checking, on_over=lambda: os.kill(responder.pid, signal.SIGSTOP))
+        finally:
+            os.kill(responder.pid, signal.SIGCONT)
+    assert results.lost == {"timeout_informational": 3}
+    assert results.checks_asked - len(results.check_delays) == 3
+    # The next question is due before the one before is given up.
+    assert results.checks_overdue >= 3
+    assert results.retransmits["informational"] == 3
 
 
 def test_tunnels_that_the_responder_deletes_are_lost() -> None:

@@ -3,9 +3,11 @@ from typing import Any
 
 import pytest
 
+from cygnet.load.books import Timeline
 from cygnet.load.options import LoadOptions, PingOptions
 from cygnet.load.results import DIED, Measured, Results
 from cygnet.load.samples import Samples
+from cygnet.load.upkeep import Answers
 
 
 def options(**changes: Any) -> LoadOptions:
@@ -24,7 +26,8 @@ def measured(delays: list[float], **changes: Any) -> Measured:
         "phases": {"ike_sa_init": octets, "ike_auth": octets},
         "first_packets": b"",
         "echo_failures": 0,
-        "retransmits": 0,
+        "retransmits": {},
+        "timeline": [],
         "suites": ["aes128gcm16-prfsha256-x25519 / aes128gcm16"],
         "last_start": 100.0 + 0.1 * (attempted - 1),
         "last_established": 102.0,
@@ -69,13 +72,13 @@ def test_no_samples_have_no_percentiles() -> None:
 
 def test_processes_are_added_up() -> None:
     found = results(
-        measured([0.010, 0.020], failures={"timeout_ike_sa_init": 1}, retransmits=2, kernel_drops=1),
+        measured([0.010, 0.020], failures={"timeout_ike_sa_init": 1}, retransmits={"ike_auth": 2}, kernel_drops=1),
         measured([0.030], failures={"timeout_ike_sa_init": 1, "authentication_failed": 1}, last_established=103.0),
     )
     assert (found.attempted, found.established, found.failed) == (6, 3, 3)
     assert found.failures == {"timeout_ike_sa_init": 2, "authentication_failed": 1}
     assert found.delays.percentiles_ms() == {"p50": 20.0, "p90": 30.0, "p99": 30.0, "max": 30.0}
-    assert (found.retransmits, found.kernel_drops, found.cpu_s) == (2, 1, 1.0)
+    assert (found.retransmits, found.kernel_drops, found.cpu_s) == ({"ike_auth": 2}, 1, 1.0)
     assert found.setup_rate == pytest.approx(3 / 3.0)
     assert found.attempt_rate == pytest.approx(5 / 0.2)
     assert found.duration_s == 4.0
@@ -134,3 +137,31 @@ def test_json_of_a_run_in_which_nothing_came_up() -> None:
 
 def test_without_pings_no_time_to_first_packet_is_claimed() -> None:
     assert "time_to_first_packet_ms" not in results(measured([0.01])).to_json()
+
+
+def test_tunnels_are_counted_by_the_second_that_they_came_up_in() -> None:
+    timeline = Timeline(100.0)
+    for now in (99.9, 100.0, 100.9, 103.2):
+        timeline.add(now)
+    assert timeline.to_list() == [3, 0, 0, 1]
+    found = results(measured([0.01], timeline=[3, 0, 0, 1]), measured([0.01], timeline=[1, 1])).to_json()
+    assert found["established_per_second"] == [4, 1, 0, 1]
+
+
+def test_retransmissions_are_told_by_exchange() -> None:
+    first = measured([0.01], retransmits={"ike_sa_init": 2, "ike_auth": 1})
+    found = results(first, measured([0.01], retransmits={"ike_auth": 1})).to_json()
+    assert found["retransmits"] == 4
+    assert found["retransmits_by_exchange"] == {"ike_sa_init": 2, "ike_auth": 2}
+
+
+def test_liveness_checks_are_reported_only_where_they_were_made() -> None:
+    checks = Answers(asked=5, delays=Samples([0.001, 0.002, 0.003]).to_octets(), overdue=1)
+    assert "liveness_checks" not in results(measured([0.01], checks=checks)).to_json()
+    found = results(measured([0.01], checks=checks), measured([0.01], checks=checks), dpd_s=1.0).to_json()
+    assert found["liveness_checks"] == {
+        "asked": 10,
+        "answered": 6,
+        "overdue": 2,
+        "delay_ms": {"p50": 2.0, "p90": 3.0, "p99": 3.0, "max": 3.0},
+    }
