@@ -86,6 +86,17 @@ def test_unknown_spis(client: Host, gateway: Host, world: World) -> None:
     assert drops(gateway) == {"unknown_spi": 1}
 
 
+def test_a_datagram_that_came_to_the_wrong_worker_is_told_apart(client: Host, gateway: Host, world: World) -> None:
+    """Steering must never bring one; so this count is what shows that it doesn't."""
+    gateway.env.workers = 2
+    for worker in (0, 1, 2, 3):
+        octets = bytearray(world.sent[-1][1].datagram)
+        octets[8:16] = bytes((1, worker)) + b"nobody"
+        octets[19] = FLAG_INITIATOR
+        gateway.receive(bytes(octets), ATTACKER)
+    assert drops(gateway) == {"unknown_spi": 2, "other_worker": 2}
+
+
 def test_a_message_reflected_to_its_sender(client: Host, gateway: Host, world: World) -> None:
     """Keys differ by direction, and roles by the Initiator flag: our own message is no message to us."""
     ours = next(s for h, s in world.sent if h is client and decode_header(s.datagram).exchange_type == 35)

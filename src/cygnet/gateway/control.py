@@ -65,15 +65,19 @@ class LeaseReturn(Message, frozen=True, array_like=True, tag=True):
     blocks: tuple[int, ...]
 
 
-class PeerIsAlone(Message, frozen=True, array_like=True, tag=True):
-    """Worker, and supervisor to all others: a peer has no IKE_SA but `sa` with this identity of ours.
-
-    RFC 7296 section 2.4. An identity is its type and its data.
-    """
+class LonelyPeer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A peer that has no IKE_SA but `sa` with this identity of ours (RFC 7296 section 2.4)."""
 
     sa: bytes
     local_id: tuple[int, bytes]
+    """Type and data."""
     remote_id: tuple[int, bytes]
+
+
+class PeersAreAlone(Message, frozen=True, array_like=True, tag=True):
+    """Worker, and supervisor to all others: close what you have of these peers besides."""
+
+    peers: tuple[LonelyPeer, ...]
 
 
 class AddRoute(Message, frozen=True, array_like=True, tag=True):
@@ -135,7 +139,7 @@ AnyMessage = (
     | LeaseGrant
     | LeaseRecall
     | LeaseReturn
-    | PeerIsAlone
+    | PeersAreAlone
     | AddRoute
     | DelRoute
     | AddAddress

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from cygnet.gateway.control import AnyMessage, PeerIsAlone
+from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.effects import Effect, InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished
@@ -25,14 +25,13 @@ class Events:
         "_children",
         "_count",
         "_established",
-        "_has_others",
         "_is_logging",
         "_lines",
         "_network",
+        "_on_initial_contact",
         "_on_sa",
         "_pools",
         "_record",
-        "_send",
         "_set",
         "_unlogged",
         "listener",
@@ -46,19 +45,18 @@ class Events:
         send: Callable[[AnyMessage], object],
         on_sa: Callable[[SaEstablished | SaClosed], object],
         has_routes: bool,
-        has_others: bool,
+        on_initial_contact: Callable[[InitialContact], object] | None,
     ) -> None:
         """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends.
 
-        `has_others`: there are other workers, which may have IKE_SAs with the same peers.
+        `on_initial_contact` brings word to the other workers, which may have IKE_SAs with the same peers.
         """
         self._count = counters.count
         self._set = counters.set
         self._pools = pools
-        self._send = send
         self._on_sa = on_sa
         self._record = counters.histogram("handshake_duration_seconds").record
-        self._has_others = has_others
+        self._on_initial_contact = on_initial_contact
         self._established = 0
         self._children = 0
         self._network = HostNetwork(send, pools.covers) if has_routes else None
@@ -80,8 +78,8 @@ class Events:
             self._child_removed(effect.spi_in)  # type: ignore[union-attr]
         elif kind is SaClosed:
             self._sa_closed(effect)  # type: ignore[arg-type]
-        elif kind is InitialContact:
-            self._peer_is_alone(effect)  # type: ignore[arg-type]
+        elif kind is InitialContact and self._on_initial_contact is not None:
+            self._on_initial_contact(effect)  # type: ignore[arg-type]
 
     def tick(self) -> None:
         """A second has passed."""
@@ -118,11 +116,6 @@ class Events:
         if self._may_log():
             what = "closed" if effect.was_established else "not established"
             _log.info("%s: IKE_SA %s %s: %s", effect.connection or "unknown peer", effect.sa.hex(), what, effect.reason)
-
-    def _peer_is_alone(self, effect: InitialContact) -> None:
-        if self._has_others:
-            local, remote = effect.local_id, effect.remote_id
-            self._send(PeerIsAlone(effect.sa, (local.id_type, local.data), (remote.id_type, remote.data)))
 
     def _may_log(self) -> bool:
         if not self._is_logging:

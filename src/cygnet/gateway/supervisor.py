@@ -33,7 +33,7 @@ from cygnet.gateway.control import (
     LeaseRecall,
     LeaseRequest,
     LeaseReturn,
-    PeerIsAlone,
+    PeersAreAlone,
     Ready,
     Stop,
 )
@@ -348,7 +348,7 @@ class Supervisor:
             self._lease(slot, message)
         elif isinstance(message, LeaseReturn):
             self._take_back(slot, message)
-        elif isinstance(message, PeerIsAlone):
+        elif isinstance(message, PeersAreAlone):
             for other in self._slots:
                 if other is not slot and other.channel is not None:
                     other.channel.send(message)

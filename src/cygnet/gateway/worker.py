@@ -17,11 +17,22 @@ from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.userspace import UserspaceDataplane
-from cygnet.gateway.control import AnyMessage, Ask, Channel, Interest, LeaseGrant, LeaseRecall, PeerIsAlone, Ready, Stop
+from cygnet.gateway.control import (
+    AnyMessage,
+    Ask,
+    Channel,
+    Interest,
+    LeaseGrant,
+    LeaseRecall,
+    PeersAreAlone,
+    Ready,
+    Stop,
+)
 from cygnet.gateway.events import Events
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import Intake, Standing
+from cygnet.gateway.lonely_peers import LonelyPeers
 from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
@@ -101,6 +112,7 @@ class Worker:
             node=gateway.node,
             waiting=lambda: self._intake.waiting_new(),
             worker=kit.index,
+            workers=kit.workers,
         )
         self._table = IkeTable(env)
         self._endpoint = Endpoint(
@@ -114,7 +126,7 @@ class Worker:
             send=kit.channel.send,
             on_sa=self._on_sa,
             has_routes=kit.tun is not None,
-            has_others=kit.workers > 1,
+            on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )
         self._events = events
         self._driver = Driver(
@@ -229,10 +241,11 @@ class Worker:
             self._service.on_ask(message)
         elif isinstance(message, Interest):
             self._service.want(message.events)
-        elif isinstance(message, PeerIsAlone):
-            local_id, remote_id = Identity(*message.local_id), Identity(*message.remote_id)
-            effects = self._table.drop_peer(remote_id, message.sa, time.monotonic(), local_id=local_id)
-            self._driver.carry_out(effects)
+        elif isinstance(message, PeersAreAlone):
+            now = time.monotonic()
+            for peer in message.peers:
+                local_id, remote_id = Identity(*peer.local_id), Identity(*peer.remote_id)
+                self._driver.carry_out(self._table.drop_peer(remote_id, peer.sa, now, local_id=local_id))
         elif isinstance(message, Stop):
             self._stop()
 

@@ -12,6 +12,7 @@ from cygnet.auth.psk import forget_secrets
 from cygnet.crypto.ke import KeyExchangeMethod, KeyPair
 from cygnet.ike.connections import ConnectionIndex
 from cygnet.ike.settings import Settings
+from cygnet.ike.spi import owner, worker_of_ike_spi
 
 
 class VirtualAddresses(Protocol):
@@ -86,6 +87,7 @@ class Environment:
         "settings",
         "waiting",
         "worker",
+        "workers",
     )
 
     def __init__(
@@ -104,6 +106,7 @@ class Environment:
         new_key_pair: Callable[[KeyExchangeMethod], KeyPair] = KeyExchangeMethod.generate,
         node: int = 1,
         worker: int = 0,
+        workers: int = 1,
     ) -> None:
         self.settings = settings
         self.connections = ConnectionIndex(settings.connections)
@@ -128,6 +131,7 @@ class Environment:
         """How many datagrams of new peers wait to be handed to us."""
         self.node = node
         self.worker = worker
+        self.workers = workers
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings. SAs that stand keep the connection that they were made with."""
@@ -135,3 +139,7 @@ class Environment:
         self.connections = ConnectionIndex(settings.connections, before=self.connections)
         self.secrets = SharedSecrets(settings.secrets)
         forget_secrets()
+
+    def owns(self, spi: bytes) -> bool:
+        """Whether datagrams for an IKE SPI, of an SA that we have or not, are to come to this worker."""
+        return owner(worker_of_ike_spi(spi), self.workers) == owner(self.worker, self.workers)

@@ -356,7 +356,7 @@ class IkeTable:
             self.env.count("responses_repeated_total")
             turn.effects.append(Send(words.response, path))
             return
-        self.env.count(_drop("unknown_spi"))
+        self.env.count(_drop("unknown_spi" if self.env.owns(spi) else "other_worker"))
 
     def _receive_initial(self, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
         if header.message_id != 0 or header.spi_i == NO_SPI:

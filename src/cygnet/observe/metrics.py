@@ -99,6 +99,7 @@ _DROPS: Final = (
     "too_short",
     "version",
     "unknown_spi",
+    "other_worker",
     "no_initiator_spi",
     "invalid_syntax",
     "integrity",

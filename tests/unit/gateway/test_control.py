@@ -12,7 +12,8 @@ from cygnet.gateway.control import (
     LeaseRecall,
     LeaseRequest,
     LeaseReturn,
-    PeerIsAlone,
+    LonelyPeer,
+    PeersAreAlone,
     Ready,
     Stop,
 )
@@ -24,7 +25,7 @@ MESSAGES: list[AnyMessage] = [
     LeaseGrant("clients", (1, 2, 1 << 32)),
     LeaseRecall("clients", 17),
     LeaseReturn("clients", ()),
-    PeerIsAlone(bytes(8), (2, b"gw.example.org"), (3, b"c1@example.org")),
+    PeersAreAlone((LonelyPeer(bytes(8), (2, b"gw.example.org"), (3, b"c1@example.org")),)),
     AddRoute("10.7.0.0/16"),
     DelRoute("fd00::/64"),
 ]

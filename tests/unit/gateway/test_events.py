@@ -6,7 +6,7 @@ import pytest
 from tests.unit.dataplane.children import child as child_of_number
 
 from cygnet.auth.identity import parse_identity
-from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute, PeerIsAlone
+from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute
 from cygnet.gateway.events import LINES_PER_SECOND, Events
 from cygnet.gateway.pools import AddressPools
 from cygnet.iana import TsType
@@ -40,6 +40,7 @@ class Rig:
     def __init__(self, *, has_routes: bool = True, has_others: bool = True) -> None:
         self.counters = Counters.create(writers=1)
         self.sent: list[AnyMessage] = []
+        self.lonely: list[InitialContact] = []
         self.told: list[SaEstablished | SaClosed] = []
         self.events = Events(
             self.counters.writer(0),
@@ -47,7 +48,7 @@ class Rig:
             send=self.sent.append,
             on_sa=self.told.append,
             has_routes=has_routes,
-            has_others=has_others,
+            on_initial_contact=self.lonely.append if has_others else None,
         )
 
 
@@ -73,8 +74,9 @@ def test_gauges_follow_sas_and_children() -> None:
 
 def test_other_workers_hear_of_a_lonely_peer() -> None:
     rig = Rig()
-    rig.events(InitialContact(SPI, GATEWAY, PEER))
-    assert rig.sent == [PeerIsAlone(SPI, (GATEWAY.id_type, GATEWAY.data), (PEER.id_type, PEER.data))]
+    lonely = InitialContact(SPI, GATEWAY, PEER)
+    rig.events(lonely)
+    assert rig.lonely == [lonely]
 
 
 def test_a_worker_alone_tells_nobody_of_a_lonely_peer() -> None:

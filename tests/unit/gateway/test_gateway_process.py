@@ -213,7 +213,7 @@ def test_a_worker_that_runs_out_gets_what_the_other_has_to_spare() -> None:
                 clients.wait(lambda spi=spi: spi in clients.closed)  # type: ignore[misc]
             else:
                 spis.append(spi)
-        assert process.counters.value_of(0, "pool_addresses_in_use") == 24
+        eventually(lambda: process.counters.value_of(0, "pool_addresses_in_use") == 24)
 
 
 def test_addresses_of_peers_that_left_are_given_again() -> None:
