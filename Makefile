@@ -29,9 +29,10 @@ format: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+BENCHMARK ?= handshake
 bench: $(RUNTIME) ## measure, beside strongSwan where it is installed
 	@tests/interop/packages --if-root
-	$(BIN)/python benchmarks/handshake.py $(BENCH)
+	$(BIN)/python -m benchmarks.$(BENCHMARK) $(BENCH)
 
 fuzz: $(DEV) ## throw random octets at every decoder for a minute
 	$(BIN)/python fuzz/datagrams.py --seconds 60

@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.interop.cygnet_gateway import Cygnet
+from tests.interop.daemons import Daemon
+from tests.interop.strongswan import BenchmarkResponder, server_config
+from tests.interop.topologies import Topology
+
+from cygnet.observe.system import describe_machine
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.interop.cygnet_gateway import Cygnet  # noqa: E402
-from tests.interop.daemons import Daemon  # noqa: E402
-from tests.interop.strongswan import BenchmarkResponder, server_config  # noqa: E402
-from tests.interop.topologies import Topology  # noqa: E402
-
-from cygnet.observe.system import describe_machine  # noqa: E402
-
 SUITES = {
     "x25519": ("aes128gcm16-prfsha256-x25519", "aes128gcm16"),
     "modp2048": ("aes128gcm16-prfsha256-modp2048", "aes128gcm16"),
@@ -47,9 +44,26 @@ def configuration(suite: str) -> str:
     )
 
 
+# All peers of a benchmark have one address, so the limits for each are off, as strongSwan's are.
+ONE_SOURCE = """
+gateway {
+    cookie_threshold_ip = 1000000
+    block_threshold = 0
+}
+"""
+
+
 def cygnet(topology: Topology, suite: str, *, workers: int = 1, core: int | None = RESPONDER_CORE) -> Cygnet:
     """Our gateway, with its counters on."""
-    return Cygnet(topology.server, configuration(suite), "--workers", str(workers), "--log-level", "warning", core=core)
+    return Cygnet(
+        topology.server,
+        configuration(suite) + ONE_SOURCE,
+        "--workers",
+        str(workers),
+        "--log-level",
+        "warning",
+        core=core,
+    )
 
 
 def strongswan(topology: Topology, suite: str) -> BenchmarkResponder:
@@ -133,7 +147,7 @@ def add_output(parser: argparse.ArgumentParser, name: str) -> None:
 def command_line(script: str, arguments: Sequence[str]) -> str:
     """How to measure the same again."""
     rest = [word for word in arguments if word != "--readme"]
-    return " ".join(["python", f"benchmarks/{script}.py", *rest])
+    return f'make bench BENCHMARK={script} BENCH="{" ".join(rest)}"'
 
 
 def check_machine() -> None:

@@ -117,12 +117,13 @@ def test_readme_names_what_a_newcomer_needs() -> None:
     assert {command for command, _ in commands_in(text)} >= {"gateway", "load", "status", "check"}
 
 
-def test_readme_has_one_place_for_measurements() -> None:
-    """`benchmarks/handshake.py` writes between these lines."""
+@pytest.mark.parametrize("benchmark", ["benchmark", "overload", "scaling"])
+def test_readme_has_one_place_for_each_measurement(benchmark: str) -> None:
+    """`benchmarks/` writes between these lines."""
     text = (ROOT / "README.md").read_text()
-    before, _, rest = text.partition("<!-- benchmark:begin -->\n")
+    before, _, rest = text.partition(f"<!-- {benchmark}:begin -->\n")
     assert "## Measured" in before
-    assert rest.count("<!-- benchmark:end -->") == 1
+    assert rest.count(f"<!-- {benchmark}:end -->") == text.count(f"<!-- {benchmark}:end -->") == 1
 
 
 def test_every_decision_is_listed_and_complete() -> None:

@@ -1,0 +1,238 @@
+"""Goodput, delay and loss at up to ten times the load that a daemon can take: Cygnet, and strongSwan beside it.
+
+    python -m benchmarks.overload [--factors 0.5,1,2,5,10] [--seconds 30] [--base 500] [--kind cygnet] [--readme]
+
+The responder is pinned to core 0, the tester to core 1. First the capacity: the rate that a closed loop reaches. Then,
+for each factor, a fresh daemon gets a base of tunnels that a tester of its own holds, each asking every `--dpd` seconds
+whether the daemon lives, and then attempts at that many times the capacity for `--seconds`: an open loop, which no
+slow answer slows down. Peers send again after 4, 7.2, 13, ... seconds, as strongSwan's do, and give up after
+`--timeout`.
+
+Reported for each factor:
+
+* offered: attempts per second that the tester really made. Where that is less than was meant, the tester was the limit;
+  `tester_is_limit` and `late_starts` say so. All attempts offer one public value (`cygnet load --reuse-ke`), or
+  one core would not be enough for the tester.
+* goodput: tunnels per second that came up while the load went on, from the second second to its end; and as a share of
+  the best that this daemon reached at any factor.
+* delay: from the intended start of an attempt to its tunnel, of those that came up.
+* lost IKE_AUTH: what the tester had to repeat of handshakes under way; and the drops of the responder's sockets. Of
+  Cygnet's the first requests that it turned away on purpose (`new_peers_shed_total`) are told apart. A share of the
+  repeated IKE_AUTHs may be lost at the tester: its sockets' drops are told apart, too.
+* the base: tunnels lost, questions asked and answered, and their delay.
+* CPU: shares of their cores that responder and testers used while the load went on.
+
+strongSwan looks through a list of its CHILD_SAs for each new one (kernel-libipsec), so it gets slower the more tunnels
+it has. All factors give it the same time; compare each daemon with its own best.
+"""
+
+import argparse
+import math
+import sys
+import time
+from typing import Any
+
+from benchmarks import common
+from benchmarks.chart import Line, line_chart
+from benchmarks.common import KINDS, NAMES, ROOT
+from tests.interop.cygnet_gateway import Cygnet
+from tests.interop.daemons import Daemon
+from tests.interop.polling import eventually
+from tests.interop.strongswan import BenchmarkResponder
+from tests.interop.topologies import Topology, direct_topology
+
+from cygnet.observe.system import cpu_seconds, udp_sockets
+
+PICTURE = ROOT / "docs" / "overload.svg"
+CONCURRENCY = 64
+WARM_UP_S = 1
+IKE_PORTS = (500, 4500)
+
+
+def established(daemon: Daemon) -> int:
+    """How many tunnels it has."""
+    if isinstance(daemon, Cygnet):
+        return daemon.established
+    assert isinstance(daemon, BenchmarkResponder)
+    return daemon.established()
+
+
+def socket_drops(daemon: Daemon) -> dict[str, int]:
+    """What was lost at its sockets so far: on purpose, and because their queues were full."""
+    drops = sum(state.drops for state in udp_sockets(IKE_PORTS, pid=daemon.pid))
+    shed = 0
+    if isinstance(daemon, Cygnet):
+        shed = sum(n for name, n in daemon.status().items() if name.startswith("new_peers_shed_total"))
+    return {"shed": shed, "queue_full": drops - shed}
+
+
+def measure_capacity(kind: str, suite: str, seconds: float) -> float:
+    """Tunnels per second in a closed loop."""
+    with direct_topology() as topology, KINDS[kind](topology, suite):
+        options = ("--count", "1000000", "--concurrency", str(CONCURRENCY), "--reuse-ke", "--max-duration")
+        result = common.load(topology, suite, *options, str(seconds), timeout_s=seconds + 120)
+    return float(result["setup_rate"])
+
+
+def measure(kind: str, factor: float, capacity: float, options: argparse.Namespace) -> dict[str, Any]:
+    """One level of load on a fresh daemon."""
+    with direct_topology() as topology, KINDS[kind](topology, options.suite) as daemon:
+        base = start_base(topology, daemon, options)
+        rate = factor * capacity
+        before, cpu = socket_drops(daemon), daemon.cpu_seconds()
+        tester = common.start_load(
+            topology,
+            options.suite,
+            *("--rate", f"{rate:.1f}", "--count", str(math.ceil(rate * options.seconds)), "--reuse-ke"),
+            *("--max-duration", str(options.seconds), "--timeout", str(options.timeout)),
+        )
+        began = time.monotonic()
+        time.sleep(options.seconds)
+        elapsed = time.monotonic() - began
+        cpu, tester_cpu = daemon.cpu_seconds() - cpu, cpu_seconds(tester.pid)
+        result = common.end_load(tester, options.timeout + 120)
+        drops = {name: n - before[name] for name, n in socket_drops(daemon).items()}
+        held = common.end_load(base, options.seconds + options.timeout + 120)
+    return summarise(result, held, options) | {
+        "factor": factor,
+        "rate": round(rate, 1),
+        "responder_drops": drops,
+        "responder_cpu_share": round(cpu / elapsed, 3),
+        "tester_cpu_share": round(tester_cpu / elapsed, 3),
+    }
+
+
+def start_base(topology: Topology, daemon: Daemon, options: argparse.Namespace) -> Any:
+    """Have a tester of its own open tunnels and hold them until all is over; wait until they are up."""
+    hold_s = options.seconds + options.timeout + 5
+    base = common.start_load(
+        topology,
+        options.suite,
+        *("--id", "base{n}@example.org", "--count", str(options.base), "--concurrency", "16"),
+        *("--hold", str(hold_s), "--dpd", str(options.dpd)),
+    )
+    eventually(
+        lambda: base.poll() is not None or established(daemon) >= options.base,
+        timeout_s=60.0,
+        what="the base of tunnels is up",
+    )
+    return base
+
+
+def summarise(result: dict[str, Any], held: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """What the two testers say."""
+    window = result["established_per_second"][WARM_UP_S : int(options.seconds)]
+    seconds = max(1, int(options.seconds) - WARM_UP_S)
+    checks = held["liveness_checks"]
+    tester = result["tester"]
+    return {
+        "offered": result["attempt_rate"],
+        "goodput": round(sum(window) / seconds, 1),
+        "attempted": result["attempted"],
+        "established": result["established"],
+        "failures": result["failures"],
+        "delay_ms": result["setup_delay_ms"],
+        "retransmits": result["retransmits_by_exchange"],
+        "established_per_second": result["established_per_second"],
+        "tester_drops": tester["kernel_drops"],
+        "tester_is_limit": tester["is_limit"],
+        "late_starts": tester["late_starts"],
+        "base": {
+            "tunnels": held["established"],
+            "lost": held["lost"],
+            "checks": checks,
+            "unanswered": checks["asked"] - checks["answered"],
+        },
+    }
+
+
+def run(kind: str, options: argparse.Namespace) -> dict[str, Any]:
+    """All levels of one daemon."""
+    capacity = measure_capacity(kind, options.suite, options.capacity_seconds)
+    print(f"{kind}: {capacity:.0f} tunnels/s in a closed loop", file=sys.stderr)
+    levels = []
+    for factor in options.factors:
+        level = measure(kind, factor, capacity, options)
+        levels.append(level)
+        print(
+            f"{kind} at {factor:g} times that: {level['offered']:.0f}/s offered, {level['goodput']:.0f}/s came up, "
+            f"{sum(level['base']['lost'].values())} of {level['base']['tunnels']} tunnels of the base lost",
+            file=sys.stderr,
+        )
+    best = max(level["goodput"] for level in levels)
+    for level in levels:
+        level["share_of_best"] = round(level["goodput"] / best, 3) if best else 0.0
+    return {"capacity": round(capacity, 1), "levels": levels}
+
+
+def markdown(results: dict[str, Any], machine: dict[str, Any], options: argparse.Namespace, command: str) -> str:
+    """The picture and the table for the README."""
+    lines = [
+        "![Tunnels per second that came up, over attempts per second](docs/overload.svg)",
+        "",
+        "| daemon | offered | came up | of its best | delay p50 / p99 | IKE_AUTH sent again | base tunnels lost "
+        "| liveness checks answered | responder CPU |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind, result in results.items():
+        for level in result["levels"]:
+            delay, checks = level["delay_ms"], level["base"]["checks"]
+            shown = f"{delay['p50']:.0f} / {delay['p99']:.0f} ms" if delay["p50"] is not None else "-"
+            lines.append(
+                f"| {NAMES[kind]} | {level['offered']:.0f} /s ({level['offered'] / result['capacity']:.1f}x) "
+                f"| {level['goodput']:.0f} /s "
+                f"| {level['share_of_best']:.0%} | {shown} | {level['retransmits'].get('ike_auth', 0)} "
+                f"| {sum(level['base']['lost'].values())} of {level['base']['tunnels']} "
+                f"| {checks['answered']} of {checks['asked']}, p99 {checks['delay_ms']['p99'] or 0:.0f} ms "
+                f"| {level['responder_cpu_share']:.0%} |"
+            )
+    lines += [
+        "",
+        f"{common.machine_line(machine, has_strongswan='strongswan' in results)} Suite "
+        f"{common.SUITES[options.suite][0]}, PSK, {options.seconds:g} s a level, peers that send again after 4 s and "
+        f"give up after {options.timeout:g} s. Command: `{command}`.",
+    ]
+    return "\n".join(lines)
+
+
+def picture(results: dict[str, Any]) -> str:
+    """Goodput over offered load."""
+    lines = [
+        Line(NAMES[kind], [(0.0, 0.0), *((level["offered"], level["goodput"]) for level in result["levels"])])
+        for kind, result in results.items()
+    ]
+    return line_chart("Tunnels that come up under overload", "attempts per second", "tunnels per second", lines)
+
+
+def factors(text: str) -> list[float]:
+    """Numbers with commas between them."""
+    return [float(word) for word in text.split(",")]
+
+
+def main() -> None:
+    """Measure, print, and keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--factors", type=factors, default=[0.5, 1, 2, 5, 10], help="of the capacity (0.5,1,2,5,10)")
+    parser.add_argument("--seconds", type=float, default=30, help="of each level (30)")
+    parser.add_argument("--capacity-seconds", type=float, default=8, help="of the closed loop before them (8)")
+    parser.add_argument("--timeout", type=float, default=12, help="after which a peer gives up, in seconds (12)")
+    parser.add_argument("--base", type=int, default=500, help="tunnels that stand meanwhile (500)")
+    parser.add_argument("--dpd", type=float, default=5, help="seconds between two liveness checks of each (5)")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="what to measure; may be repeated (all)")
+    common.add_suite(parser)
+    common.add_output(parser, "overload")
+    options = parser.parse_args()
+    common.check_machine()
+    command = common.command_line("overload", sys.argv[1:])
+    machine = common.describe()
+    results = {kind: run(kind, options) for kind in options.kind or KINDS}
+    common.write_json(options.json, {"machine": machine, "command": command, "results": results})
+    table = markdown(results, machine, options, command)
+    print(table)
+    if options.readme:
+        PICTURE.write_text(picture(results))
+        common.put_into_readme("overload", table)
+
+
+if __name__ == "__main__":
+    main()
