@@ -133,9 +133,9 @@ def describe() -> dict[str, Any]:
     return found
 
 
-def add_suite(parser: argparse.ArgumentParser) -> None:
+def add_suite(parser: argparse.ArgumentParser, *, default: str = "x25519") -> None:
     """The option that names what is negotiated."""
-    parser.add_argument("--suite", choices=sorted(SUITES), default="x25519", help="what is negotiated (x25519)")
+    parser.add_argument("--suite", choices=sorted(SUITES), default=default, help=f"what is negotiated ({default})")
 
 
 def add_output(parser: argparse.ArgumentParser, name: str) -> None:

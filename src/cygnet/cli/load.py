@@ -167,6 +167,9 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     add("--max-duration", metavar="S", type=_number(), default=0.0, help="start no attempt after so many seconds")
     add("--hold", metavar="S", type=_number(), default=0.0, help="keep the tunnels up for so many seconds")
     add("--dpd", metavar="S", type=_number(), default=0.0, help="ask in each tunnel that often if the responder lives")
+    add(
+        "--churn", metavar="R", type=_number(), default=0.0, help="replace so many tunnels a second while they are held"
+    )
     add("--delete", action="store_true", help="delete the tunnels at the end")
     add(
         "--timeout",
@@ -338,6 +341,7 @@ def _options(args: argparse.Namespace) -> LoadOptions:
         max_duration_s=args.max_duration,
         hold_s=args.hold,
         dpd_s=args.dpd,
+        churn_rate=args.churn,
         delete=args.delete,
     )
 

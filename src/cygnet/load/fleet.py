@@ -24,6 +24,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.table import IkeTable
 from cygnet.load.arrivals import ClosedLoop, OpenLoop, Pacing, constant_arrivals, of_process, poisson_arrivals
 from cygnet.load.books import Books
+from cygnet.load.churn import Churn
 from cygnet.load.echoes import Echoes
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.plan import attempt_number, share_of
@@ -162,6 +163,18 @@ class Fleet:
         self._checks: LivenessChecks | None = None
         if options.dpd_s:
             self._checks = LivenessChecks(options.dpd_s, self._driver, loop=self._loop, clock=self._clock)
+        self._churn: Churn | None = None
+        if options.churn_rate:
+            self._churn = Churn(
+                options.churn_rate,
+                process=self._process,
+                processes=options.processes,
+                leave=self._leave,
+                come=self._come,
+                loop=self._loop,
+                clock=self._clock,
+            )
+        self._came = 0
         self._paths = [
             Path(source.address, source.port, options.target, options.port) for source in self._sources.sources
         ]
@@ -191,6 +204,9 @@ class Fleet:
             await proceed()
             if options.hold_s and not self._is_interrupted:
                 await self._hold(options.hold_s)
+            if self._churn is not None:
+                self._churn.stop()
+                measured.changes = self._churn.measure()
             if self._checks is not None:
                 self._checks.stop()
                 measured.checks = self._checks.measure()
@@ -274,12 +290,30 @@ class Fleet:
             self._fail(TESTER_FULL)
             self._pacing.ended(now)
             return
-        number = attempt_number(index, self._process, self._options.processes)
-        connection = self._template.with_local_id(self._options.identities.identity(number))
-        spi = self._driver.initiate(connection, self._paths[index % len(self._paths)])
+        spi, number = self._initiate(index)
         self._attempts[spi] = Attempt(number, intended)
         if self._options.timeout_s:
             self._deadlines.append((now + self._options.timeout_s, spi))
+
+    def _initiate(self, index: int) -> tuple[bytes, int]:
+        number = attempt_number(index, self._process, self._options.processes)
+        connection = self._template.with_local_id(self._options.identities.identity(number))
+        return self._driver.initiate(connection, self._paths[index % len(self._paths)]), number
+
+    def _leave(self) -> bytes | None:
+        """Delete the tunnel that has stood longest."""
+        spi = next(iter(self._up), None)
+        if spi is not None:
+            del self._up[spi]
+            if self._checks is not None:
+                self._checks.forget(spi)
+            self._driver.delete(spi)
+        return spi
+
+    def _come(self) -> bytes:
+        """Begin one more, of a peer that has not been here."""
+        self._came += 1
+        return self._initiate(self.tally.attempted + self._came - 1)[0]
 
     # Following.
 
@@ -323,6 +357,14 @@ class Fleet:
     def _on_established(self, established: SaEstablished) -> None:
         attempt = self._attempts.pop(established.sa, None)
         if attempt is None:
+            if self._churn is not None and self._churn.established(established.sa):
+                self._up[established.sa] = b""
+                if self._is_deleting:
+                    # Late, but it is to go with the others.
+                    self._to_delete.append(established.sa)
+                    self._loop.call_soon(self._delete_next)
+                elif self._checks is not None:
+                    self._checks.add(established.sa, self._clock())
             return
         now = self._clock()
         self.tally.established += 1
@@ -344,6 +386,8 @@ class Fleet:
         if attempt is not None:
             self._fail(closed.reason)
             self._ended(self._clock())
+            return
+        if self._churn is not None and self._churn.closed(closed.sa, closed.reason):
             return
         spi_in = self._up.pop(closed.sa, None)
         if spi_in is None:
@@ -428,7 +472,9 @@ class Fleet:
     # After the attempts.
 
     async def _hold(self, seconds: float) -> None:
-        """Keep the tunnels up; the core answers whoever asks whether we live."""
+        """Keep the tunnels up, or as many of them; the core answers whoever asks whether we live."""
+        if self._churn is not None:
+            self._churn.start()
         try:
             await asyncio.wait_for(self._interrupt.wait(), seconds)
         except TimeoutError:

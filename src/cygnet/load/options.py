@@ -101,6 +101,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
     hold_s: float = 0.0
     dpd_s: float = 0.0
     """Each tunnel asks that often whether the responder lives; 0 never asks."""
+    churn_rate: float = 0.0
+    """Tunnels that are closed and replaced each second of the hold, by all processes together."""
     delete: bool = False
 
     def __repr__(self) -> str:
@@ -122,6 +124,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
             return f"--max-pending {self.max_pending} is not enough for the {wanted} that are wanted at a time"
         if self.count < self.processes:
             return f"--count {self.count} is not enough for {self.processes} processes, one for each"
+        if self.churn_rate and not self.hold_s:
+            return "--churn is about tunnels that are held: give it a --hold"
         if self.ping is not None and self.encap is False and os.geteuid() != 0:
             return "--ping with --no-encap needs root: ESP without UDP goes through a raw socket"
         family = ipaddress.ip_address(self.target).version

@@ -145,6 +145,11 @@ def _rows(results: Results) -> list[tuple[str, str]]:
         )
         rows.append(("liveness checks", f"{results.checks_asked}, {unanswered} unanswered{overdue}"))
         rows.append(("  answered after", describe_percentiles(results.check_delays)))
+    if options.churn_rate:
+        failed = _failures(results.came_failures.total(), results.came_failures)
+        rows.append(("replaced while held", f"{len(results.came_delays)} of {results.came}, failed {failed}"))
+        rows.append(("  setup delay", describe_percentiles(results.came_delays)))
+        rows.append(("  deleted after", describe_percentiles(results.left_delays)))
     if options.delete:
         unconfirmed = f", {results.delete_failures} unconfirmed" if results.delete_failures else ""
         rows.append(("deleted", f"{results.deleted}{unconfirmed}"))

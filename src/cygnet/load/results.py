@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cygnet.load.churn import Changes
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.samples import Samples
 from cygnet.load.suites import describe_offer
@@ -59,6 +60,8 @@ class Measured(msgspec.Struct):
     delete_failures: int = 0
     checks: Answers = Answers()
     """Of whether the responder lives."""
+    changes: Changes = Changes()
+    """Of tunnels for others while they were held."""
     counters: dict[str, int] = {}
     """What core, sockets and data plane counted."""
     is_interrupted: bool = False
@@ -90,6 +93,11 @@ class Results:
         self.checks_asked = 0
         self.checks_overdue = 0
         self.check_delays = Samples()
+        self.came = 0
+        self.came_delays = Samples()
+        self.came_failures: Counter[str] = Counter()
+        self.left_delays = Samples()
+        self.leave_failures = 0
         self.counters: Counter[str] = Counter()
         self.died = 0
         """Processes that ended without a result."""
@@ -125,6 +133,11 @@ class Results:
         self.checks_asked += measured.checks.asked
         self.checks_overdue += measured.checks.overdue
         self.check_delays.extend(measured.checks.delays)
+        self.came += measured.changes.begun
+        self.came_delays.extend(measured.changes.delays)
+        self.came_failures.update(measured.changes.failures)
+        self.left_delays.extend(measured.changes.closed)
+        self.leave_failures += measured.changes.close_failures
         self.counters.update(measured.counters)
         self.is_interrupted |= measured.is_interrupted
         self._busy_cpu_s += measured.busy_cpu_s
@@ -241,6 +254,16 @@ class Results:
                 "answered": len(self.check_delays),
                 "overdue": self.checks_overdue,
                 "delay_ms": self.check_delays.percentiles_ms(),
+            }
+        if options.churn_rate:
+            result["churn"] = {
+                "begun": self.came,
+                "established": len(self.came_delays),
+                "failures": dict(self.came_failures.most_common()),
+                "setup_delay_ms": self.came_delays.percentiles_ms(),
+                "deleted": len(self.left_delays),
+                "unconfirmed": self.leave_failures,
+                "delete_delay_ms": self.left_delays.percentiles_ms(),
             }
         if options.delete:
             result["deleted"] = {"confirmed": self.deleted, "unconfirmed": self.delete_failures}
