@@ -115,6 +115,28 @@ def test_a_flood_of_rubbish_is_counted_to_the_last_datagram_and_costs_no_sa() ->
         assert set(spis) == set(clients.table.sas)
 
 
+def test_a_flood_of_new_peers_is_turned_away_in_the_kernel_and_those_who_are_in_do_not_notice() -> None:
+    shed = 'new_peers_shed_total{socket="ipv4_ike"}'
+    with gateway(1) as (process, clients), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+        (spi,) = clients.establish(1)
+        waiting = clients.table.sas[clients.start("model")].message_ids.outstanding
+        assert waiting is not None
+        deadline = time.monotonic() + 10
+        sent = 0
+        while not process.counters.value(shed):
+            assert time.monotonic() < deadline, "nobody was turned away"
+            for _ in range(200):
+                sent += 1
+                attacker.sendto(sent.to_bytes(8, "big") + waiting.datagram[8:], (LOOPBACK, process.port))
+            clients.run(0.005)
+        clients.ping(spi)
+        clients.wait(lambda: len(clients.echoes) == 1)
+        # The flood is over: whoever comes now gets in, and soon nobody is turned away.
+        clients.establish(1, prefix="after")
+        assert process.counters.value(ESTABLISHED) >= 2
+        assert process.counters.value("internal_errors_total") == 0
+
+
 def test_tells_its_peers_when_it_stops_and_leaves_no_process() -> None:
     with gateway() as (process, clients):
         clients.establish(40)
