@@ -14,6 +14,10 @@ from tests.interop.topologies import Topology
 
 SERVER_INNER = "10.1.0.1"
 """An address behind the server, within what `client_config` and `server_config` protect."""
+CLIENT_INNER = "10.2.0.1"
+"""One behind the client, where two networks are joined."""
+_CLIENT_SIDE = "local_ts = 10.2.0.0/24\nstart_action = start"
+_SERVER_SIDE = "remote_ts = 10.2.0.0/24"
 
 
 class Role(Enum):
@@ -88,6 +92,21 @@ def paired(
             Cygnet(topology.client, own + client_text, has_tun=has_tun) as cygnet,
         ):
             yield Pair(role, cygnet, strongswan)
+
+
+@contextmanager
+def two_cygnets(topology: Topology, server_address: str, *, connection: str = "") -> Iterator[tuple[Cygnet, Cygnet]]:
+    """A client and a server that join 10.2.0.0/24 and 10.1.0.0/24, established."""
+    topology.client.add_address(f"{CLIENT_INNER}/32")
+    topology.server.add_address(f"{SERVER_INNER}/32")
+    server_text = server_config(pools={}, child=_SERVER_SIDE)
+    client_text = client_config(server_address, virtual_ips="", child=_CLIENT_SIDE, connection=connection)
+    with (
+        Cygnet(topology.server, server_text, label="server") as server,
+        Cygnet(topology.client, client_text, label="client") as client,
+    ):
+        eventually(lambda: client.established == 1 and server.established == 1, what="both have the IKE_SA")
+        yield client, server
 
 
 def section(value: object) -> RawSection:

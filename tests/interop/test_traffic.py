@@ -6,10 +6,10 @@ import sys
 import msgspec
 import pytest
 from tests.interop.cygnet_gateway import Cygnet
-from tests.interop.pairs import SERVER_INNER, Role, child_of, paired
+from tests.interop.pairs import CLIENT_INNER, SERVER_INNER, Role, child_of, paired, two_cygnets
 from tests.interop.polling import eventually
 from tests.interop.strongswan import StrongSwan, client_config, server_config
-from tests.interop.test_tunnels import CLIENT_INNER, two_cygnets, use_virtual_address
+from tests.interop.test_tunnels import use_virtual_address
 from tests.interop.topologies import Topology
 from tests.interop.watch import PacketWatch
 
@@ -81,7 +81,8 @@ def test_congestion_outside_is_told_inside(direct: Topology, is_ipv6: bool, enca
         f"{esp} {header} dscp ef {header} ecn set ce\n}}\n}}"
     )
     inside = {"marked": 'iifname "cygnet*" ip ecn ce', "unmarked": 'iifname "cygnet*" ip ecn not-ect'}
-    with two_cygnets(direct, outer, encap=encap) as (_, server), PacketWatch(direct.server, **inside) as arrived:
+    forced = "encap = yes" if encap else ""
+    with two_cygnets(direct, outer, connection=forced) as (_, server), PacketWatch(direct.server, **inside) as arrived:
         assert direct.client.ping(SERVER_INNER, source=CLIENT_INNER, count=2, options=ECN_CAPABLE) == 2
         assert direct.client.ping(SERVER_INNER, source=CLIENT_INNER, count=2) == 2
         assert (arrived["marked"], arrived["unmarked"]) == (2, 2)

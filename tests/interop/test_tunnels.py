@@ -1,14 +1,10 @@
 """Tunnels that carry traffic: between Cygnet and strongSwan in both roles, and between two Cygnets."""
 
 import ipaddress
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from tests.interop.cygnet_gateway import Cygnet
-from tests.interop.pairs import SERVER_INNER, Pair, Role, child_of, paired
+from tests.interop.pairs import CLIENT_INNER, SERVER_INNER, Pair, Role, child_of, paired, two_cygnets
 from tests.interop.polling import eventually
-from tests.interop.strongswan import client_config, server_config
 from tests.interop.topologies import Topology
 from tests.interop.watch import EspWatch
 
@@ -102,33 +98,15 @@ def test_echo_answers_where_there_is_no_tun_device(direct: Topology, role: Role)
         pair.cygnet.await_count('dataplane_events_total{event="echo_answered"}', 3)
 
 
-CLIENT_INNER = "10.2.0.1"
-CLIENT_SIDE = "local_ts = 10.2.0.0/24\nstart_action = start"
-SERVER_SIDE = "remote_ts = 10.2.0.0/24"
-
-
-@contextmanager
-def two_cygnets(topology: Topology, server_address: str, *, encap: bool = False) -> Iterator[tuple[Cygnet, Cygnet]]:
-    """A client and a server that join 10.2.0.0/24 and 10.1.0.0/24, established."""
-    topology.client.add_address(f"{CLIENT_INNER}/32")
-    topology.server.add_address(f"{SERVER_INNER}/32")
-    server_text = server_config(pools={}, child=SERVER_SIDE)
-    connection = "encap = yes" if encap else ""
-    client_text = client_config(server_address, virtual_ips="", child=CLIENT_SIDE, connection=connection)
-    with (
-        Cygnet(topology.server, server_text, label="server") as server,
-        Cygnet(topology.client, client_text, label="client") as client,
-    ):
-        eventually(lambda: client.established == 1 and server.established == 1, what="both have the IKE_SA")
-        yield client, server
-
-
 @pytest.mark.parametrize("is_ipv6", [False, True], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("encap", [False, True], ids=["protocol-50", "forced-udp"])
 def test_two_cygnets_join_their_networks(direct: Topology, is_ipv6: bool, encap: bool) -> None:
     """ESP is IP protocol 50 where nothing is between the ends, and goes in UDP where one of them forces it."""
     outer = direct.server_address_v6 if is_ipv6 else direct.server_address
-    with EspWatch(direct.server) as arrived, two_cygnets(direct, outer, encap=encap) as (client, server):
+    with (
+        EspWatch(direct.server) as arrived,
+        two_cygnets(direct, outer, connection="encap = yes" if encap else "") as (client, server),
+    ):
         assert direct.client.ping(SERVER_INNER, source=CLIENT_INNER, count=3) == 3
         assert direct.server.ping(CLIENT_INNER, source=SERVER_INNER, count=3) == 3
         assert (arrived.bare, arrived.in_udp) == ((0, 6) if encap else (6, 0))

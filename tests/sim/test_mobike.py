@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from tests.sim.world import (
     CLIENT,
+    ESP,
     GATEWAY,
     Host,
     ListPool,
@@ -26,9 +27,11 @@ from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.effects import MoveChild, SaMoved, Send
 from cygnet.ike.nat import detection_digest, pack_address
 from cygnet.ike.path import Path
+from cygnet.ike.paths import candidate_paths
 from cygnet.ike.protected import open_message
 from cygnet.ike.sa import IkeSa, MobikeRole
-from cygnet.ike.settings import Settings
+from cygnet.ike.selectors import parse_selector
+from cygnet.ike.settings import ChildSettings, Settings
 from cygnet.ike.states import SaState
 from cygnet.wire.message import decode_message, decode_payloads
 from cygnet.wire.payloads import Encrypted, Payload
@@ -124,6 +127,22 @@ def test_a_list_of_addresses_is_bounded_and_holds_only_what_may_be_reached(world
     sa_of(gateway).message_ids.next_id += 1
     client.receive(request(gateway, (notify(NotifyType.NO_ADDITIONAL_ADDRESSES),)), path)
     assert sa_of(client).peer_addresses == ()
+
+
+def test_what_the_tunnel_is_for_is_no_way_to_make_it_up(world: World) -> None:
+    """Neither told nor taken: ESP to such an address would go into the tunnel."""
+    inner = (parse_selector("10.1.0.0/24"),)
+    protected = change_connection(
+        gateway_settings(), children=(ChildSettings(name="net", esp_proposals=ESP, local_ts=inner),)
+    )
+    child = ChildSettings(name="net", esp_proposals=ESP, remote_ts=inner)
+    client, gateway = set_up(
+        world, gateway=protected, gateway_addresses=("10.1.0.1", GATEWAY, GATEWAY_2), children=(child,)
+    )
+    assert sa_of(client).peer_addresses == (GATEWAY, GATEWAY_2)
+    sa_of(client).peer_addresses += ("10.1.0.1",)
+    assert {path.remote for path in candidate_paths(sa_of(client), client.env)} == {GATEWAY, GATEWAY_2}
+    assert agree(client, gateway)
 
 
 # The initiator moves (section 3.5).

@@ -8,7 +8,7 @@ from typing import Final
 from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
-from cygnet.ike.effects import Effect, InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished
+from cygnet.ike.effects import Effect, InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished, SaMoved
 from cygnet.observe.counters import CounterWriter
 
 _log = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ class Events:
             self._child_removed(effect.spi_in)  # type: ignore[union-attr]
         elif kind is SaClosed:
             self._sa_closed(effect)  # type: ignore[arg-type]
+        elif kind is SaMoved:
+            self._sa_moved(effect)  # type: ignore[arg-type]
         elif kind is InitialContact and self._on_initial_contact is not None:
             self._on_initial_contact(effect)  # type: ignore[arg-type]
 
@@ -116,6 +118,11 @@ class Events:
         if self._may_log():
             what = "closed" if effect.was_established else "not established"
             _log.info("%s: IKE_SA %s %s: %s", effect.connection or "unknown peer", effect.sa.hex(), what, effect.reason)
+
+    def _sa_moved(self, effect: SaMoved) -> None:
+        self._count("ike_sas_moved_total")
+        if self._may_log():
+            _log.info("%s: IKE_SA with %s is on %s now", effect.connection, effect.remote_id, effect.path)
 
     def _may_log(self) -> bool:
         if not self._is_logging:

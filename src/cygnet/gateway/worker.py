@@ -43,8 +43,10 @@ from cygnet.ike.path import Path
 from cygnet.ike.settings import Settings
 from cygnet.ike.states import SaState
 from cygnet.ike.table import IkeTable
+from cygnet.net.addresses import AddressWatch
 from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Endpoint, EspBatch
+from cygnet.net.errors import SocketUnavailable
 from cygnet.net.path_mtu import PathMtus
 from cygnet.net.shedding import Shedder
 from cygnet.net.sockets import EspSocket, UdpSocket
@@ -101,6 +103,7 @@ class Worker:
             self._pools.granted(pool, blocks)
         ports = [s.port for s in kit.udp if not s.is_natt]
         natt_ports = [s.port for s in kit.udp if s.is_natt and not s.is_for_esp]
+        self._addresses = _watch_addresses(kit.udp)
         env = Environment(
             settings,
             entropy=os.urandom,
@@ -108,6 +111,7 @@ class Worker:
             addresses=self._pools,
             last_traffic=self._last_traffic,
             last_sent=self._last_sent,
+            local_addresses=self._addresses,
             natt_ports=dict(zip(ports, natt_ports, strict=True)),
             node=gateway.node,
             waiting=lambda: self._intake.waiting_new(),
@@ -164,6 +168,8 @@ class Worker:
         """Serve until told to stop."""
         self._channel.attach(self._loop, self._on_message, self._on_supervisor_gone)
         self._endpoint.attach(self._loop)
+        if self._addresses is not None:
+            self._addresses.attach(self._loop, self._driver.roam)
         if self._kit.tun is not None and self._inner is not None:
             self._loop.add_reader(self._kit.tun, self._inner.drain_tun)
         self._loop.call_later(_TICK_S, self._tick)
@@ -172,6 +178,8 @@ class Worker:
         self._channel.send(Ready())
         self._loop.run_forever()
         self._endpoint.detach()
+        if self._addresses is not None:
+            self._addresses.close()
         self._driver.close()
         self._dataplane.close()
         self._counters.reset_gauges()
@@ -295,6 +303,14 @@ class Worker:
             self._loop.call_soon(self._say_farewell)
         else:
             self._loop.call_later(_FAREWELL_POLL_S, self._say_farewell)
+
+
+def _watch_addresses(udp: Sequence[UdpSocket]) -> AddressWatch | None:
+    try:
+        return AddressWatch(udp)
+    except SocketUnavailable as exc:
+        _log.warning("tunnels don't follow changes of our own addresses: %s", exc)
+        return None
 
 
 def _tame_collector() -> None:

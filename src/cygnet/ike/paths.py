@@ -1,12 +1,16 @@
 """From where to where an IKE_SA may go, by the addresses of both ends (RFC 4555): choices, without any effect."""
 
 import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
+from cygnet.ike.connections import Connection
 from cygnet.ike.environment import Environment
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
+from cygnet.ike.selectors import TrafficPolicy
 
 MAX_PATHS: Final = 8
 """That are tried at once. Two ends with four addresses each have sixteen, most of them alike in all that counts."""
@@ -16,12 +20,31 @@ MAX_OTHER_ADDRESSES: Final = 16
 
 def own_addresses(sa: IkeSa, env: Environment) -> tuple[str, ...]:
     """Those of our addresses that the connection allows and that are not inside the tunnel."""
-    every = env.local_addresses.all()
     if sa.connection is None:
         return ()
-    covers = sa.connection.local.covers
+    allowed = _allowed(sa.connection, env.local_addresses.all(), sa.path.local)
     inner = sa.virtual_ips
-    return tuple(each for each in every if covers(each) and not (inner and pack_address(each) in inner))
+    return tuple(each for each in allowed if pack_address(each) not in inner) if inner else allowed
+
+
+@lru_cache(maxsize=256)
+def _allowed(connection: Connection, addresses: tuple[str, ...], local: str) -> tuple[str, ...]:
+    policies = [child.local for child in connection.children]
+    return tuple(each for each in addresses if connection.local.covers(each) and not _is_inside(policies, each, local))
+
+
+def _is_inside(policies: Iterable[TrafficPolicy], address: str, outside: str) -> bool:
+    """Whether an address lies in what the tunnel is for: ESP to it would go into the tunnel that it makes up.
+
+    Selectors that cover the address in use too, such as 0.0.0.0/0, tell nothing.
+    """
+    packed, known = pack_address(address), pack_address(outside)
+    return any(
+        selector.start <= packed <= selector.end
+        for policy in policies
+        for selector in policy.resolve((known,))
+        if len(selector.start) == len(packed) and not selector.start <= known <= selector.end
+    )
 
 
 def other_addresses(sa: IkeSa, env: Environment) -> tuple[str, ...]:
@@ -36,7 +59,10 @@ def candidate_paths(sa: IkeSa, env: Environment) -> tuple[Path, ...]:
     current = sa.path
     best: list[Path] = []
     rest: list[Path] = []
+    policies = [child.remote for child in sa.connection.children] if sa.connection is not None else []
     for remote in dict.fromkeys((current.remote, *sa.peer_addresses)):
+        if _is_inside(policies, remote, current.remote):
+            continue
         preferred = env.local_addresses.source_to(remote)
         if not preferred:
             continue

@@ -117,6 +117,11 @@ class Driver:
         """A peer's ESP comes on another path now; `UserspaceDataplane` calls this as its `moved`."""
         self._carry_out(self.table.follow(spi_in, path, self.clock()))
 
+    def roam(self, is_list_new: bool) -> None:
+        """Our routes or addresses have changed; `AddressWatch` calls this as its `on_change`."""
+        self._carry_out(self.table.roam(self.clock(), is_list_new=is_list_new))
+        self._arm()
+
     def carry_out(self, effects: Iterable[Effect]) -> None:
         """Carry out what a call to the table returned, and see to its timers."""
         self._carry_out(effects)

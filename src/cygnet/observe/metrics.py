@@ -215,6 +215,7 @@ METRICS: Final = (
     counter("retransmissions_total", "Requests of ours that went unanswered and were sent again."),
     counter("responses_repeated_total", "Retransmitted requests of peers, answered from the cache."),
     counter("liveness_checks_total", "Silent peers asked whether they live (RFC 7296 section 2.4)."),
+    counter("ike_sas_moved_total", "IKE_SAs that went on to another path: by MOBIKE, or after a NAT's mapping."),
     counter("address_updates_sent_total", "Peers told of a new address of ours (RFC 4555)."),
     counter("address_updates_received_total", "Peers that told us of a new address of theirs."),
     by_reason("address_updates_refused_total", "New addresses that were refused.", _ADDRESS_REFUSALS),
