@@ -5,12 +5,13 @@ An index belongs to one configuration; a new configuration gets a new index, and
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from typing import Final, overload
 
 import msgspec
 
-from cygnet.auth.identity import Identity, matches
+from cygnet.auth.identity import Identity, MatchKey, matches
 from cygnet.iana import KeId, TransformType
 from cygnet.ike.carriage import carriage_of
 from cygnet.ike.path import Path
@@ -18,6 +19,10 @@ from cygnet.ike.proposals import Negotiator, ProposalChoice, to_offer
 from cygnet.ike.selectors import TrafficPolicy
 from cygnet.ike.settings import ChildSettings, ConnectionSettings
 from cygnet.wire.payloads.security_association import SecurityAssociation
+
+_ALL: Final = slice(0, None)
+_FEW: Final = 8
+"""Connections that are looked through sooner than an index of them."""
 
 _AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -111,6 +116,49 @@ class _AddressSet:
         return any(low.version == packed.version and int(low) <= int(packed) <= int(high) for low, high in self._ranges)
 
 
+class Candidates(Sequence[Connection]):
+    """Connections that a peer may use, in their order, and which of them an identity of the peer's may fit."""
+
+    __slots__ = ("_by_identity", "_connections", "_patterned")
+
+    def __init__(self, connections: tuple[Connection, ...] = ()) -> None:
+        self._connections = connections
+        self._by_identity: dict[MatchKey, list[int]] | None = None
+        self._patterned: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    @overload
+    def __getitem__(self, index: int) -> Connection: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Candidates": ...
+    def __getitem__(self, index: int | slice) -> "Connection | Candidates":
+        if isinstance(index, int):
+            return self._connections[index]
+        # Nearly always the first made the choice; then what was indexed once serves all peers.
+        return self if index == _ALL else Candidates(self._connections[index])
+
+    def may_fit(self, identity: Identity) -> Iterator[Connection]:
+        """The connections with that identity as the peer's, or with a pattern, in their order."""
+        if len(self._connections) <= _FEW:
+            return iter(self._connections)
+        if self._by_identity is None:
+            self._by_identity = self._index()
+        exact = self._by_identity.get(identity.match_key, ())
+        return map(self._connections.__getitem__, merge(exact, self._patterned))
+
+    def _index(self) -> dict[MatchKey, list[int]]:
+        by_identity: dict[MatchKey, list[int]] = {}
+        for number, connection in enumerate(self._connections):
+            identity = connection.settings.remote.id
+            if identity.is_pattern:
+                self._patterned.append(number)
+            else:
+                by_identity.setdefault(identity.match_key, []).append(number)
+        return by_identity
+
+
 class ConnectionIndex:
     """Finds the connections that a peer may use: by its address in one look-up, then the wide ones in their order."""
 
@@ -130,9 +178,9 @@ class ConnectionIndex:
             if connection.remote.is_any or connection.remote.has_ranges:
                 self._wide.append(connection)
         self._pairs = Counter((c.settings.local.id, c.settings.remote.id) for c in self._by_name.values())
-        self._unrestricted: tuple[Connection, ...] | None = None
+        self._unrestricted: Candidates | None = None
         if not self._by_remote and all(c.remote.is_any and c.local.is_any for c in self._wide):
-            self._unrestricted = tuple(self._wide)
+            self._unrestricted = Candidates(tuple(self._wide))
 
     def named(self, name: str) -> Connection | None:
         """The connection of that name."""
@@ -146,16 +194,16 @@ class ConnectionIndex:
         """Every connection, in the order of the configuration."""
         return self._by_name.values()
 
-    def on_path(self, path: Path) -> tuple[Connection, ...]:
+    def on_path(self, path: Path) -> Candidates:
         """The connections whose addresses admit a peer on this path, the most specific first."""
         if self._unrestricted is not None:
             return self._unrestricted
         exact = [c for c in self._by_remote.get(path.remote, ()) if c.local.covers(path.local)]
-        return tuple(exact + [c for c in self._wide if c not in exact and c.fits(path)])
+        return Candidates(tuple(exact + [c for c in self._wide if c not in exact and c.fits(path)]))
 
 
 def choose_connection(
-    candidates: Sequence[Connection], id_i: Identity, id_r: Identity | None, choice: ProposalChoice | None = None
+    candidates: Candidates, id_i: Identity, id_r: Identity | None, choice: ProposalChoice | None = None
 ) -> Connection | None:
     """Choose, as responder, by the identities that the initiator names: the best match, the first among equals.
 
@@ -164,7 +212,7 @@ def choose_connection(
     """
     best: Connection | None = None
     best_quality = -1
-    for candidate in candidates:
+    for candidate in candidates.may_fit(id_i):
         settings = candidate.settings
         quality = matches(settings.remote.id, id_i)
         if quality is None:

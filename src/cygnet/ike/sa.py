@@ -10,7 +10,7 @@ from cygnet.auth.identity import ANY_IDENTITY, Identity
 from cygnet.crypto.ke import KeyPair
 from cygnet.crypto.keymat import IkeKeys, IkeSuite, derive_ike_keys
 from cygnet.crypto.protection import PacketProtection, make_protection
-from cygnet.ike.connections import Child, Connection
+from cygnet.ike.connections import Candidates, Child, Connection
 from cygnet.ike.effects import Effect, Send
 from cygnet.ike.environment import Environment
 from cygnet.ike.message_id import MessageIds
@@ -102,7 +102,7 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     keys: IkeKeys | None = None
     # As original responder.
     admitted: Admitted | None = None
-    candidates: tuple[Connection, ...] = ()
+    candidates: Candidates = Candidates()
     """The first made the choice; of the others those that don't allow it are out."""
     choice: ProposalChoice | None = None
     # As original initiator.

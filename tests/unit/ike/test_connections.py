@@ -2,9 +2,9 @@
 
 import pytest
 
-from cygnet.auth.identity import ANY_IDENTITY, Identity, parse_identity
+from cygnet.auth.identity import ANY_IDENTITY, Identity, matches, parse_identity
 from cygnet.iana import KeId, ProtocolId
-from cygnet.ike.connections import Connection, ConnectionIndex, choose_connection
+from cygnet.ike.connections import Candidates, Connection, ConnectionIndex, choose_connection
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.settings import AuthSettings, ConnectionSettings
@@ -69,15 +69,17 @@ def test_an_address_that_is_none_is_refused() -> None:
         ConnectionIndex([settings("bad", ("gw.example.org",))])
 
 
-CANDIDATES = tuple(
-    Connection(s)
-    for s in (
-        settings("anybody"),
-        settings("org", ids=("gw.example.org", "*@example.org")),
-        settings("carol", ids=("gw.example.org", "carol@example.org")),
-        settings("again", ids=("gw.example.org", "carol@example.org")),
-        settings("loose", ids=("%any", "carol@example.org")),
-        settings("net", ids=("gw.example.net", "carol@example.org")),
+CANDIDATES = Candidates(
+    tuple(
+        Connection(s)
+        for s in (
+            settings("anybody"),
+            settings("org", ids=("gw.example.org", "*@example.org")),
+            settings("carol", ids=("gw.example.org", "carol@example.org")),
+            settings("again", ids=("gw.example.org", "carol@example.org")),
+            settings("loose", ids=("%any", "carol@example.org")),
+            settings("net", ids=("gw.example.net", "carol@example.org")),
+        )
     )
 )
 
@@ -100,7 +102,7 @@ def test_the_best_match_of_identities_wins_and_the_first_among_equals(id_i: str,
 
 def test_nobody_fits() -> None:
     assert choose_connection(CANDIDATES[1:], parse_identity("dave@example.com"), None) is None
-    assert choose_connection((), ANY_IDENTITY, None) is None
+    assert choose_connection(Candidates(), ANY_IDENTITY, None) is None
 
 
 def test_a_peer_that_sends_a_pattern_is_not_everybody() -> None:
@@ -116,3 +118,24 @@ def test_key_exchange_methods_come_in_order_and_once() -> None:
     connection = Connection(ConnectionSettings(name="c", proposals=proposals))
     assert connection.ke_methods == (KeId.CURVE25519, KeId.ECP_256, KeId.MODP_2048)
     assert [p.number for p in connection.ike_offer.proposals] == [1, 2]
+
+
+def test_among_thousands_the_choice_is_that_of_looking_at_each() -> None:
+    """Exact identities, in any case, and patterns between them: the index finds what the rule says."""
+    texts = [
+        "*@example.org" if n % 100 == 7 else "%any" if n % 250 == 11 else f"User{n}@Example.org" for n in range(1000)
+    ]
+    many = tuple(
+        Connection(ConnectionSettings(name=str(n), remote=AuthSettings(id=parse_identity(text))))
+        for n, text in enumerate(texts)
+    )
+    candidates = Candidates(many)
+    for text in ("user5@example.org", "USER999@EXAMPLE.ORG", "nobody@example.org", "nobody@example.com", "10.0.0.1"):
+        identity = parse_identity(text)
+        fits = [(matches(c.settings.remote.id, identity), -n) for n, c in enumerate(many)]
+        _, best = max((quality, number) for quality, number in fits if quality is not None)
+        assert choose_connection(candidates, identity, None) is many[-best]
+        assert choose_connection(candidates[500:], identity, None) in (None, *many[500:])
+    tried = list(candidates.may_fit(parse_identity("user5@example.org")))
+    assert len(tried) == 1 + 10 + 4
+    assert candidates[0:] is candidates

@@ -3,7 +3,7 @@
 from cygnet.auth.identity import Identity
 from cygnet.auth.psk import compute_psk_auth, verify_psk_auth
 from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
-from cygnet.ike.connections import choose_connection
+from cygnet.ike.connections import Candidates, choose_connection
 from cygnet.ike.effects import PhaseDone
 from cygnet.ike.errors import AuthenticationFailed, ProtocolViolation, Scope, error_notify
 from cygnet.ike.exchanges import first_child, mobike, virtual_ip
@@ -191,7 +191,7 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     own = connection.settings.local.id
     own_id = _own_address(sa) if own.is_pattern else own
     remote_id = Identity(id_r.id_type, id_r.data)
-    if choose_connection((connection,), remote_id, None) is None:
+    if choose_connection(Candidates((connection,)), remote_id, None) is None:
         raise _failed("peer_identity", turn)
     secret = turn.env.secrets.find(own_id, remote_id)
     if secret is None:

@@ -4,7 +4,7 @@ from cygnet.crypto.ke import KE
 from cygnet.iana import ExchangeType, KeId, NotifyType
 from cygnet.ike import tally
 from cygnet.ike.answers import plain_notify, stateless_answer
-from cygnet.ike.connections import Connection
+from cygnet.ike.connections import Candidates, Connection
 from cygnet.ike.effects import PhaseDone, Send
 from cygnet.ike.errors import (
     InvalidKePayload,
@@ -69,7 +69,7 @@ def _accept(
     parts: Parts,
     path: Path,
     turn: Turn,
-    candidates: tuple[Connection, ...],
+    candidates: Candidates,
     choice: ProposalChoice,
 ) -> IkeSa:
     sa = IkeSa.as_responder(header.spi_i, turn.table.new_ike_spi(), path, turn.now)
@@ -104,7 +104,7 @@ def _accept(
     return sa
 
 
-def _choose(offer: SecurityAssociation, path: Path, turn: Turn) -> tuple[tuple[Connection, ...], ProposalChoice]:
+def _choose(offer: SecurityAssociation, path: Path, turn: Turn) -> tuple[Candidates, ProposalChoice]:
     """The connections for this path from the first that accepts a proposal on, for IKE_AUTH to choose among."""
     candidates = turn.env.connections.on_path(path)
     for index, candidate in enumerate(candidates):
