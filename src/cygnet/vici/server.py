@@ -105,6 +105,7 @@ class Server:
         self._count = count
         self._on_interest = on_interest
         self._clients: set[_Client] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._interest: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -120,11 +121,12 @@ class Server:
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_PACKET_OCTETS)
 
     async def stop(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody, and see their commands end."""
         if self._server is not None:
             self._server.close()
         for client in list(self._clients):
             client.hang_up()
+        await asyncio.gather(*self._serving, return_exceptions=True)
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -148,6 +150,10 @@ class Server:
             return
         client = _Client(self, reader, writer)
         self._clients.add(client)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             await client.run()
         finally:
