@@ -4,7 +4,7 @@ A table finds the tunnel of a packet in a time that depends on how many prefix l
 tunnels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from cygnet.dataplane.inner import NO_PORT, SENDERS_PORT, Flow
@@ -54,12 +54,12 @@ def _covers_port(selector: TrafficSelector, port: int) -> bool:
 
 
 _Key = TypeVar("_Key", bytes, int)
-_Entry = Tunnel | dict[Tunnel, None]
-"""Tunnels that share an address: mostly one; else all, in the order of their coming."""
+_Entry = bytes | dict[bytes, None]
+"""Tunnels, by our SPI, that share an address: mostly one; else all, in the order of their coming."""
 
 
 class AddressTable:
-    """Tunnels by address ranges, of both IP versions; the longest matching prefix comes first.
+    """Tunnels, by our SPI, by address ranges, of both IP versions; the longest matching prefix comes first.
 
     Ranges that are no prefix are split into those that they are made of.
     """
@@ -71,7 +71,7 @@ class AddressTable:
         self._prefixes: dict[int, dict[int, dict[int, _Entry]]] = {4: {}, 16: {}}
         """By octets of an address, then by bits to the right of the prefix, in ascending order, then by prefix."""
 
-    def add(self, start: bytes, end: bytes, tunnel: Tunnel) -> None:
+    def add(self, start: bytes, end: bytes, tunnel: bytes) -> None:
         """Enter a tunnel for the addresses from `start` to `end`; it goes before those that are there already."""
         if start == end:
             _add(self._hosts, start, tunnel)
@@ -84,7 +84,7 @@ class AddressTable:
                 self._prefixes[len(start)] = prefixes = dict(sorted(prefixes.items()))
             _add(entries, prefix, tunnel)
 
-    def discard(self, start: bytes, end: bytes, tunnel: Tunnel) -> None:
+    def discard(self, start: bytes, end: bytes, tunnel: bytes) -> None:
         """Undo `add`."""
         if start == end:
             _discard(self._hosts, start, tunnel)
@@ -97,7 +97,7 @@ class AddressTable:
                 if not entries:
                     del prefixes[shift]
 
-    def candidates(self, address: bytes) -> Iterator[Tunnel]:
+    def candidates(self, address: bytes) -> Iterator[bytes]:
         """Tunnels whose range `address` is in: the most specific first, of equals the newest first."""
         entry = self._hosts.get(address)
         if entry is not None:
@@ -122,23 +122,23 @@ def _split_range(start: bytes, end: bytes) -> Iterator[tuple[int, int]]:
         first += 1 << shift
 
 
-def _newest_first(entry: _Entry) -> Iterator[Tunnel]:
+def _newest_first(entry: _Entry) -> Iterator[bytes]:
     return reversed(entry) if isinstance(entry, dict) else iter((entry,))
 
 
-def _add(entries: dict[_Key, _Entry], key: _Key, tunnel: Tunnel) -> None:
+def _add(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes) -> None:
     present = entries.get(key)
     if present is None:
         entries[key] = tunnel
     elif isinstance(present, dict):
         present[tunnel] = None
-    elif present is not tunnel:
+    elif present != tunnel:
         entries[key] = {present: None, tunnel: None}
 
 
-def _discard(entries: dict[_Key, _Entry], key: _Key, tunnel: Tunnel) -> None:
+def _discard(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes) -> None:
     present = entries.get(key)
-    if present is tunnel:
+    if present == tunnel:
         del entries[key]
     elif isinstance(present, dict):
         present.pop(tunnel, None)
@@ -153,28 +153,32 @@ class TunnelTable:
     many clients of a load generator are told apart as well as the many clients of a gateway.
     """
 
-    __slots__ = ("_by_local", "_by_remote")
+    __slots__ = ("_by_local", "_by_remote", "_tunnel_of")
 
-    def __init__(self) -> None:
+    def __init__(self, tunnel_of: Callable[[bytes], Tunnel]) -> None:
+        """`tunnel_of` finds a tunnel by our SPI. Only those are asked for that may be the one for a packet."""
+        self._tunnel_of = tunnel_of
         self._by_remote = AddressTable()
         self._by_local = AddressTable()
 
-    def add(self, tunnel: Tunnel) -> None:
-        """Let packets take this tunnel from now on."""
-        for table, start, end in self._places(tunnel.child):
-            table.add(start, end, tunnel)
+    def add(self, child: InstallChild) -> None:
+        """Let packets take the tunnel of this CHILD_SA from now on."""
+        for table, start, end in self._places(child):
+            table.add(start, end, child.spi_in)
 
-    def discard(self, tunnel: Tunnel) -> None:
-        """Let no packet take this tunnel any longer."""
-        for table, start, end in self._places(tunnel.child):
-            table.discard(start, end, tunnel)
+    def discard(self, child: InstallChild) -> None:
+        """Let no packet take it any longer."""
+        for table, start, end in self._places(child):
+            table.discard(start, end, child.spi_in)
 
     def find(self, flow: Flow) -> Tunnel | None:
         """The tunnel of an outbound packet; None if no selectors cover it."""
-        for tunnel in self._by_remote.candidates(flow.destination):
+        for spi_in in self._by_remote.candidates(flow.destination):
+            tunnel = self._tunnel_of(spi_in)
             if permits_outbound(tunnel.child, flow):
                 return tunnel
-        for tunnel in self._by_local.candidates(flow.source):
+        for spi_in in self._by_local.candidates(flow.source):
+            tunnel = self._tunnel_of(spi_in)
             if permits_outbound(tunnel.child, flow):
                 return tunnel
         return None

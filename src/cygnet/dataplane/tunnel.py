@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from cygnet.crypto.protection import PacketProtection, make_protection
 from cygnet.dataplane.base import Usage
-from cygnet.esp.sa import InboundSa, OutboundSa
+from cygnet.esp.sa import InboundSa, InboundState, OutboundSa, OutboundState
 from cygnet.ike.effects import InstallChild
 
 _IPV4_HEADER_OCTETS = 20
@@ -13,9 +13,12 @@ _UDP_HEADER_OCTETS = 8
 
 
 class Tunnel:
-    """Both halves of a CHILD_SA. Each is made when it meets its first packet: most tunnels are idle, and stay small."""
+    """Both halves of a CHILD_SA. Each is made when it meets its first packet.
 
-    __slots__ = ("_inbound", "_outbound", "child", "is_udp_encapsulated", "last_received", "last_sent", "path")
+    Most tunnels are idle: then they are the octets that `record.py` makes of them.
+    """
+
+    __slots__ = ("_inbound", "_outbound", "_seen", "child", "is_udp_encapsulated", "last_received", "last_sent", "path")
 
     def __init__(self, child: InstallChild) -> None:
         self.child = child
@@ -23,6 +26,7 @@ class Tunnel:
         self.is_udp_encapsulated = child.is_udp_encapsulated
         self.last_received = 0.0
         self.last_sent = 0.0
+        self._seen = 0
         self._inbound: InboundSa | None = None
         self._outbound: OutboundSa | None = None
 
@@ -58,11 +62,34 @@ class Tunnel:
             outer += _UDP_HEADER_OCTETS
         return sa.room(mtu - outer)
 
-    def rest(self) -> None:
-        """Drop the cipher objects until the next packet; sequence numbers, window and counters stay."""
-        for sa in (self._inbound, self._outbound):
-            if sa is not None:
-                sa.protection.forget()
+    @property
+    def inbound_state(self) -> InboundState | None:
+        """How far the receiving half has come; None if it has not begun."""
+        return self._inbound.state if self._inbound is not None else None
+
+    @property
+    def outbound_state(self) -> OutboundState | None:
+        """The same of the sending half."""
+        return self._outbound.state if self._outbound is not None else None
+
+    def resume(
+        self, inbound: InboundState | None, outbound: OutboundState | None, entropy: Callable[[int], bytes]
+    ) -> None:
+        """Go on from there, in a tunnel that has carried nothing yet."""
+        if inbound is not None:
+            self.inbound(entropy).resume(inbound)
+        if outbound is not None:
+            self.outbound(entropy).resume(outbound)
+        self._seen = self._packets
+
+    def has_new_traffic(self) -> bool:
+        """Whether there were packets since this was asked last."""
+        before, self._seen = self._seen, self._packets
+        return self._seen != before
+
+    @property
+    def _packets(self) -> int:
+        return (self._inbound.packets if self._inbound else 0) + (self._outbound.packets if self._outbound else 0)
 
     def usage(self) -> Usage:
         """What both halves have carried."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from cygnet.crypto.errors import CryptoError, IntegrityError
 from cygnet.dataplane.base import Count, InnerSink, Moved, PathMtu, SendEsp, TooBig, Usage
 from cygnet.dataplane.inner import Flow, parse_flow
+from cygnet.dataplane.record import TunnelRecords
 from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
 from cygnet.dataplane.too_big import ALWAYS_FITS, may_be_cut
 from cygnet.dataplane.traffic_class import CongestionLost, take_over, traffic_class_of
@@ -23,6 +24,7 @@ from cygnet.iana import IpProtocol
 from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
+from cygnet.ike.resting import PACKED_PER_CALL, RestingMap
 from cygnet.wire.errors import WireError
 
 _IPV4 = int(IpProtocol.IPV4)
@@ -68,8 +70,8 @@ class UserspaceDataplane:
         self._too_big = too_big
         self._entropy = entropy
         self._clock = clock
-        self._by_spi: dict[bytes, Tunnel] = {}
-        self._table = TunnelTable()
+        self._by_spi = RestingMap[Tunnel](TunnelRecords(entropy))
+        self._table = TunnelTable(self._by_spi.__getitem__)
 
     def __len__(self) -> int:
         """How many CHILD_SAs are installed."""
@@ -80,14 +82,14 @@ class UserspaceDataplane:
         spi_in = child.spi_in
         if spi_in in self._by_spi:
             self.remove(spi_in)
-        tunnel = self._by_spi[spi_in] = Tunnel(child)
-        self._table.add(tunnel)
+        self._by_spi[spi_in] = Tunnel(child)
+        self._table.add(child)
 
     def remove(self, spi_in: bytes) -> None:
         """Carry it no longer; nothing happens if it isn't there."""
         tunnel = self._by_spi.pop(spi_in, None)
         if tunnel is not None:
-            self._table.discard(tunnel)
+            self._table.discard(tunnel.child)
 
     def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
         """Send to the peer on another path from now on; nothing happens if the SA isn't there."""
@@ -96,15 +98,13 @@ class UserspaceDataplane:
             tunnel.path = path
             tunnel.is_udp_encapsulated = is_udp_encapsulated
 
-    def rest(self, spi_in: bytes) -> None:
-        """Give back the memory that only traffic needs; the next packet takes it again."""
-        tunnel = self._by_spi.get(spi_in)
-        if tunnel is not None:
-            tunnel.rest()
+    def rest(self, now: float, limit: int = PACKED_PER_CALL) -> None:
+        """Let tunnels without traffic sleep, which makes them small; to be called some times a second."""
+        self._by_spi.rest(now, limit)
 
     def usage(self, spi_in: bytes) -> Usage | None:
         """What the SA has carried so far; None if it isn't there."""
-        tunnel = self._by_spi.get(spi_in)
+        tunnel = self._by_spi.view(spi_in)
         return None if tunnel is None else tunnel.usage()
 
     def child(self, spi_in: bytes) -> InstallChild | None:
@@ -114,8 +114,8 @@ class UserspaceDataplane:
 
     def close(self) -> None:
         """Drop all SAs, with their keys."""
-        self._by_spi.clear()
-        self._table = TunnelTable()
+        self._by_spi = RestingMap[Tunnel](TunnelRecords(self._entropy))
+        self._table = TunnelTable(self._by_spi.__getitem__)
 
     def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
         """Take an ESP packet, from its SPI on: decrypt it, check it against its SA's selectors, and deliver it."""

@@ -36,6 +36,16 @@ class ReplayWindow:
         self._bitmap = 1
         self._mask = _mask(size)
 
+    @property
+    def seen(self) -> bytes:
+        """The bitmap, most significant octet first."""
+        return self._bitmap.to_bytes((self._bitmap.bit_length() + 7) // 8, "big")
+
+    def restore(self, highest: int, seen: bytes) -> None:
+        """Be as the window that these were of."""
+        self.highest = highest
+        self._bitmap = int.from_bytes(seen, "big")
+
     def check(self, low: int) -> int:
         """Give the whole sequence number of a packet from its low 32 bits, or raise ReplayError."""
         highest = self.highest

@@ -25,6 +25,8 @@ low half for combined modes (RFC 4106 section 5), after the packet for the other
 import struct
 from functools import lru_cache
 
+import msgspec
+
 from cygnet.crypto.protection import PacketProtection
 from cygnet.esp.errors import SequenceExhausted
 from cygnet.esp.replay import ReplayWindow
@@ -52,6 +54,27 @@ _PADDINGS = tuple(bytes(range(1, n + 1)) for n in range(256))
 def _trailers(next_header: int) -> tuple[bytes, ...]:
     """ESP trailers for 0 to 255 octets of padding, with Pad Length and Next Header."""
     return tuple(padding + bytes((n, next_header)) for n, padding in enumerate(_PADDINGS))
+
+
+class OutboundState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How far an `OutboundSa` has come."""
+
+    sequence: int
+    counter: int
+    """Of its protection: the next explicit IV."""
+    packets: int
+    octets: int
+
+
+class InboundState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How far an `InboundSa` has come."""
+
+    highest: int
+    """The right edge of its window."""
+    seen: bytes
+    """The window's bitmap."""
+    packets: int
+    octets: int
 
 
 class OutboundSa:
@@ -92,6 +115,18 @@ class OutboundSa:
         """Octets of the largest inner packet that an ESP packet of up to `octets` can hold; below 0 if none."""
         return ((octets - self._overhead) & ~self._align_mask) - _TRAILER_OCTETS
 
+    @property
+    def state(self) -> OutboundState:
+        """How far it has come: for one that goes on in its place."""
+        return OutboundState(self.sequence, self.protection.counter, self.packets, self.octets)
+
+    def resume(self, state: OutboundState) -> None:
+        """Go on from there, with what has sent nothing yet."""
+        self.sequence = state.sequence
+        self.protection.counter = state.counter
+        self.packets = state.packets
+        self.octets = state.octets
+
     def encapsulate(self, packet: bytes, next_header: int, padding: int = 0) -> bytes:
         """Protect an inner packet: the ESP packet from its SPI to its ICV.
 
@@ -131,6 +166,17 @@ class InboundSa:
         self.window = ReplayWindow(replay_window, is_esn=is_esn)
         self.packets = 0
         self.octets = 0
+
+    @property
+    def state(self) -> InboundState:
+        """How far it has come: for one that goes on in its place."""
+        return InboundState(self.window.highest, self.window.seen, self.packets, self.octets)
+
+    def resume(self, state: InboundState) -> None:
+        """Go on from there, with what has received nothing yet."""
+        self.window.restore(state.highest, state.seen)
+        self.packets = state.packets
+        self.octets = state.octets
 
     def decapsulate(self, datagram: bytes) -> tuple[int, bytes]:
         """Open an ESP packet that carries this SA's SPI: its Next Header, and the inner packet without padding.

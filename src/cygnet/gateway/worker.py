@@ -69,6 +69,9 @@ _UNDER_WAY: Final = Standing.UNDER_WAY
 FAREWELL_S: Final = 3.5
 """For telling all peers that we end, and for their answers. The supervisor's patience ends half a second later."""
 _TICK_S: Final = 1.0
+_REST_S: Final = 0.1
+"""How often idle tunnels are put to sleep: some each time, so that none of it takes long."""
+_RESTS_PER_TURN: Final = 256
 _FAREWELLS_PER_TURN: Final = 64
 _FAREWELL_POLL_S: Final = 0.02
 
@@ -123,6 +126,7 @@ class Worker:
             kit.udp, kit.esp, on_ike=self._receive_ike, on_esp=self._receive_esp, count=kit.counters.count
         )
         self._inner: InnerTraffic | None = None
+        self._userspace: UserspaceDataplane | None = None
         self._dataplane = self._make_dataplane(gateway)
         events = Events(
             kit.counters,
@@ -173,6 +177,7 @@ class Worker:
         if self._kit.tun is not None and self._inner is not None:
             self._loop.add_reader(self._kit.tun, self._inner.drain_tun)
         self._loop.call_later(_TICK_S, self._tick)
+        self._let_rest()
         self._loop.call_soon(self._initiations.start)
         _tame_collector()
         self._channel.send(Ready())
@@ -222,6 +227,7 @@ class Worker:
         if has_tun:
             self._endpoint.ask_for_traffic_class()
         self._inner.connect(dataplane.send_inner)
+        self._userspace = dataplane
         return dataplane
 
     def _peer_moved(self, spi_in: bytes, path: Path) -> None:
@@ -266,6 +272,11 @@ class Worker:
     def _on_supervisor_gone(self) -> None:
         _log.error("the supervisor is gone")
         self._loop.stop()
+
+    def _let_rest(self) -> None:
+        if self._userspace is not None:
+            self._userspace.rest(time.monotonic(), _RESTS_PER_TURN)
+            self._loop.call_later(_REST_S, self._let_rest)
 
     def _tick(self) -> None:
         self._loop.call_later(_TICK_S, self._tick)

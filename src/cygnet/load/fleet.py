@@ -38,7 +38,8 @@ STARTS_PER_TURN: Final = 16
 """Attempts that start before the sockets are looked at again: some milliseconds of key generation."""
 DELETES_UNDER_WAY: Final = 64
 _TICK_S: Final = 0.1
-"""How often deadlines and echoes are looked after."""
+"""How often deadlines, echoes and idle tunnels are looked after."""
+_RESTS_PER_TICK: Final = 256
 _REFUSED_AFTER_S: Final = 1.0
 """When a target that has refused datagrams, and answered none, is given up."""
 
@@ -134,12 +135,13 @@ class Fleet:
         )
         self._template = Connection(settings.connections[0])
         self._echoes: Echoes | None = None
+        self._carrier: UserspaceDataplane | None = None
         dataplane: Dataplane
         if options.ping is not None:
             self._echoes = Echoes(options.ping, on_answer=self._on_answer, clock=self._clock)
             carrier = UserspaceDataplane(self._echoes, self._send_esp, count)
             self._echoes.connect(carrier.send_through)
-            self._rest = carrier.rest
+            self._carrier = carrier
             dataplane = carrier
         else:
             dataplane = NullDataplane(count)
@@ -410,7 +412,6 @@ class Fleet:
 
     def _on_answer(self, spi_in: bytes, delay_s: float) -> None:
         self._books.first_packets.add(delay_s)
-        self._rest(spi_in)
         self._check_over()
 
     def _send_esp(self, packet: bytes, path: Path, is_udp_encapsulated: bool, traffic_class: int) -> None:
@@ -447,6 +448,8 @@ class Fleet:
                 self._give_up(spi, "timeout_ike_auth" if attempt.init_done else "timeout_ike_sa_init")
         if self._echoes is not None:
             self._echoes.handle_timers(now)
+        if self._carrier is not None:
+            self._carrier.rest(now, _RESTS_PER_TICK)
         is_refused = not self._is_answered and any(map(self._books.counters.get, _REFUSED_COUNTERS))
         if is_refused and now > self._start + _REFUSED_AFTER_S and not self._over.is_set():
             self._is_starting = False

@@ -20,6 +20,7 @@ from cygnet.esp.sa import OutboundSa
 from cygnet.iana import EncrId, IntegId
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
+from cygnet.ike.resting import IDLE_S
 
 VIP = "10.3.0.1"
 END = child(1, remote=(selector(f"{VIP}/32"),))
@@ -139,12 +140,43 @@ def test_after_a_rekey_the_new_sa_sends_and_the_old_still_receives(gateway: Plan
 def test_resting_tunnel_wakes_up(gateway: Plane, client: Plane) -> None:
     first, second = esp_from(client, FROM_CLIENT), esp_from(client, FROM_CLIENT)
     gateway.plane.receive_esp(first, GATEWAY_PATH, 0.0)
-    gateway.plane.rest(END.spi_in)
-    gateway.plane.rest(b"none")
+    let_rest(gateway)
+    assert isinstance(gateway.plane._by_spi.look(END.spi_in), bytes)
     gateway.plane.receive_esp(first, GATEWAY_PATH, 0.0)
     gateway.plane.receive_esp(second, GATEWAY_PATH, 0.0)
     assert gateway.counts == ["esp_replayed"]
     assert len(gateway.sink.packets) == 2
+
+
+def test_a_sleeping_tunnel_is_found_moved_and_counted_without_waking(gateway: Plane, client: Plane) -> None:
+    gateway.plane.receive_esp(esp_from(client, FROM_CLIENT), GATEWAY_PATH, 5.0)
+    let_rest(gateway)
+    usage = gateway.plane.usage(END.spi_in)
+    assert usage is not None and (usage.packets_in, usage.last_received) == (1, 5.0)
+    assert isinstance(gateway.plane._by_spi.look(END.spi_in), bytes)
+    moved = Path("192.0.2.1", 4500, "198.51.100.7", 31001)
+    gateway.plane.update_path(END.spi_in, moved, False)
+    let_rest(gateway)
+    assert gateway.plane.send_inner(TO_CLIENT)
+    assert gateway.sent[-1][1:] == (moved, False)
+    let_rest(gateway)
+    gateway.plane.remove(END.spi_in)
+    assert not gateway.plane.send_inner(TO_CLIENT) and len(gateway.plane) == 0
+
+
+def test_traffic_keeps_a_tunnel_awake(gateway: Plane, client: Plane) -> None:
+    for second in range(100, 120):
+        gateway.plane.receive_esp(esp_from(client, FROM_CLIENT), GATEWAY_PATH, second)
+        let_rest(gateway, second, 1.0)
+        assert not isinstance(gateway.plane._by_spi.look(END.spi_in), bytes)
+    let_rest(gateway, 120.0)
+    assert isinstance(gateway.plane._by_spi.look(END.spi_in), bytes)
+
+
+def let_rest(plane: Plane, start: float = 100.0, seconds: float = 3 * IDLE_S) -> None:
+    """Let that much time pass without traffic."""
+    for tenth in range(int(seconds * 10)):
+        plane.plane.rest(start + tenth / 10)
 
 
 def seal(end: InstallChild, payload: bytes, next_header: int, sequence: int = 0) -> bytes:

@@ -38,7 +38,7 @@ _ADDRESS_OCTETS: Final = {int(TsType.IPV4_ADDR_RANGE): 4, int(TsType.IPV6_ADDR_R
 _CACHED_OCTETS: Final = 256
 
 
-class TrafficSelector(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
+class TrafficSelector(msgspec.Struct, frozen=True, gc=False, cache_hash=True, array_like=True):
     """A range of addresses, ports and protocols.
 
     A selector of a type other than the two address ranges has its octets after the Selector Length in

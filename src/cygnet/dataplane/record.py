@@ -1,0 +1,96 @@
+"""An idle CHILD_SA as octets, from which its tunnel is made again as it was.
+
+MessagePack, the fields of `InstallChild` in their order, so that one that is added there is carried along; and how far
+each half has come: without it sequence numbers would repeat, replays be accepted, and AES-GCM use nonces twice.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, get_type_hints
+
+import msgspec
+
+from cygnet.crypto.keymat import ChildSuite
+from cygnet.dataplane.tunnel import Tunnel
+from cygnet.esp.sa import InboundState, OutboundState
+from cygnet.ike.effects import InstallChild
+from cygnet.ike.path import Path
+from cygnet.ike.shared_objects import SharedObjects
+
+_APART: Final = frozenset({"spi_in", "suite", "path", "is_udp_encapsulated"})
+"""The record's key, what all tunnels share, and what the tunnel knows better."""
+_CARRIED: Final = tuple(name for name in InstallChild.__struct_fields__ if name not in _APART)
+_Child: Final[Any] = msgspec.defstruct(
+    "_Child",
+    [(name, get_type_hints(InstallChild)[name]) for name in _CARRIED],
+    frozen=True,
+    gc=False,
+    array_like=True,
+)
+
+
+class TunnelRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is packed."""
+
+    suite: int
+    child: _Child
+    path: Path
+    is_udp_encapsulated: bool
+    last_received: float
+    last_sent: float
+    inbound: InboundState | None
+    outbound: OutboundState | None
+
+    def __repr__(self) -> str:
+        return "TunnelRecord(<redacted>)"
+
+
+class TunnelRecords:
+    """Packs the tunnels of a data plane: the codec of its `RestingMap`."""
+
+    __slots__ = ("_decode", "_encode", "_entropy", "shared")
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(TunnelRecord).decode
+        self.shared = SharedObjects()
+
+    def pack(self, key: bytes, value: Tunnel, now: float) -> bytes | None:
+        """The record; None if there was traffic since we looked last."""
+        if value.has_new_traffic():
+            return None
+        child = value.child
+        return self._encode(
+            TunnelRecord(
+                self.shared.refer(child.suite),
+                _Child(*[getattr(child, name) for name in _CARRIED]),
+                value.path,
+                value.is_udp_encapsulated,
+                value.last_received,
+                value.last_sent,
+                value.inbound_state,
+                value.outbound_state,
+            )
+        )
+
+    def unpack(self, key: bytes, record: bytes) -> Tunnel:
+        """The tunnel, as it was."""
+        packed = self._decode(record)
+        return self._restore(key, packed, self.shared.release(packed.suite))
+
+    def view(self, key: bytes, record: bytes) -> Tunnel:
+        """A copy to look at. To send with it would repeat what the tunnel itself sends."""
+        packed = self._decode(record)
+        return self._restore(key, packed, self.shared.look(packed.suite))
+
+    def _restore(self, key: bytes, packed: TunnelRecord, suite: object) -> Tunnel:
+        assert isinstance(suite, ChildSuite)
+        fields = {name: getattr(packed.child, name) for name in _CARRIED}
+        child = InstallChild(
+            spi_in=key, suite=suite, path=packed.path, is_udp_encapsulated=packed.is_udp_encapsulated, **fields
+        )
+        tunnel = Tunnel(child)
+        tunnel.last_received = packed.last_received
+        tunnel.last_sent = packed.last_sent
+        tunnel.resume(packed.inbound, packed.outbound, self._entropy)
+        return tunnel
