@@ -15,7 +15,8 @@ import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -327,11 +328,20 @@ async def _serve(options: LoadOptions, process: int, control: socket.socket, tal
         _send(control, _Over())
         await proceeding.wait()
 
+    with _read_by(loop, control, on_word):
+        return await fleet.run(_GO.unpack(start)[0], proceed)
+
+
+@contextmanager
+def _read_by(loop: asyncio.AbstractEventLoop, control: socket.socket, on_word: Callable[[], None]) -> Iterator[None]:
+    """Let the loop call `on_word` when there is one; afterwards the socket is as it was."""
     loop.add_reader(control, on_word)
     try:
-        return await fleet.run(_GO.unpack(start)[0], proceed)
+        yield
     finally:
         loop.remove_reader(control)
+        # uvloop makes the descriptor non-blocking behind the socket's back: a long result would not fit into its queue.
+        os.set_blocking(control.fileno(), True)
 
 
 def _send(control: socket.socket, message: _Message) -> None:
