@@ -160,9 +160,24 @@ def test_a_storm_of_timers_is_served_in_parts(world: World) -> None:
     world.run(2 * IDLE_S)
     assert asleep(client.table) == number
     parts = []
-    while (due := client.table.next_timer()) is not None and due <= 1000.0 + DPD_S + 1.0:
-        world.now = max(world.now, due)
+    world.now = 1001.0 + DPD_S
+    while (due := client.table.next_timer()) is not None and due <= world.now:
         effects = client.table.handle_timers(world.now)
         parts.append(len(effects))
         client.carry_out(effects)
     assert sum(parts) == number and max(parts) <= 64
+
+
+def test_those_that_came_together_do_not_ask_together(world: World) -> None:
+    number = 150
+    gateway = Host(world, GATEWAY, gateway_settings(), ListPool(counted(number)))
+    client = Host(world, CLIENT, client_settings())
+    for _ in range(number):
+        client.initiate(gateway, client_connection(dpd_delay_s=DPD_S))
+    world.run(1.0)
+    asked = []
+    world.tamper = lambda host, send: (asked.append(world.now), (send,))[1]  # type: ignore[func-returns-value]
+    world.run(1.1 * DPD_S)
+    asked = asked[::2]  # the others are the answers
+    assert len(asked) >= number and max(asked) <= 1000.5 + DPD_S
+    assert max(sum(start <= time < start + 0.5 for time in asked) for start in asked) <= number / 2

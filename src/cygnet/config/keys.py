@@ -108,7 +108,7 @@ _CONNECTION = Table(
             "dpd_delay",
             values.TIME,
             "0s",
-            "After so long without a packet from the peer it is asked whether it lives; 0 never asks.",
+            "After so long without a packet from the peer, or a tenth sooner, ask whether it lives; 0 never asks.",
             field="dpd_delay_s",
         ),
         Key(

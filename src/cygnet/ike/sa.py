@@ -23,6 +23,9 @@ from cygnet.ike.tasks import DeleteIke, Task
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI
 from cygnet.wire.payloads import Payload
 
+_LIVENESS_SPREAD = 0.1
+"""Part of `dpd_delay` over which liveness checks that would come together are spread."""
+
 
 class MobikeRole(IntEnum):
     """Which end chooses the path, if both support MOBIKE: the one that set up the first of a series of rekeyed IKE_SAs,
@@ -303,7 +306,12 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         if self.state != SaState.ESTABLISHED or self.connection is None:
             return None
         delay = self.connection.settings.dpd_delay_s
-        return self.last_inbound + delay if delay > 0 else None
+        if delay <= 0:
+            return None
+        # A little early, each SA and each time by another share: those that came up together, as after an outage, would
+        # else ask together for ever.
+        share = (self.spi[-1] + 97 * self.message_ids.next_id & 0xFF) / 256
+        return self.last_inbound + delay * (1.0 - _LIVENESS_SPREAD * share)
 
     def next_timer(self) -> float | None:
         """When this SA wants to be woken: for a retransmission, a keepalive, or to ask whether the peer lives."""
