@@ -46,7 +46,7 @@ def through(records: TunnelRecords, before: Tunnel) -> Tunnel:
 def test_whoever_adds_state_must_say_where_it_goes() -> None:
     """What is not in these lists is lost when a tunnel sleeps: carry it in `record.py`, or in the states of ESP."""
     assert set(Tunnel.__slots__) == KEPT_BY_A_TUNNEL | {"_inbound", "_outbound"}
-    derived = {"spi", "protection", "is_esn", "_align_mask", "_last_sequence"}
+    derived = {"spi", "protection", "is_esn", "_align_mask", "_last_sequence", "_overhead"}
     assert set(OutboundSa.__slots__) == derived | {"sequence", "packets", "octets"}
     assert set(InboundSa.__slots__) == {"spi", "protection", "window", "packets", "octets"}
     assert set(ReplayWindow.__slots__) == {"size", "is_esn", "_mask", "highest", "_bitmap"}

@@ -207,7 +207,7 @@ def test_a_tunnel_is_found_if_and_only_if_one_covers_the_packet(
         ]
         assert found is twins[-1]
     for entry in tunnels:
-        table.discard(entry)
+        table.discard(entry.child)
     assert table.find(packet) is None
 
 
@@ -251,15 +251,15 @@ def test_children_share_a_destination_by_port_and_protocol() -> None:
     web = Tunnel(child(1, remote=(selector("10.1.2.3/32", TCP, (443, 443)), selector("10.1.2.3/32", TCP, (80, 80)))))
     names = Tunnel(child(2, remote=(selector("10.1.2.3/32", UDP, (53, 53)),)))
     pings = Tunnel(child(3, remote=(selector("10.1.2.3/32", ICMP),)))
-    table = table_of(web, names, pings)
+    successor = Tunnel(child(4, remote=names.child.ts_remote))
+    table = table_of(web, names, pings, later=(successor,))
     assert table.find(flow("192.0.2.1", "10.1.2.3", TCP, (999, 443))) is web
     assert table.find(flow("192.0.2.1", "10.1.2.3", TCP, (999, 80))) is web
     assert table.find(flow("192.0.2.1", "10.1.2.3", UDP, (999, 53))) is names
     assert table.find(flow("192.0.2.1", "10.1.2.3", ICMP, (0x0800, SENDERS_PORT))) is pings
     assert table.find(flow("192.0.2.1", "10.1.2.3", UDP, (999, 54))) is None
     assert table.find(flow("192.0.2.1", "10.1.2.3", 47, NO_PORTS)) is None
-    successor = Tunnel(child(4, remote=names.child.ts_remote))
-    table.add(successor)
+    table.add(successor.child)
     assert table.find(flow("192.0.2.1", "10.1.2.3", UDP, (999, 53))) is successor
     assert table.find(flow("192.0.2.1", "10.1.2.3", TCP, (999, 80))) is web
 
