@@ -12,11 +12,13 @@ import msgspec
 from cygnet.crypto.keymat import ChildSuite
 from cygnet.dataplane.tunnel import Tunnel
 from cygnet.esp.sa import InboundState, OutboundState
+from cygnet.ike.carriage import Carriage
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
+from cygnet.ike.resting import exact_encoder
 from cygnet.ike.shared_objects import SharedObjects
 
-_APART: Final = frozenset({"spi_in", "suite", "path", "is_udp_encapsulated"})
+_APART: Final = frozenset({"spi_in", "suite", "carriage", "path", "is_udp_encapsulated"})
 """The record's key, what all tunnels share, and what the tunnel knows better."""
 _CARRIED: Final = tuple(name for name in InstallChild.__struct_fields__ if name not in _APART)
 _Child: Final[Any] = msgspec.defstruct(
@@ -32,6 +34,7 @@ class TunnelRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is packed."""
 
     suite: int
+    carriage: int
     child: _Child
     path: Path
     is_udp_encapsulated: bool
@@ -51,7 +54,7 @@ class TunnelRecords:
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = exact_encoder()
         self._decode = msgspec.msgpack.Decoder(TunnelRecord).decode
         self.shared = SharedObjects()
 
@@ -63,6 +66,7 @@ class TunnelRecords:
         return self._encode(
             TunnelRecord(
                 self.shared.refer(child.suite),
+                self.shared.refer(child.carriage),
                 _Child(*[getattr(child, name) for name in _CARRIED]),
                 value.path,
                 value.is_udp_encapsulated,
@@ -76,18 +80,25 @@ class TunnelRecords:
     def unpack(self, key: bytes, record: bytes) -> Tunnel:
         """The tunnel, as it was."""
         packed = self._decode(record)
-        return self._restore(key, packed, self.shared.release(packed.suite))
+        shared = self.shared
+        return self._restore(key, packed, shared.release(packed.suite), shared.release(packed.carriage))
 
     def view(self, key: bytes, record: bytes) -> Tunnel:
         """A copy to look at. To send with it would repeat what the tunnel itself sends."""
         packed = self._decode(record)
-        return self._restore(key, packed, self.shared.look(packed.suite))
+        shared = self.shared
+        return self._restore(key, packed, shared.look(packed.suite), shared.look(packed.carriage))
 
-    def _restore(self, key: bytes, packed: TunnelRecord, suite: object) -> Tunnel:
-        assert isinstance(suite, ChildSuite)
+    def _restore(self, key: bytes, packed: TunnelRecord, suite: object, carriage: object) -> Tunnel:
+        assert isinstance(suite, ChildSuite) and isinstance(carriage, Carriage)
         fields = {name: getattr(packed.child, name) for name in _CARRIED}
         child = InstallChild(
-            spi_in=key, suite=suite, path=packed.path, is_udp_encapsulated=packed.is_udp_encapsulated, **fields
+            spi_in=key,
+            suite=suite,
+            carriage=carriage,
+            path=packed.path,
+            is_udp_encapsulated=packed.is_udp_encapsulated,
+            **fields,
         )
         tunnel = Tunnel(child)
         tunnel.last_received = packed.last_received

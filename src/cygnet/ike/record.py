@@ -15,7 +15,7 @@ from cygnet.crypto.keymat import IkeSuite
 from cygnet.crypto.protection import Entropy, PacketProtection, make_protection
 from cygnet.ike.connections import Connection
 from cygnet.ike.kept_responses import KeptResponses
-from cygnet.ike.resting import IDLE_S, PACKED_PER_CALL, RestingMap
+from cygnet.ike.resting import IDLE_S, PACKED_PER_CALL, RestingMap, exact_encoder
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.shared_objects import SharedObjects
 
@@ -69,7 +69,7 @@ class SaRecords:
 
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
-        self._encode = msgspec.msgpack.Encoder(enc_hook=_refuse).encode
+        self._encode = exact_encoder(_refuse)
         self._decode = msgspec.msgpack.Decoder(Record).decode
         self.shared = SharedObjects()
         self.responses = KeptResponses()

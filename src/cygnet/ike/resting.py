@@ -6,8 +6,10 @@ number each time: it never scans the map, however large that is.
 """
 
 from collections import deque
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Final, Generic, Protocol, TypeVar
+
+import msgspec
 
 IDLE_S: Final = 3.0
 """How long a value stays awake at least. It bounds what is awake to so many seconds of the rate at which SAs come, and
@@ -18,6 +20,21 @@ PACKED_PER_CALL: Final = 64
 """Values that one call of `rest` looks at: less than a millisecond of work."""
 
 T = TypeVar("T")
+
+
+def exact_encoder(enc_hook: Callable[[object], object] | None = None) -> Callable[[object], bytes]:
+    """A MessagePack encoder for what is kept for long.
+
+    That of msgspec returns octets in the memory that it had set aside for them, up to half as much again.
+    """
+    encode_into = msgspec.msgpack.Encoder(enc_hook=enc_hook).encode_into
+    buffer = bytearray()
+
+    def encode(value: object) -> bytes:
+        encode_into(value, buffer)
+        return bytes(buffer)
+
+    return encode
 
 
 class Codec(Protocol[T]):

@@ -109,4 +109,4 @@ def test_a_record_is_small() -> None:
     records = TunnelRecords(os.urandom)
     end = child(1, remote=(selector("10.3.0.1/32"),))
     record = records.pack(end.spi_in, Tunnel(end), 0.0)
-    assert record is not None and len(record) <= 230
+    assert record is not None and len(record) <= 220

@@ -1,11 +1,13 @@
 """The map whose values sleep."""
 
+import tracemalloc
 from itertools import pairwise
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cygnet.ike.resting import IDLE_S, PACKED_PER_CALL, RestingMap
+from cygnet.ike.resting import IDLE_S, PACKED_PER_CALL, RestingMap, exact_encoder
 
 
 class Word:
@@ -148,3 +150,18 @@ def test_it_is_a_mapping_whatever_sleeps(steps: list[tuple[str, str]]) -> None:
     let_rest(words, now, 5.0)
     assert all(isinstance(words.look(key), bytes) for key in words)
     assert {key: value.text for key, value in words.items()} == model
+
+
+def test_records_take_no_more_memory_than_they_need() -> None:
+    """Octets of msgspec's own encoder sit in a buffer up to half as large again."""
+    encode = exact_encoder()
+    value = [bytes(40)] * 8
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        records = [encode(value) for _ in range(200)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(msgspec.msgpack.decode(record) == value for record in records)
+    assert (after - before) / len(records) < len(records[0]) + 60
