@@ -1,6 +1,6 @@
 """What many tunnels cost: memory, set-up rate and delay with few and with many, status, liveness checks, deletion.
 
-    python benchmarks/tunnels.py [--count 250000] [--dataplane userspace] [--json FILE] [--readme]
+    python -m benchmarks.tunnels [--count 250000] [--dataplane userspace] [--json FILE] [--readme]
 
 A gateway with one worker on core 0 and a tester on core 1 hold `--count` tunnels, each an IKE_SA and a CHILD_SA with a
 virtual address. Memory is the growth of the proportional set size of all processes of the gateway over the tunnels,
@@ -311,7 +311,7 @@ def say(text: str) -> None:
 
 def command_line(options: argparse.Namespace) -> str:
     """How to measure the same again."""
-    return f"python benchmarks/tunnels.py --count {options.count} --dataplane {options.dataplane}"
+    return f"python -m benchmarks.tunnels --count {options.count} --dataplane {options.dataplane}"
 
 
 def markdown(result: Result, machine: dict[str, object], options: argparse.Namespace) -> str:
