@@ -154,12 +154,6 @@ def test_an_unknown_payload_that_is_not_critical_is_passed_over(client: Host, ga
     assert not [name for name in gateway.counters if name.startswith("requests_failed")]
 
 
-def test_further_child_sas_are_declined(client: Host, gateway: Host) -> None:
-    gateway.receive(request(client, (), ExchangeType.CREATE_CHILD_SA), Path(GATEWAY, 500, CLIENT, 500))
-    assert gateway.counters['requests_failed_total{reason="no_additional_sas"}'] == 1
-    assert agree(client, gateway)
-
-
 def test_ike_auth_again_on_an_established_sa(client: Host, gateway: Host) -> None:
     gateway.receive(request(client, (), ExchangeType.IKE_AUTH), Path(GATEWAY, 500, CLIENT, 500))
     assert drops(gateway) == {"exchange_not_allowed": 1}

@@ -22,10 +22,12 @@ from cygnet.ike.effects import (
     InstallChild,
     MoveChild,
     RemoveChild,
+    RetireChild,
     SaClosed,
     SaEstablished,
     Send,
     SendKeepalive,
+    UseChild,
 )
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
@@ -214,6 +216,8 @@ class Host:
                     self.paths[effect.spi_in] = effect.path
                 case RemoveChild():
                     del self.children[effect.spi_in]
+                case UseChild() | RetireChild():
+                    assert effect.spi_in in self.children
                 case MoveChild():
                     self.paths[effect.spi_in] = effect.path
             self.events.append(effect)

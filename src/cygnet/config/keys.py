@@ -19,7 +19,7 @@ from cygnet.config.values import Kind
 _NO = ("no", "false", "disabled", "0")
 _NO_TIME = ("0", "0s", "0m", "0h", "0d")
 _CERTIFICATES = "certificates are not built yet; peers prove themselves by a pre-shared key"
-_NO_REKEYING = "no rekeying is begun from this end; keys last until the SA is closed"
+_PACKETS = Kind("packets", values.integer(0, 1 << 62))
 _XFRM = "the kernel's IPsec (xfrm) is not built yet, so traffic can't be kept apart by it"
 
 
@@ -117,6 +117,27 @@ _CONNECTION = Table(
             "1",
             "How often to try to set up a connection that we initiate; 0 tries for ever.",
         ),
+        Key(
+            "rekey_time",
+            values.TIME,
+            "",
+            "Age at which the IKE_SA gets new keys, less a random part of `rand_time`; 0 for never. Without it, 4h.",
+            field="rekey_time_s",
+        ),
+        Key(
+            "over_time",
+            values.TIME,
+            "",
+            "How much longer an IKE_SA lives that could not be rekeyed. Without it, a tenth of `rekey_time`.",
+            field="over_time_s",
+        ),
+        Key(
+            "rand_time",
+            values.TIME,
+            "",
+            "Up to so much earlier it is rekeyed, so that not all are at once. Without it, as long as `over_time`.",
+            field="rand_time_s",
+        ),
     ),
     unbuilt=(
         Unbuilt("version", "IKEv1 is not spoken here: use 2", ("0", "2"), is_refused=True),
@@ -138,9 +159,6 @@ _CONNECTION = Table(
             _NO_TIME,
             is_refused=True,
         ),
-        Unbuilt("rekey_time", _NO_REKEYING, _NO_TIME),
-        Unbuilt("over_time", _NO_REKEYING, _NO_TIME),
-        Unbuilt("rand_time", _NO_REKEYING, _NO_TIME),
         Unbuilt("if_id_in", _XFRM, ("0",), is_refused=True),
         Unbuilt("if_id_out", _XFRM, ("0",), is_refused=True),
         Unbuilt("mediation", "mediation is not built", _NO, is_refused=True),
@@ -206,6 +224,35 @@ _CHILD = Table(
             "out",
             "Which way the DSCP is copied: `out`, from the inner header to the outer one, `in`, `yes` for both, `no`.",
         ),
+        Key(
+            "rekey_time",
+            values.TIME,
+            "1h",
+            "Age at which the CHILD_SA gets new keys, less a random part of `rand_time`; 0 for never.",
+            field="rekey_time_s",
+        ),
+        Key(
+            "life_time",
+            values.TIME,
+            "",
+            "Age at which a CHILD_SA is closed that could not be rekeyed. Without it, a tenth more than `rekey_time`.",
+            field="life_time_s",
+        ),
+        Key(
+            "rand_time",
+            values.TIME,
+            "",
+            "Up to so much earlier it is rekeyed. Without it, what lies between `rekey_time` and `life_time`.",
+            field="rand_time_s",
+        ),
+        Key("rekey_bytes", values.SIZE, "0", "Octets, in either direction, after which it gets new keys; 0 for never."),
+        Key("life_bytes", values.SIZE, "", "Octets after which it is closed. Without it, a tenth more."),
+        Key(
+            "rand_bytes", values.SIZE, "", "Up to so many octets earlier it gets new keys. Without it, the difference."
+        ),
+        Key("rekey_packets", _PACKETS, "0", "The same for packets."),
+        Key("life_packets", _PACKETS, "", "The same for packets."),
+        Key("rand_packets", _PACKETS, "", "The same for packets."),
     ),
     unbuilt=(
         Unbuilt("ah_proposals", "AH is not built yet; use esp_proposals", is_refused=True),
@@ -214,20 +261,6 @@ _CHILD = Table(
             "HMAC-SHA-256 is used with 128 bits as in RFC 4868; such a peer can't be served",
             _NO,
             is_refused=True,
-        ),
-        *(
-            Unbuilt(name, _NO_REKEYING, _NO_TIME)
-            for name in (
-                "rekey_time",
-                "life_time",
-                "rand_time",
-                "rekey_bytes",
-                "life_bytes",
-                "rand_bytes",
-                "rekey_packets",
-                "life_packets",
-                "rand_packets",
-            )
         ),
         Unbuilt(
             "updown",

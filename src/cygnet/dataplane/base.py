@@ -26,6 +26,9 @@ PathMtu: TypeAlias = Callable[[Path], int]
 TooBig: TypeAlias = Callable[[bytes, int], object]
 """Told of an inner packet that was not sent, and how many octets would have been."""
 
+LimitReached: TypeAlias = Callable[[bytes, bool], None]
+"""Told that an SA (our SPI) has carried as much as it may before it is to be rekeyed; or, if True, at all."""
+
 COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "esp_ignored": "ESP packets that came although no data plane is configured",
@@ -77,10 +80,19 @@ class Dataplane(Protocol):
     """Carries the traffic of CHILD_SAs. SPIs are octets, ours unless said otherwise."""
 
     def install(self, child: InstallChild) -> None:
-        """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends."""
+        """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends.
+
+        One that is not `is_outbound` sends only once something came in on it, or after `use`.
+        """
 
     def remove(self, spi_in: bytes) -> None:
         """Carry it no longer; nothing happens if it isn't there."""
+
+    def use(self, spi_in: bytes) -> None:
+        """Send on it from now on, though it was installed not to; nothing happens if the SA isn't there."""
+
+    def retire(self, spi_in: bytes) -> None:
+        """Send on it no longer, but receive still; nothing happens if the SA isn't there."""
 
     def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
         """Send to the peer on another path from now on; nothing happens if the SA isn't there."""

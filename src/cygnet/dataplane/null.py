@@ -20,6 +20,12 @@ class NullDataplane:
     def remove(self, spi_in: bytes) -> None:
         """Do nothing."""
 
+    def use(self, spi_in: bytes) -> None:
+        """Do nothing."""
+
+    def retire(self, spi_in: bytes) -> None:
+        """Do nothing."""
+
     def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
         """Do nothing."""
 

@@ -1,15 +1,22 @@
 """One CHILD_SA in the userspace data plane."""
 
 from collections.abc import Callable
+from math import inf
+from typing import Final
+
+import msgspec
 
 from cygnet.crypto.protection import PacketProtection, make_protection
 from cygnet.dataplane.base import Usage
 from cygnet.esp.sa import InboundSa, InboundState, OutboundSa, OutboundState
-from cygnet.ike.effects import InstallChild
+from cygnet.ike.effects import InstallChild, UsageLimits
 
 _IPV4_HEADER_OCTETS = 20
 _IPV6_HEADER_OCTETS = 40
 _UDP_HEADER_OCTETS = 8
+
+_SEQUENCE_LIMIT: Final = (1 << 32) - (1 << 28)
+"""Packets after which an SA without extended sequence numbers is to be rekeyed: a sixteenth of them are left then."""
 
 
 class Tunnel:
@@ -18,7 +25,19 @@ class Tunnel:
     Most tunnels are idle: then they are the octets that `record.py` makes of them.
     """
 
-    __slots__ = ("_inbound", "_outbound", "_seen", "child", "is_udp_encapsulated", "last_received", "last_sent", "path")
+    __slots__ = (
+        "_inbound",
+        "_outbound",
+        "_seen",
+        "child",
+        "is_udp_encapsulated",
+        "is_waiting",
+        "last_received",
+        "last_sent",
+        "octet_limit",
+        "packet_limit",
+        "path",
+    )
 
     def __init__(self, child: InstallChild) -> None:
         self.child = child
@@ -27,6 +46,13 @@ class Tunnel:
         self.last_received = 0.0
         self.last_sent = 0.0
         self._seen = 0
+        self.is_waiting = not child.is_outbound
+        """Whether it is not sent on yet."""
+        limits = child.limits
+        last = inf if child.suite.is_esn else _SEQUENCE_LIMIT
+        self.octet_limit = inf if limits is None else min(limits.soft_octets, limits.hard_octets)
+        """What it may carry in one direction before that is reported."""
+        self.packet_limit = last if limits is None else min(last, limits.soft_packets, limits.hard_packets)
         self._inbound: InboundSa | None = None
         self._outbound: OutboundSa | None = None
 
@@ -90,6 +116,21 @@ class Tunnel:
     @property
     def _packets(self) -> int:
         return (self._inbound.packets if self._inbound else 0) + (self._outbound.packets if self._outbound else 0)
+
+    def pass_limit(self, packets: int, octets: int) -> bool:
+        """A limit is reached, by so much in one direction: watch for the next; whether it was a hard one."""
+        limits = self.child.limits or UsageLimits(inf, inf, inf, inf)
+        is_hard = packets >= limits.hard_packets or octets >= limits.hard_octets
+        # After that, what is left is the last sequence number, which stops the SA by itself.
+        left = UsageLimits(inf, inf if is_hard else limits.hard_octets, inf, inf if is_hard else limits.hard_packets)
+        self.octet_limit, self.packet_limit = left.hard_octets, left.hard_packets
+        self.child = msgspec.structs.replace(self.child, limits=left)
+        return is_hard
+
+    def send_from_now_on(self) -> None:
+        """It is waited for no longer."""
+        self.is_waiting = False
+        self.child = msgspec.structs.replace(self.child, is_outbound=True)
 
     def usage(self) -> Usage:
         """What both halves have carried."""

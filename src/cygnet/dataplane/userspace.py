@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
-from cygnet.dataplane.base import Count, InnerSink, Moved, PathMtu, SendEsp, TooBig, Usage
+from cygnet.dataplane.base import Count, InnerSink, LimitReached, Moved, PathMtu, SendEsp, TooBig, Usage
 from cygnet.dataplane.inner import Flow, parse_flow
 from cygnet.dataplane.record import TunnelRecords
 from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
@@ -53,6 +53,7 @@ class UserspaceDataplane:
         moved: Moved | None = None,
         path_mtu: PathMtu = lambda path: ETHERNET_MTU,
         too_big: TooBig | None = None,
+        limit_reached: LimitReached | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -68,6 +69,7 @@ class UserspaceDataplane:
         self._moved = moved
         self._path_mtu = path_mtu
         self._too_big = too_big
+        self._limit_reached = limit_reached
         self._entropy = entropy
         self._clock = clock
         self._by_spi = RestingMap[Tunnel](TunnelRecords(entropy))
@@ -78,12 +80,30 @@ class UserspaceDataplane:
         return len(self._by_spi)
 
     def install(self, child: InstallChild) -> None:
-        """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends."""
+        """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends.
+
+        One that is not `is_outbound` sends only once something came in on it, or after `use`.
+        """
         spi_in = child.spi_in
         if spi_in in self._by_spi:
             self.remove(spi_in)
-        self._by_spi[spi_in] = Tunnel(child)
-        self._table.add(child)
+        tunnel = self._by_spi[spi_in] = Tunnel(child)
+        if not tunnel.is_waiting:
+            self._table.add(child)
+
+    def use(self, spi_in: bytes) -> None:
+        """Send on it from now on, though it was installed not to; nothing happens if the SA isn't there."""
+        tunnel = self._by_spi.get(spi_in)
+        if tunnel is not None and tunnel.is_waiting:
+            tunnel.send_from_now_on()
+            self._table.add(tunnel.child)
+
+    def retire(self, spi_in: bytes) -> None:
+        """Send on it no longer, but receive still; nothing happens if the SA isn't there."""
+        tunnel = self._by_spi.get(spi_in)
+        if tunnel is not None:
+            tunnel.send_from_now_on()
+            self._table.discard(tunnel.child)
 
     def remove(self, spi_in: bytes) -> None:
         """Carry it no longer; nothing happens if it isn't there."""
@@ -137,6 +157,11 @@ class UserspaceDataplane:
             self._count(exc.reason)
             return
         tunnel.last_received = now
+        if tunnel.is_waiting:
+            # The peer sends on it, so it receives on it too (RFC 7296 section 2.8).
+            self.use(tunnel.child.spi_in)
+        if sa.packets >= tunnel.packet_limit or sa.octets >= tunnel.octet_limit:
+            self._pass_limit(tunnel, sa.packets, sa.octets)
         if path is not tunnel.path and sa.window.highest > newest:
             self._follow(tunnel, path)
         self._admit(tunnel, next_header, packet, traffic_class)
@@ -218,7 +243,14 @@ class UserspaceDataplane:
             tunnel.last_sent = self._clock()
         traffic_class = traffic_class_of(packet) & carriage.traffic_class_out
         self._send(esp, tunnel.path, tunnel.is_udp_encapsulated, traffic_class)
+        if sa.sequence >= tunnel.packet_limit or sa.octets >= tunnel.octet_limit:
+            self._pass_limit(tunnel, sa.sequence, sa.octets)
         return True
+
+    def _pass_limit(self, tunnel: Tunnel, packets: int, octets: int) -> None:
+        is_hard = tunnel.pass_limit(packets, octets)
+        if self._limit_reached is not None:
+            self._limit_reached(tunnel.child.spi_in, is_hard)
 
     def _follow(self, tunnel: Tunnel, path: Path) -> None:
         if self._moved is not None and tunnel.is_udp_encapsulated and path != tunnel.path:

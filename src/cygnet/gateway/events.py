@@ -8,7 +8,16 @@ from typing import Final
 from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
-from cygnet.ike.effects import Effect, InitialContact, InstallChild, RemoveChild, SaClosed, SaEstablished, SaMoved
+from cygnet.ike.effects import (
+    Effect,
+    InitialContact,
+    InstallChild,
+    RemoveChild,
+    SaClosed,
+    SaEstablished,
+    SaMoved,
+    SaRekeyed,
+)
 from cygnet.observe.counters import CounterWriter
 
 _log = logging.getLogger(__name__)
@@ -80,6 +89,8 @@ class Events:
             self._sa_closed(effect)  # type: ignore[arg-type]
         elif kind is SaMoved:
             self._sa_moved(effect)  # type: ignore[arg-type]
+        elif kind is SaRekeyed:
+            self._sa_rekeyed(effect)  # type: ignore[arg-type]
         elif kind is InitialContact and self._on_initial_contact is not None:
             self._on_initial_contact(effect)  # type: ignore[arg-type]
 
@@ -105,6 +116,21 @@ class Events:
                 effect.remote_id,
                 1000 * effect.took_s,
                 f", virtual address {addresses}" if addresses else "",
+            )
+
+    def _sa_rekeyed(self, effect: SaRekeyed) -> None:
+        """There are two until the old one is closed."""
+        if self._network is not None:
+            self._network.sa_rekeyed(effect.old, effect.sa)
+        self._established += 1
+        self._set('ike_sas{state="established"}', self._established)
+        if self._may_log():
+            _log.info(
+                "%s: IKE_SA %s with %s rekeyed, now %s",
+                effect.connection,
+                effect.old.hex(),
+                effect.remote_id,
+                effect.sa.hex(),
             )
 
     def _sa_closed(self, effect: SaClosed) -> None:

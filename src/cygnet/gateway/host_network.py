@@ -70,6 +70,12 @@ class HostNetwork:
             self._hold(child.spi_in, self._own_addresses(child))
             self._route(child, is_client=True)
 
+    def sa_rekeyed(self, old: bytes, sa: bytes) -> None:
+        """An IKE_SA has a successor, and what it was given is the successor's."""
+        addresses = self._held.pop(old, None)
+        if addresses is not None:
+            self._held[sa] = addresses
+
     def sa_closed(self, sa: bytes) -> None:
         """An IKE_SA has ended."""
         self._let_go(sa)

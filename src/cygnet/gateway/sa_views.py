@@ -7,7 +7,7 @@ import msgspec
 from cygnet.dataplane.base import Dataplane
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.nat import unpack_address
-from cygnet.ike.sa import ChildSa, IkeSa
+from cygnet.ike.sa import ChildSa, ChildState, IkeSa
 from cygnet.ike.selector_text import format_selector
 from cygnet.ike.states import SaState
 from cygnet.vici.names import algorithms
@@ -59,13 +59,21 @@ def view_sa(sa: IkeSa, dataplane: Dataplane, now: float) -> SaView:
             else Algorithms()
         ),
         established_s=_ago(sa.established, now) if is_standing else None,
-        rekey_s=_until(getattr(sa, "rekey_due", None), now),
+        rekey_s=_until(sa.rekey_due, now),
         reauth_s=_until(getattr(sa, "reauth_due", None), now),
-        local_vips=addresses if sa.is_original_initiator else (),
-        remote_vips=() if sa.is_original_initiator else addresses,
+        local_vips=() if sa.has_leases else addresses,
+        remote_vips=addresses if sa.has_leases else (),
         tasks=_tasks_of(sa),
         children=tuple(view_child(child, dataplane, now) for child in sa.children),
     )
+
+
+_CHILD_STATES = {
+    ChildState.INSTALLED: "INSTALLED",
+    ChildState.REPLACED: "REKEYED",
+    ChildState.RETIRED: "DELETED",
+}
+"""As strongSwan calls them."""
 
 
 def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
@@ -76,7 +84,7 @@ def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
     return ChildView(
         name=child.name,
         unique_id=unique_id(child.spi_in),
-        state="INSTALLED",
+        state=_CHILD_STATES[child.state],
         mode="TUNNEL",
         is_udp_encapsulated=carried.is_udp_encapsulated if carried is not None else False,
         spi_in=child.spi_in,
@@ -88,8 +96,8 @@ def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
         used_in_s=_ago(last, now) if last else None,
         octets_out=usage.octets_out if usage is not None else 0,
         packets_out=usage.packets_out if usage is not None else 0,
-        rekey_s=_until(getattr(child, "rekey_due", None), now),
-        life_s=_until(getattr(child, "life_due", None), now),
+        rekey_s=_until(child.rekey_due, now),
+        life_s=_until(child.dies, now),
         installed_s=_ago(child.installed, now),
         local_ts=tuple(map(format_selector, carried.ts_local)) if carried is not None else (),
         remote_ts=tuple(map(format_selector, carried.ts_remote)) if carried is not None else (),

@@ -221,6 +221,7 @@ class Worker:
             self._endpoint.send_esp,
             count_event,
             moved=self._peer_moved,
+            limit_reached=self._limit_reached,
             path_mtu=PathMtus().mtu,
             too_big=self._inner.too_big if has_tun else None,
         )
@@ -232,6 +233,9 @@ class Worker:
 
     def _peer_moved(self, spi_in: bytes, path: Path) -> None:
         self._driver.follow(spi_in, path)
+
+    def _limit_reached(self, spi_in: bytes, is_hard: bool) -> None:
+        self._driver.limit_reached(spi_in, is_hard)
 
     def _last_traffic(self, spi_in: bytes) -> float:
         usage = self._dataplane.usage(spi_in)

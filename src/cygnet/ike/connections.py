@@ -14,8 +14,9 @@ import msgspec
 from cygnet.auth.identity import Identity, MatchKey, matches
 from cygnet.iana import KeId, TransformType
 from cygnet.ike.carriage import carriage_of
+from cygnet.ike.lifetimes import ChildLifetimes, IkeLifetimes
 from cygnet.ike.path import Path
-from cygnet.ike.proposals import Negotiator, ProposalChoice, to_offer
+from cygnet.ike.proposals import Negotiator, ProposalChoice, ProposalSettings, to_offer
 from cygnet.ike.selectors import TrafficPolicy
 from cygnet.ike.settings import ChildSettings, ConnectionSettings
 from cygnet.wire.payloads.security_association import SecurityAssociation
@@ -28,23 +29,56 @@ _AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Child:
-    """A `children` section, with its negotiator."""
+    """A `children` section, with its negotiators: for IKE_AUTH, and `further` for CREATE_CHILD_SA.
 
-    __slots__ = ("carriage", "local", "negotiator", "offer", "remote", "settings")
+    IKE_AUTH has no key exchange of its own for the CHILD_SA (RFC 7296 section 1.2).
+    """
+
+    __slots__ = (
+        "carriage",
+        "further_negotiator",
+        "further_offer",
+        "ke_methods",
+        "lifetimes",
+        "local",
+        "negotiator",
+        "offer",
+        "remote",
+        "settings",
+    )
 
     def __init__(self, settings: ChildSettings) -> None:
         self.settings = settings
         self.carriage = carriage_of(settings)
         self.negotiator = Negotiator(settings.esp_proposals, has_ke=False)
         self.offer: SecurityAssociation = to_offer(settings.esp_proposals, has_ke=False)
+        self.further_negotiator = Negotiator(settings.esp_proposals, has_ke=True)
+        self.further_offer: SecurityAssociation = to_offer(settings.esp_proposals)
+        self.ke_methods = _ke_methods(settings.esp_proposals)
+        """The key exchange methods that we may use, best first; empty without PFS."""
+        self.lifetimes = ChildLifetimes.of(settings)
         self.local = TrafficPolicy(settings.local_ts)
         self.remote = TrafficPolicy(settings.remote_ts)
+
+
+def _ke_methods(proposals: Iterable[ProposalSettings]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(t.id for p in proposals for t in p.of_type(TransformType.KE) if t.id != KeId.NONE))
 
 
 class Connection:
     """A `connections` section, with its negotiator and its children."""
 
-    __slots__ = ("children", "ike_offer", "ke_methods", "local", "negotiator", "origin", "remote", "settings")
+    __slots__ = (
+        "children",
+        "ike_offer",
+        "ke_methods",
+        "lifetimes",
+        "local",
+        "negotiator",
+        "origin",
+        "remote",
+        "settings",
+    )
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
@@ -53,12 +87,15 @@ class Connection:
         self.negotiator = Negotiator(settings.proposals, has_ke=True)
         self.children = tuple(Child(child) for child in settings.children)
         self.ike_offer: SecurityAssociation = to_offer(settings.proposals)
-        self.ke_methods: tuple[int, ...] = tuple(
-            dict.fromkeys(t.id for p in settings.proposals for t in p.of_type(TransformType.KE) if t.id != KeId.NONE)
-        )
+        self.ke_methods = _ke_methods(settings.proposals)
         """The key exchange methods that we may use, best first."""
+        self.lifetimes = IkeLifetimes.of(settings)
         self.local = _AddressSet(settings.local_addrs)
         self.remote = _AddressSet(settings.remote_addrs)
+
+    def child(self, name: str) -> Child | None:
+        """The child of that name."""
+        return next((child for child in self.children if child.settings.name == name), None)
 
     def with_local_id(self, identity: Identity) -> "Connection":
         """The same connection for another identity of ours; it shares all else, so a fleet of them is cheap."""

@@ -50,6 +50,10 @@ class InstallChild(msgspec.Struct, frozen=True, gc=False):
     replay_window: int
     """Packets; 0 switches replay protection off."""
     carriage: Carriage = DEFAULT_CARRIAGE
+    is_outbound: bool = True
+    """False: receive on it, but send on it only once the peer does, or after a `UseChild`. It is the successor of
+    another one, and the peer, who made it, may not know yet that it stands (RFC 7296 section 2.8)."""
+    limits: "UsageLimits | None" = None
 
     def __repr__(self) -> str:
         return f"InstallChild({self.name!r}, in={self.spi_in.hex()}, out={self.spi_out.hex()}, keys=<redacted>)"
@@ -59,6 +63,59 @@ class RemoveChild(msgspec.Struct, frozen=True, gc=False):
     """A CHILD_SA is gone: carry its traffic no longer, in either direction."""
 
     spi_in: bytes
+
+
+class UsageLimits(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How much a CHILD_SA may carry in either direction; whoever carries it says when it has."""
+
+    soft_octets: float
+    """When it is to be rekeyed; infinite for no limit, as all of these."""
+    hard_octets: float
+    """When it is to be closed."""
+    soft_packets: float
+    hard_packets: float
+
+
+class UseChild(msgspec.Struct, frozen=True, gc=False):
+    """Send on a CHILD_SA from now on that was installed without: its predecessor is gone."""
+
+    spi_in: bytes
+
+
+class RetireChild(msgspec.Struct, frozen=True, gc=False):
+    """Send on a CHILD_SA no longer. What the peer has sent before it knew is still to be taken."""
+
+    spi_in: bytes
+
+
+class ChildRekeyed(msgspec.Struct, frozen=True, gc=False):
+    """A CHILD_SA has a successor, by an `InstallChild` before this."""
+
+    sa: bytes
+    old: bytes
+    """Our inbound SPI, 4 octets."""
+    spi_in: bytes
+    """Of the successor."""
+
+
+class ChildFailed(msgspec.Struct, frozen=True, gc=False):
+    """A further CHILD_SA could not be set up, or one could not be rekeyed."""
+
+    sa: bytes
+    name: str
+    reason: str
+    """The peer's error notify, in lower case."""
+
+
+class SaRekeyed(msgspec.Struct, frozen=True, gc=False):
+    """An IKE_SA has a successor, which has its CHILD_SAs and addresses; the old one will be closed."""
+
+    old: bytes
+    """Our SPI, 8 octets."""
+    sa: bytes
+    """Our SPI of the successor."""
+    connection: str
+    remote_id: Identity
 
 
 class MoveChild(msgspec.Struct, frozen=True, gc=False):
@@ -144,6 +201,11 @@ Effect = (
     | InstallChild
     | RemoveChild
     | MoveChild
+    | UseChild
+    | RetireChild
+    | ChildRekeyed
+    | ChildFailed
+    | SaRekeyed
     | SaEstablished
     | SaMoved
     | InitialContact

@@ -42,6 +42,11 @@ class ProtocolViolation(IkeError):
         """The notification data that goes with the error."""
         return b""
 
+    @property
+    def spi(self) -> bytes:
+        """The ESP SPI that the error is about; empty if it is about none."""
+        return b""
+
 
 class InvalidSyntax(ProtocolViolation):
     """A message that decrypts, yet is not what its exchange asks for (RFC 7296 section 3.10.1)."""
@@ -91,6 +96,35 @@ class InvalidKePayload(ProtocolViolation):
     def data(self) -> bytes:
         """The method that we want, two octets."""
         return self.method.to_bytes(2, "big")
+
+
+class OtherKeWanted(InvalidKePayload):
+    """The same in CREATE_CHILD_SA, where nothing is lost but a round trip."""
+
+    scope = Scope.MESSAGE
+
+
+class TemporaryFailure(ProtocolViolation):
+    """It can't be done just now, because of something that is under way (RFC 7296 section 2.25)."""
+
+    notify = NotifyType.TEMPORARY_FAILURE
+    scope = Scope.MESSAGE
+
+
+class ChildSaNotFound(ProtocolViolation):
+    """The CHILD_SA that is to be rekeyed is not there (RFC 7296 section 2.25)."""
+
+    notify = NotifyType.CHILD_SA_NOT_FOUND
+    scope = Scope.MESSAGE
+
+    def __init__(self, spi: bytes) -> None:
+        super().__init__(f"no CHILD_SA with SPI {spi.hex()}")
+        self._spi = spi
+
+    @property
+    def spi(self) -> bytes:
+        """The SPI as it stood in the REKEY_SA notify."""
+        return self._spi
 
 
 class AuthenticationFailed(ProtocolViolation):
@@ -147,4 +181,5 @@ class PeerRefused(IkeError):
 
 def error_notify(error: ProtocolViolation) -> Notify:
     """The NOTIFY payload that tells the peer of `error`."""
-    return Notify(protocol_id=ProtocolId.NONE, spi=b"", notify_type=error.notify, data=error.data)
+    protocol_id = ProtocolId.ESP if error.spi else ProtocolId.NONE
+    return Notify(protocol_id=protocol_id, spi=error.spi, notify_type=error.notify, data=error.data)

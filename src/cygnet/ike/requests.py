@@ -8,12 +8,26 @@ from typing import Any, Final, NamedTuple
 
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike.effects import TaskDone
-from cygnet.ike.exchanges import informational, mobike
+from cygnet.ike.exchanges import create_child_sa, informational, mobike, rekey_child, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import IkeSa, Turn
-from cygnet.ike.tasks import CheckPath, DeleteChild, DeleteIke, MoveAddresses, Probe, Task, TellAddresses
+from cygnet.ike.states import SaState
+from cygnet.ike.tasks import (
+    CheckPath,
+    CreateChild,
+    DeleteChild,
+    DeleteIke,
+    MoveAddresses,
+    Probe,
+    RekeyChild,
+    RekeyIke,
+    Task,
+    TellAddresses,
+)
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_CREATE_CHILD_SA = ExchangeType.CREATE_CHILD_SA
+_DELETING = SaState.DELETING
 _INFORMATIONAL = ExchangeType.INFORMATIONAL
 _INVALID_SYNTAX = NotifyType.INVALID_SYNTAX
 
@@ -35,23 +49,34 @@ WAYS: Final[dict[type, Way]] = {
     MoveAddresses: Way(_INFORMATIONAL, mobike.start_move, mobike.finish_move),
     CheckPath: Way(_INFORMATIONAL, mobike.start_check, mobike.finish_check),
     TellAddresses: Way(_INFORMATIONAL, mobike.start_tell, mobike.finish_tell),
+    CreateChild: Way(_CREATE_CHILD_SA, create_child_sa.start, create_child_sa.finish),
+    RekeyChild: Way(_CREATE_CHILD_SA, rekey_child.start, rekey_child.finish),
+    RekeyIke: Way(_CREATE_CHILD_SA, rekey_ike.start, rekey_ike.finish),
 }
 
 
 def add(sa: IkeSa, task: Task) -> None:
     """Put a task at the end of what the SA has to do, once; the end of the SA goes before all, and instead of it."""
     if isinstance(task, DeleteIke):
-        sa.pending = (task,)
+        sa.pending = (task,) if sa.state != _DELETING else ()
     elif task not in sa.pending and not sa.is_ending:
         sa.pending = (*sa.pending, task)
 
 
 def start_next(sa: IkeSa, turn: Turn) -> None:
     """Begin the next task, if nothing is outstanding."""
-    while sa.pending and sa.message_ids.outstanding is None:
-        task = sa.pending[0]
-        sa.pending = sa.pending[1:]
-        WAYS[type(task)].start(sa, task, turn)
+    is_quiet = sa.quiet_until is not None and turn.now < sa.quiet_until
+    if not is_quiet:
+        sa.quiet_until = None
+    while sa.message_ids.outstanding is None:
+        for task in sa.pending:
+            way = WAYS[type(task)]
+            if not is_quiet or way.exchange_type != _CREATE_CHILD_SA:
+                break
+        else:
+            return
+        sa.pending = tuple(other for other in sa.pending if other is not task)
+        way.start(sa, task, turn)
 
 
 def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:

@@ -13,6 +13,7 @@ from cygnet.crypto.protection import PacketProtection, make_protection
 from cygnet.ike.connections import Candidates, Child, Connection
 from cygnet.ike.effects import Effect, Send
 from cygnet.ike.environment import Environment
+from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice
@@ -53,6 +54,15 @@ class Registry(Protocol):
 
     def request(self, sa: "IkeSa", task: Task, turn: "Turn") -> None:
         """Have `sa` do that as soon as what it is doing, and what waits already, is done."""
+
+    def sa(self, spi: bytes) -> "IkeSa | None":
+        """The IKE_SA with that SPI of ours."""
+
+    def adopt(self, sa: "IkeSa") -> None:
+        """Keep an IKE_SA that was made to take the place of another."""
+
+    def inherit(self, old: "IkeSa", heir: "IkeSa", turn: "Turn") -> None:
+        """Note that the CHILD_SAs of `old` are those of `heir` now, and begin what it has to do."""
 
     def established(self, sa: "IkeSa", turn: "Turn") -> None:
         """Both ends of `sa` are authenticated."""
@@ -119,6 +129,16 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
         return f"<Handshake since {self.started:.3f}, keys redacted>"
 
 
+class ChildState(IntEnum):
+    """What becomes of a CHILD_SA."""
+
+    INSTALLED = 0
+    REPLACED = 1
+    """Another one has taken its place; its Delete is to come, from whoever made the other one."""
+    RETIRED = 2
+    """Deleted between the ends. What was on the way is still taken, for a little while."""
+
+
 class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A CHILD_SA, as its IKE_SA knows it; the data plane has the keys."""
 
@@ -127,6 +147,39 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     spi_out: bytes
     installed: float = 0.0
     """When it was installed, in seconds of the driver's clock."""
+    rekey_due: float = NEVER
+    """When it is to be rekeyed, in seconds of the driver's clock."""
+    dies: float = NEVER
+    """When it is to be closed at the latest."""
+    state: ChildState = ChildState.INSTALLED
+    replaces: bytes = b""
+    """Our inbound SPI of the one whose place it took, while the peer may not have seen to that."""
+    ke_method: int = 0
+    """Of the key exchange that it was made with; KeId.NONE if without."""
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it is gone but for what is on the way."""
+        return self.state == ChildState.RETIRED
+
+
+class Draft(msgspec.Struct, gc=False, eq=False):
+    """Our CREATE_CHILD_SA exchange that is under way; dropped with its end, and the ephemeral key in it."""
+
+    task: Task
+    spi: bytes
+    """Of the SA that is being made: 4 octets for a CHILD_SA, 8 for an IKE_SA."""
+    nonce: bytes
+    ke_method: int
+    key_pair: KeyPair | None
+    ke_methods_tried: tuple[int, ...] = ()
+    rival: bytes = b""
+    """Our SPI of the SA that the peer made meanwhile in place of the same one (RFC 7296 sections 2.8.1 and 2.8.2)."""
+    rival_nonce: bytes = b""
+    """The lower one of the two nonces that it was made with."""
+
+    def __repr__(self) -> str:
+        return f"<Draft for {self.task}, keys redacted>"
 
 
 class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
@@ -158,9 +211,12 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     remote_id: Identity = ANY_IDENTITY
     """The peer's identity; ANY_IDENTITY until it has proven it."""
     virtual_ips: tuple[bytes, ...] = ()
-    """As initiator those that we were given, as responder those that we gave."""
+    """Those that we were given, or gave."""
     established: float = 0.0
     """When both ends were authenticated, in seconds of the driver's clock."""
+    has_leases: bool = False
+    """Whether we gave them: they go back to our pools with the SA. The end that began the first IKE_SA of a line was
+    given its addresses; which end is the original initiator changes when the other one rekeys."""
     is_udp_encapsulated: bool = False
     is_behind_nat: bool = False
     is_peer_behind_nat: bool = False
@@ -173,6 +229,16 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     """When the NAT in front of us is to be reminded of us; 0.0 for never."""
     pending: tuple[Task, ...] = ()
     """What is to be asked of the peer, after the outstanding request is answered: see `requests.py`."""
+    quiet_until: float | None = None
+    """The peer could not make an SA just now: until then it is not asked again (RFC 7296 section 2.25)."""
+    draft: Draft | None = None
+    """What the outstanding CREATE_CHILD_SA is to make."""
+    predecessor: bytes = b""
+    """Our SPI of the IKE_SA that this one is to replace; empty once it has inherited, and for others."""
+    rekey_due: float = NEVER
+    """When it is to be rekeyed, in seconds of the driver's clock."""
+    dies: float = NEVER
+    """When it is to be closed at the latest."""
     ending: str = ""
     """Why it is being deleted, where that is no wish of ours: the label of its end."""
     wheel_slot: int = 0
@@ -248,6 +314,11 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         )
 
     @property
+    def is_replaced(self) -> bool:
+        """Whether another IKE_SA has taken its place."""
+        return self.state == SaState.REPLACED
+
+    @property
     def is_ending(self) -> bool:
         """Whether it is to be deleted, as soon as the outstanding request is answered if not before."""
         return self.state == SaState.DELETING or (bool(self.pending) and isinstance(self.pending[0], DeleteIke))
@@ -285,11 +356,22 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
 
     def child_with(self, spi_out: bytes) -> ChildSa | None:
         """The CHILD_SA whose outbound SPI this is: the one by which the peer names it (RFC 7296 section 1.4.1)."""
-        return next((child for child in self.children if child.spi_out == spi_out), None)
+        return next((child for child in self.children if child.spi_out == spi_out and not child.is_retired), None)
 
     def child_in(self, spi_in: bytes) -> ChildSa | None:
         """The CHILD_SA with that inbound SPI of ours."""
-        return next((child for child in self.children if child.spi_in == spi_in), None)
+        return next((child for child in self.children if child.spi_in == spi_in and not child.is_retired), None)
+
+    @property
+    def lifetime_due(self) -> float:
+        """When the next limit in time is reached, here or in one of the CHILD_SAs; NEVER if there is none."""
+        due = self.rekey_due if self.rekey_due < self.dies else self.dies
+        for child in self.children:
+            if child.rekey_due < due:
+                due = child.rekey_due
+            if child.dies < due:
+                due = child.dies
+        return due
 
     @property
     def is_at_rest(self) -> bool:
@@ -314,9 +396,16 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         return self.last_inbound + delay * (1.0 - _LIVENESS_SPREAD * share)
 
     def next_timer(self) -> float | None:
-        """When this SA wants to be woken: for a retransmission, a keepalive, or to ask whether the peer lives."""
+        """When this SA wants to be woken: to retransmit, to ask whether the peer lives, to remind a NAT,
+        or because something ages.
+        """
         waiting = self.message_ids.outstanding
         due = waiting.due if waiting is not None else self.liveness_due()
-        if self.keepalive_due and (due is None or self.keepalive_due < due):
-            return self.keepalive_due
-        return due
+        lifetime_due = self.lifetime_due
+        if due is None or lifetime_due < due:
+            due = lifetime_due
+        if self.quiet_until is not None and self.pending and waiting is None and self.quiet_until < due:
+            due = self.quiet_until
+        if self.keepalive_due and self.keepalive_due < due:
+            due = self.keepalive_due
+        return due if due != NEVER else None

@@ -71,6 +71,20 @@ class ChildSettings(msgspec.Struct, frozen=True):
     """Whether the path's MTU is told to senders of IPv4 packets that must not be fragmented."""
     copy_ecn: bool = True
     copy_dscp: CopyDscp = CopyDscp.OUT
+    rekey_time_s: float = 3600.0
+    """Age in seconds at which it is rekeyed, less a random part of `rand_time_s`; 0 for never."""
+    life_time_s: float | None = None
+    """Age at which it is closed; None is a tenth more than the rekey time, 0 is never."""
+    rand_time_s: float | None = None
+    """None is what lies between rekey time and life time."""
+    rekey_bytes: int = 0
+    """The same three for the octets that it has carried in one direction."""
+    life_bytes: int | None = None
+    rand_bytes: int | None = None
+    rekey_packets: int = 0
+    """And for packets."""
+    life_packets: int | None = None
+    rand_packets: int | None = None
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
@@ -130,6 +144,13 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """Send traffic to a new address of the peer only after it has answered there (RFC 4555 section 3.7)."""
     dpd_delay_s: float = 0.0
     """Seconds without traffic from the peer after which it is asked whether it lives; 0 never asks."""
+    rekey_time_s: float | None = None
+    """Age in seconds at which the IKE_SA is rekeyed, less a random part of `rand_time_s`; 0 for never. None is 4 hours,
+    or never if there is a `reauth_time_s`."""
+    over_time_s: float | None = None
+    """How much longer it lives if it could not be rekeyed; None is a tenth of the rekey time."""
+    rand_time_s: float | None = None
+    """None is as long as `over_time_s`."""
     keyingtries: int = 1
     """Attempts to set up a connection that we initiate; 0 tries for ever."""
 

@@ -25,6 +25,8 @@ class SaState(IntEnum):
     """Both ends are authenticated."""
     DELETING = 4
     """Our Delete is outstanding."""
+    REPLACED = 5
+    """An IKE_SA with new keys has taken its place and its CHILD_SAs; its Delete is to come."""
 
 
 _REQUESTS: dict[SaState, frozenset[ExchangeType]] = {
@@ -33,14 +35,16 @@ _REQUESTS: dict[SaState, frozenset[ExchangeType]] = {
     SaState.HALF_OPEN: frozenset({ExchangeType.IKE_AUTH}),
     SaState.ESTABLISHED: frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL}),
     SaState.DELETING: frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL}),
+    SaState.REPLACED: frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL}),
 }
 
 _RESPONSES: dict[SaState, frozenset[ExchangeType]] = {
     SaState.INIT_SENT: frozenset({ExchangeType.IKE_SA_INIT}),
     SaState.AUTH_SENT: frozenset({ExchangeType.IKE_AUTH}),
     SaState.HALF_OPEN: frozenset(),
-    SaState.ESTABLISHED: frozenset({ExchangeType.INFORMATIONAL}),
+    SaState.ESTABLISHED: frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL}),
     SaState.DELETING: frozenset({ExchangeType.INFORMATIONAL}),
+    SaState.REPLACED: frozenset({ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL}),
 }
 
 
@@ -72,6 +76,10 @@ TRANSITIONS = (
     Transition(SaState.HALF_OPEN, "IKE_AUTH request", SaState.ESTABLISHED),
     Transition(SaState.HALF_OPEN, "not authenticated, or not in time", None),
     Transition(SaState.ESTABLISHED, "we delete", SaState.DELETING),
+    Transition(None, "the IKE_SA before it is rekeyed", SaState.ESTABLISHED),
+    Transition(SaState.ESTABLISHED, "rekeyed, by us or by the peer", SaState.REPLACED),
+    Transition(SaState.REPLACED, "we delete, having rekeyed it or waited long enough", SaState.DELETING),
+    Transition(SaState.REPLACED, "deleted by the peer, or peer dead", None),
     Transition(SaState.ESTABLISHED, "deleted by the peer, peer dead, or a fatal error", None),
     Transition(SaState.DELETING, "INFORMATIONAL response, the peer's Delete, or timed out", None),
 )

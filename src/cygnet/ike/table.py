@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike import nat, requests
+from cygnet.ike import ageing, nat, requests
 from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
@@ -28,13 +28,12 @@ from cygnet.ike.environment import Environment
 from cygnet.ike.errors import (
     InvalidSyntax,
     LocalError,
-    NoAdditionalSas,
     PeerRefused,
     ProtocolViolation,
     Scope,
     error_notify,
 )
-from cygnet.ike.exchanges import ike_auth, ike_sa_init, informational, mobike
+from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.message_id import Arrival, LastWords
@@ -159,6 +158,15 @@ class IkeTable:
             self._settle(sa, turn)
         return turn.effects
 
+    def limit_reached(self, spi_in: bytes, now: float, *, is_hard: bool) -> list[Effect]:
+        """A CHILD_SA has carried as much as it may before it is to be rekeyed or, if `is_hard`, at all."""
+        turn = Turn(self.env, self, now)
+        sa = self.serving = self.sas.get(self._children.get(spi_in, b""))
+        if sa is not None:
+            ageing.limit_reached(sa, spi_in, turn, is_hard=is_hard)
+            self._settle(sa, turn)
+        return turn.effects
+
     def follow(self, spi_in: bytes, path: Path, now: float) -> list[Effect]:
         """Authentic ESP of the CHILD_SA comes on another path: if a NAT may have moved the peer, go there too."""
         turn = Turn(self.env, self, now)
@@ -267,6 +275,24 @@ class IkeTable:
         if sa is not self.serving:
             self._settle(sa, turn)
 
+    def sa(self, spi: bytes) -> IkeSa | None:
+        """The IKE_SA with that SPI of ours."""
+        return self.sas.get(spi)
+
+    def adopt(self, sa: IkeSa) -> None:
+        """Keep an IKE_SA that is to take the place of another."""
+        self.sas[sa.spi] = sa
+        self._schedule(sa)
+
+    def inherit(self, old: IkeSa, heir: IkeSa, turn: Turn) -> None:
+        """The CHILD_SAs of `old` are those of `heir` now; it begins with what it has to do."""
+        self._peers.add(heir.remote_id, heir.spi)
+        if heir.mobike is MobikeRole.INITIATOR:
+            self._roamers.add(heir.spi)
+        for child in heir.children:
+            self._children[child.spi_in] = heir.spi
+        self._settle(heir, turn)
+
     def established(self, sa: IkeSa, turn: Turn) -> None:
         """Note that both ends are authenticated, and drop what only the handshake needed."""
         if sa.state == _HALF_OPEN:
@@ -277,6 +303,7 @@ class IkeTable:
         sa.established = sa.last_inbound = turn.now
         self._peers.add(sa.remote_id, sa.spi)
         nat.begin_keepalives(sa, turn)
+        ageing.begin(sa, turn)
         if sa.mobike is MobikeRole.INITIATOR:
             self._roamers.add(sa.spi)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
@@ -303,7 +330,8 @@ class IkeTable:
             return
         sa.pending = ()
         self._roamers.discard(sa.spi)
-        was_established = sa.handshake is None
+        # One that was to take the place of another, and did not, never counted as one.
+        was_established = sa.handshake is None and not sa.predecessor
         if was_established:
             self._peers.remove(sa.remote_id, sa.spi)
         elif sa.state == _HALF_OPEN:
@@ -313,7 +341,12 @@ class IkeTable:
             turn.effects.append(RemoveChild(child.spi_in))
         if sa.handshake is not None and sa.handshake.spi_in and not sa.children:
             self._children.pop(sa.handshake.spi_in, None)
-        if not sa.is_original_initiator:
+        if sa.draft is not None:
+            self._children.pop(sa.draft.spi, None)
+            rival = self.sas.get(sa.draft.rival)
+            if rival is not None and rival.predecessor == sa.spi:
+                self.close(rival, reason, turn)
+        if sa.has_leases:
             for address in sa.virtual_ips:
                 self.env.addresses.release(address)
         words = sa.message_ids.last_words() if is_answered else None
@@ -439,7 +472,7 @@ class IkeTable:
         elif header.exchange_type == _INFORMATIONAL:
             informational.respond(sa, datagram, parts, turn)
         else:
-            raise NoAdditionalSas("CREATE_CHILD_SA is not set up to add SAs")
+            create_child_sa.respond(sa, datagram, parts, turn)
 
     def _fail_request(self, sa: IkeSa, header: Header, datagram: bytes, error: ProtocolViolation, turn: Turn) -> None:
         """Answer with the error; then end what it ends (RFC 7296 section 2.21)."""
@@ -542,12 +575,16 @@ class IkeTable:
         due = sa.next_timer()
         if due is None or due > turn.now:
             return
+        if sa.lifetime_due <= turn.now:
+            ageing.see_to(sa, turn)
         if sa.message_ids.outstanding is None:
             heard = max((self.env.last_traffic(child.spi_in) for child in sa.children), default=0.0)
             sa.last_inbound = max(sa.last_inbound, heard)
             due = sa.liveness_due()
             if due is not None and due <= turn.now:
                 self.request(sa, Probe(), turn)
+            return
+        if sa.message_ids.outstanding.due > turn.now:
             return
         phase = _phase_of(sa)
         datagram = sa.message_ids.retransmit(self.env.settings.retransmit, turn.now)

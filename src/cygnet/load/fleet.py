@@ -17,7 +17,16 @@ from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.ike.connections import Connection
-from cygnet.ike.effects import Effect, InstallChild, PhaseDone, Retransmitted, SaClosed, SaEstablished, TaskDone
+from cygnet.ike.effects import (
+    Effect,
+    InstallChild,
+    PhaseDone,
+    Retransmitted,
+    SaClosed,
+    SaEstablished,
+    SaRekeyed,
+    TaskDone,
+)
 from cygnet.ike.environment import Environment
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
@@ -335,6 +344,8 @@ class Fleet:
                 self._on_established(effect)
             case SaClosed():
                 self._on_closed(effect)
+            case SaRekeyed():
+                self._on_rekeyed(effect)
             case Retransmitted():
                 self._on_retransmitted(effect)
             case TaskDone():
@@ -382,6 +393,19 @@ class Fleet:
             source = next(inner, None) or pack_address(child.path.local)
             self._echoes.start(child.spi_in, number=attempt.number, source=source, intended=attempt.intended)
         self._ended(now)
+
+    def _on_rekeyed(self, rekeyed: SaRekeyed) -> None:
+        """The target, or the core, has put another IKE_SA in the place of one: the tunnel is the same."""
+        spi_in = self._up.pop(rekeyed.old, None)
+        if spi_in is None:
+            return
+        self._up[rekeyed.sa] = spi_in
+        if self._checks is not None:
+            self._checks.forget(rekeyed.old)
+            self._checks.add(rekeyed.sa, self._clock())
+        if self._is_deleting:
+            self._to_delete.append(rekeyed.sa)
+            self._loop.call_soon(self._delete_next)
 
     def _on_closed(self, closed: SaClosed) -> None:
         attempt = self._attempts.pop(closed.sa, None)

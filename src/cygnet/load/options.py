@@ -155,6 +155,7 @@ class LoadOptions(msgspec.Struct, frozen=True):
             esp_proposals=self.esp_proposals,
             local_ts=self.local_ts,
             remote_ts=self.remote_ts or tuple(_EVERYTHING[size] for size in sorted(sizes)),
+            rekey_time_s=0.0,
         )
         return ConnectionSettings(
             name=CONNECTION_NAME,
@@ -164,6 +165,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
             remote=AuthSettings(id=self.remote_id),
             children=(child,),
             vips=self.vips,
+            # What rekeys is the target, if it does; we answer.
+            rekey_time_s=0.0,
             encap=self.is_encapsulation_forced,
             mobike=False,
         )

@@ -13,7 +13,16 @@ from typing import Final, Protocol
 
 from cygnet.dataplane.base import Dataplane
 from cygnet.ike.connections import Connection
-from cygnet.ike.effects import Effect, InstallChild, MoveChild, RemoveChild, Send, SendKeepalive
+from cygnet.ike.effects import (
+    Effect,
+    InstallChild,
+    MoveChild,
+    RemoveChild,
+    RetireChild,
+    Send,
+    SendKeepalive,
+    UseChild,
+)
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.table import IkeTable
@@ -122,6 +131,11 @@ class Driver:
         self._carry_out(self.table.roam(self.clock(), is_list_new=is_list_new))
         self._arm()
 
+    def limit_reached(self, spi_in: bytes, is_hard: bool) -> None:
+        """A CHILD_SA has carried what it may; `UserspaceDataplane` calls this as its `limit_reached`."""
+        self._carry_out(self.table.limit_reached(spi_in, self.clock(), is_hard=is_hard))
+        self._arm()
+
     def carry_out(self, effects: Iterable[Effect]) -> None:
         """Carry out what a call to the table returned, and see to its timers."""
         self._carry_out(effects)
@@ -151,6 +165,10 @@ class Driver:
                 continue
             elif kind is MoveChild:
                 self.dataplane.update_path(effect.spi_in, effect.path, effect.is_udp_encapsulated)  # type: ignore[union-attr]
+            elif kind is UseChild:
+                self.dataplane.use(effect.spi_in)  # type: ignore[union-attr]
+            elif kind is RetireChild:
+                self.dataplane.retire(effect.spi_in)  # type: ignore[union-attr]
             self._on_event(effect)
 
     def _give_up(self, sa: IkeSa | None, now: float) -> list[Effect]:

@@ -18,6 +18,7 @@ from cygnet.esp.errors import ReplayError
 from cygnet.esp.replay import ReplayWindow
 from cygnet.esp.sa import InboundSa, OutboundSa
 from cygnet.iana import EncrId, IntegId, IpProtocol
+from cygnet.ike.effects import UsageLimits
 from cygnet.ike.path import Path
 
 SUITES = {
@@ -29,6 +30,8 @@ SUITES = {
 }
 PACKET = bytes.fromhex("450000140000000040000000c0000201c0000202")
 KEPT_BY_A_TUNNEL = {"child", "path", "is_udp_encapsulated", "last_received", "last_sent", "_seen"}
+
+FROM_ITS_CHILD = {"is_waiting", "octet_limit", "packet_limit"}
 
 
 def tunnel(suite: ChildSuite = AES_GCM, **changes: Any) -> Tunnel:
@@ -45,7 +48,7 @@ def through(records: TunnelRecords, before: Tunnel) -> Tunnel:
 
 def test_whoever_adds_state_must_say_where_it_goes() -> None:
     """What is not in these lists is lost when a tunnel sleeps: carry it in `record.py`, or in the states of ESP."""
-    assert set(Tunnel.__slots__) == KEPT_BY_A_TUNNEL | {"_inbound", "_outbound"}
+    assert set(Tunnel.__slots__) == KEPT_BY_A_TUNNEL | FROM_ITS_CHILD | {"_inbound", "_outbound"}
     derived = {"spi", "protection", "is_esn", "_align_mask", "_last_sequence", "_overhead"}
     assert set(OutboundSa.__slots__) == derived | {"sequence", "packets", "octets"}
     assert set(InboundSa.__slots__) == {"spi", "protection", "window", "packets", "octets"}
@@ -74,6 +77,17 @@ def test_nothing_is_lost(suite: ChildSuite) -> None:
     usage = after.usage()
     assert (usage.packets_in, usage.octets_in, usage.packets_out, usage.octets_out) == (3, 60, 3, 60)
     assert len(records.shared) == 0
+
+
+def test_what_waits_and_what_was_reported_is_known_after_sleep() -> None:
+    records = TunnelRecords(os.urandom)
+    waiting = through(records, tunnel(is_outbound=False, limits=UsageLimits(1000.0, 2000.0, 10.0, 20.0)))
+    assert (waiting.is_waiting, waiting.octet_limit, waiting.packet_limit) == (True, 1000.0, 10.0)
+    waiting.send_from_now_on()
+    assert not waiting.pass_limit(10, 0), "the soft limit"
+    woken = through(records, waiting)
+    assert (woken.is_waiting, woken.octet_limit, woken.packet_limit) == (False, 2000.0, 20.0)
+    assert woken.pass_limit(20, 0), "the hard limit"
 
 
 @given(st.lists(st.sampled_from(("send", "sleep", "replay"))), st.sampled_from(sorted(SUITES)))

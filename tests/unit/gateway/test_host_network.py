@@ -155,3 +155,15 @@ def test_all_of_ipv6_but_the_peer(peer: str) -> None:
     assert sum(network.num_addresses for network in networks) == 2**128 - 1
     assert len(networks) == 128 <= MAX_PREFIXES
     assert not any(ipaddress.ip_address(peer) in network for network in networks)
+
+
+def test_a_rekeyed_ike_sa_hands_its_addresses_on() -> None:
+    """The end of the old one takes nothing away, the end of its successor does."""
+    sent: list[AnyMessage] = []
+    network = HostNetwork(sent.append, lambda octets, first, last: False)
+    network.sa_established(SaEstablished(b"old", "home", parse_identity("gw"), (bytes((10, 3, 0, 7)),), 0.0, True))
+    network.sa_rekeyed(b"old", b"new")
+    network.sa_closed(b"old")
+    assert sent == [AddAddress("10.3.0.7")]
+    network.sa_closed(b"new")
+    assert sent == [AddAddress("10.3.0.7"), DelAddress("10.3.0.7")]

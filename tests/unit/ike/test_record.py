@@ -22,7 +22,7 @@ from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ike_suite, parse_proposal
 from cygnet.ike.record import Record, SaRecords, SaStore
-from cygnet.ike.sa import ChildSa, Handshake, IkeSa, MobikeRole
+from cygnet.ike.sa import ChildSa, ChildState, Handshake, IkeSa, MobikeRole
 from cygnet.ike.settings import ConnectionSettings, Settings
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import Probe
@@ -66,11 +66,15 @@ FIELDS: dict[str, Any] = {
     "outgoing": None,
     "incoming": None,
     "sk_d": b"key of keys",
-    "children": (ChildSa("net", b"in  ", b"out "), ChildSa("other", b"in 2", b"out2")),
+    "children": (
+        ChildSa("net", b"in  ", b"out ", 997.5, 1e5, 2e5, ChildState.REPLACED),
+        ChildSa("other", b"in 2", b"out2", 999.5, 3e5, 4e5, ChildState.INSTALLED, b"in  ", 31),
+    ),
     "local_id": parse_identity("gw.example.org"),
     "remote_id": parse_identity("carol@example.org"),
     "virtual_ips": (bytes((10, 0, 0, 1)), bytes(16)),
     "established": 998.5,
+    "has_leases": True,
     "is_udp_encapsulated": True,
     "is_behind_nat": True,
     "is_peer_behind_nat": True,
@@ -79,6 +83,11 @@ FIELDS: dict[str, Any] = {
     "nat_mapping": b"a digest of an address",
     "keepalive_due": 1234.5,
     "pending": (),
+    "quiet_until": None,
+    "draft": None,
+    "predecessor": b"replaced",
+    "rekey_due": 14_400.5,
+    "dies": 15_840.5,
     "ending": "reason",
     "wheel_slot": 1 << 40,
 }
@@ -119,7 +128,7 @@ def test_every_field_has_a_sample() -> None:
     sample = msgspec.structs.replace(IkeSa.as_responder(SPI_I, SPI_R, PATH, 0.0), **FIELDS)
     defaults = IkeSa.as_responder(SPI_I, SPI_R, PATH, 0.0)
     same = {name for name in FIELDS if getattr(sample, name) == getattr(defaults, name)}
-    resting = {"handshake", "suite", "outgoing", "incoming", "pending"}
+    resting = {"handshake", "suite", "outgoing", "incoming", "pending", "quiet_until", "draft"}
     assert same <= resting | {"spi", "spi_i", "spi_r", "path", "is_original_initiator"}, "a sample that proves nothing"
 
 
@@ -265,11 +274,12 @@ def test_a_record_is_small_and_silent() -> None:
         # Only MOBIKE's initiator keeps these.
         peer_addresses=(),
         nat_mapping=b"",
+        predecessor=b"",
         ending="",
         wheel_slot=0,
     )
     record = records.pack(SPI_R, sa, NOW)
-    assert record is not None and len(record) <= 350
+    assert record is not None and len(record) <= 410
     assert "sk_e" not in repr(msgspec.msgpack.decode(record, type=Record).outgoing)
 
 

@@ -12,6 +12,7 @@ from cygnet.iana import ExchangeType
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.settings import SharedSecret
 from cygnet.ike.states import TRANSITIONS, SaState, is_request_allowed, is_response_allowed
+from cygnet.ike.tasks import RekeyIke
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "states.md"
 
@@ -21,10 +22,15 @@ ALLOWED = {
     (SaState.HALF_OPEN, "request", ExchangeType.IKE_AUTH),
     (SaState.ESTABLISHED, "request", ExchangeType.CREATE_CHILD_SA),
     (SaState.ESTABLISHED, "request", ExchangeType.INFORMATIONAL),
+    (SaState.ESTABLISHED, "response", ExchangeType.CREATE_CHILD_SA),
     (SaState.ESTABLISHED, "response", ExchangeType.INFORMATIONAL),
     (SaState.DELETING, "request", ExchangeType.CREATE_CHILD_SA),
     (SaState.DELETING, "request", ExchangeType.INFORMATIONAL),
     (SaState.DELETING, "response", ExchangeType.INFORMATIONAL),
+    (SaState.REPLACED, "request", ExchangeType.CREATE_CHILD_SA),
+    (SaState.REPLACED, "request", ExchangeType.INFORMATIONAL),
+    (SaState.REPLACED, "response", ExchangeType.CREATE_CHILD_SA),
+    (SaState.REPLACED, "response", ExchangeType.INFORMATIONAL),
 }
 CHECKS = {"request": is_request_allowed, "response": is_response_allowed}
 
@@ -102,6 +108,9 @@ def test_the_exchanges_follow_the_table(steps: dict[int, list[SaState | None]]) 
     for number, settings in enumerate((client_settings(), client_settings(secrets=(SharedSecret(b"wrong"),)))):
         host = Host(world, f"192.0.2.{number}", settings)
         host.initiate(gateway, client_connection())
+        world.run(1.0)
+        for spi in list(host.table.sas):
+            host.carry_out(host.table.order(spi, RekeyIke(), world.now))
         world.run(1.0)
         for spi in list(host.table.sas):
             host.delete(spi)

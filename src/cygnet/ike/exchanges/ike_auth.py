@@ -6,7 +6,8 @@ from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
 from cygnet.ike.connections import Candidates, choose_connection
 from cygnet.ike.effects import PhaseDone
 from cygnet.ike.errors import AuthenticationFailed, ProtocolViolation, Scope, error_notify
-from cygnet.ike.exchanges import first_child, mobike, virtual_ip
+from cygnet.ike.exchanges import child as children
+from cygnet.ike.exchanges import mobike, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
 from cygnet.ike.sa import IkeSa, Turn
@@ -116,18 +117,20 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
     addresses: tuple[bytes, ...] = ()
     try:
         addresses, reply = virtual_ip.assign(connection, sa.remote_id, parts, turn)
-        agreed = first_child.choose(sa, parts, addresses)
+        sa.virtual_ips, sa.has_leases = addresses, bool(addresses)
+        agreed = children.choose(sa, parts, is_first=True)
     except ProtocolViolation as error:
+        sa.virtual_ips, sa.has_leases = (), False
         for address in addresses:
             turn.env.addresses.release(address)
         if error.scope is not Scope.CHILD:
             raise
         turn.env.count(f'child_sas_refused_total{{reason="{error.notify.name.lower()}"}}')
         return (error_notify(error),)
-    sa.virtual_ips = addresses
     spi_in = turn.table.new_child_spi(sa)
-    first_child.install(sa, handshake, agreed, spi_in, turn)
-    return (*reply, *first_child.answer(agreed, spi_in))
+    nonce_i, nonce_r = handshake.nonce_i, handshake.nonce_r
+    children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=False)
+    return (*reply, *children.answer(agreed, spi_in))
 
 
 # As original initiator.
@@ -148,7 +151,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
     child: tuple[Payload, ...] = ()
     if handshake.child is not None:
         handshake.spi_in = turn.table.new_child_spi(sa)
-        child = first_child.offer(sa, handshake.child, handshake.spi_in)
+        child = children.offer(sa, handshake.child, handshake.spi_in, is_first=True)
     # RFC 7296 section 2.4: the peer may forget what it has of us from before a crash.
     contact = (Notify(_NO_PROTOCOL, b"", _INITIAL_CONTACT, b""),) if _is_initial_contact(settings, turn) else ()
     payloads: tuple[Payload, ...] = (
@@ -204,7 +207,8 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
         raise refusal
     mobike.accept(sa, parts, turn)
     if handshake.child is not None:
-        agreed = first_child.accept(sa, handshake.child, parts)
+        agreed = children.accept(sa, handshake.child, parts, is_first=True)
         sa.virtual_ips = virtual_ip.received(parts)
-        first_child.install(sa, handshake, agreed, handshake.spi_in, turn)
+        nonce_i, nonce_r, spi_in = handshake.nonce_i, handshake.nonce_r, handshake.spi_in
+        children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=True)
     turn.table.established(sa, turn)

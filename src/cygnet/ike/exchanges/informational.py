@@ -1,10 +1,10 @@
 """INFORMATIONAL (RFC 7296 section 1.4): liveness checks, deletion, notifications."""
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
-from cygnet.ike.effects import RemoveChild
-from cygnet.ike.exchanges import mobike
+from cygnet.ike.exchanges import child as children
+from cygnet.ike.exchanges import mobike, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.sa import ChildSa, IkeSa, Turn
+from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import DeleteChild, DeleteIke, Probe
 from cygnet.wire.payloads import Payload
@@ -33,7 +33,9 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     if is_ike_deleted or is_rejected:
         # The CHILD_SAs go with it, unnamed (RFC 7296 section 1.4.1).
         sa.send_response(datagram, _INFORMATIONAL, (), turn)
-        reason = "authentication_failed" if is_rejected else "deleted_by_peer"
+        if is_ike_deleted:
+            rekey_ike.give_way(sa, turn)
+        reason = "authentication_failed" if is_rejected else rekey_ike.reason_of_delete(sa)
         turn.table.close(sa, reason, turn, is_answered=True)
         return
     answer: tuple[Payload, ...] = ()
@@ -49,19 +51,19 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
 def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:
     """Remove the CHILD_SAs that the peer names by its inbound SPIs; returns our SPIs of them, for the answer."""
     ours = []
+    waiting = sa.message_ids.outstanding
+    requested = waiting.task if waiting is not None else None
+    rekey_ike.inherit_early(sa, turn)
     for spi in delete.spis:
         child = sa.child_with(spi)
         # One that we don't know is gone already: both sides deleted it at once (RFC 7296 section 1.4.1).
         if child is not None:
-            _remove(sa, child, turn)
-            ours.append(child.spi_in)
+            is_ours = requested == DeleteChild(child.spi_in)
+            children.end(sa, child, turn)
+            # That we are trying to close it ourselves is said by our own Delete (RFC 7296 section 1.4.1).
+            if not is_ours:
+                ours.append(child.spi_in)
     return ours
-
-
-def _remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
-    sa.children = tuple(c for c in sa.children if c is not child)
-    turn.table.release_child_spi(child.spi_in)
-    turn.effects.append(RemoveChild(child.spi_in))
 
 
 def start_delete(sa: IkeSa, task: DeleteIke, turn: Turn) -> None:
@@ -96,4 +98,4 @@ def finish_delete_child(sa: IkeSa, task: DeleteChild, parts: Parts, turn: Turn) 
     """The peer knows. Its answer names the other half of the pair, or nothing if it deleted it at the same time."""
     child = sa.child_in(task.spi_in)
     if child is not None:
-        _remove(sa, child, turn)
+        children.end(sa, child, turn)

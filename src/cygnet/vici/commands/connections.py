@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from cygnet.config.errors import ConfigError, Problem
+from cygnet.ike.lifetimes import IkeLifetimes
 from cygnet.ike.selector_text import format_setting
 from cygnet.ike.settings import AuthKind, AuthSettings, ChildSettings, ConnectionSettings
 from cygnet.vici.backend import Backend
@@ -64,7 +65,7 @@ def layout(connection: ConnectionSettings) -> Encodable:
         "remote_addrs": connection.remote_addrs or ("%any",),
         "version": "IKEv2",
         "reauth_time": round(getattr(connection, "reauth_time_s", 0)),
-        "rekey_time": round(getattr(connection, "rekey_time_s", 0)),
+        "rekey_time": round(IkeLifetimes.of(connection).rekey.soft),
         "unique": f"UNIQUE_{_value(getattr(connection, 'unique', 'no')).upper()}",
         "dpd_delay": round(connection.dpd_delay_s) or None,
         "local-1": _round(connection.local),
@@ -86,9 +87,9 @@ def _round(auth: AuthSettings) -> Encodable:
 def _child(child: ChildSettings) -> Encodable:
     return {
         "mode": child.mode.name,
-        "rekey_time": round(getattr(child, "rekey_time_s", 0)),
-        "rekey_bytes": getattr(child, "rekey_bytes", 0),
-        "rekey_packets": getattr(child, "rekey_packets", 0),
+        "rekey_time": round(child.rekey_time_s),
+        "rekey_bytes": child.rekey_bytes,
+        "rekey_packets": child.rekey_packets,
         "dpd_action": _value(getattr(child, "dpd_action", "clear")),
         "close_action": _value(getattr(child, "close_action", "none")),
         "local-ts": [format_setting(selector) for selector in child.local_ts],

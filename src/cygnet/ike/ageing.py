@@ -1,0 +1,53 @@
+"""What is done to SAs that grow old: rekey them in time, or end them."""
+
+from cygnet.ike.effects import RetireChild
+from cygnet.ike.exchanges import child as children
+from cygnet.ike.lifetimes import NEVER
+from cygnet.ike.sa import ChildSa, IkeSa, Turn
+from cygnet.ike.tasks import DeleteChild, DeleteIke, RekeyChild, RekeyIke
+
+
+def begin(sa: IkeSa, turn: Turn) -> None:
+    """The IKE_SA stands as of now: draw how long it lives."""
+    assert sa.connection is not None
+    lifetimes = sa.connection.lifetimes
+    soft, _ = lifetimes.rekey.draw(turn.env.entropy)
+    sa.rekey_due = turn.now + soft
+    sa.dies = sa.rekey_due + lifetimes.over_s
+
+
+def see_to(sa: IkeSa, turn: Turn) -> None:
+    """A limit in time is reached, of the IKE_SA or of one of its CHILD_SAs: rekey or end what has reached it."""
+    now = turn.now
+    if sa.dies <= now:
+        sa.dies = sa.rekey_due = NEVER
+        sa.ending = sa.ending or ("rekeyed" if sa.is_replaced else "expired")
+        turn.table.request(sa, DeleteIke(), turn)
+    elif sa.rekey_due <= now:
+        sa.rekey_due = NEVER
+        turn.table.request(sa, RekeyIke(), turn)
+    for child in sa.children:
+        if child.dies <= now:
+            if child.is_retired:
+                children.remove(sa, child, turn)
+            else:
+                _end(sa, child, turn)
+        elif child.rekey_due <= now:
+            children.change(sa, child, rekey_due=NEVER)
+            turn.table.request(sa, RekeyChild(child.spi_in), turn)
+
+
+def limit_reached(sa: IkeSa, spi_in: bytes, turn: Turn, *, is_hard: bool) -> None:
+    """A CHILD_SA has carried as much as it may before it is to be rekeyed, or at all."""
+    child = sa.child_in(spi_in)
+    if child is not None and is_hard:
+        _end(sa, child, turn)
+    elif child is not None:
+        turn.table.request(sa, RekeyChild(spi_in), turn)
+
+
+def _end(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
+    """It sends no longer, whatever the peer answers, or when."""
+    children.change(sa, child, dies=NEVER, rekey_due=NEVER)
+    turn.effects.append(RetireChild(child.spi_in))
+    turn.table.request(sa, DeleteChild(child.spi_in), turn)

@@ -1,0 +1,247 @@
+"""A CHILD_SA: what both ends agree on for it, how it is put to use, and how it goes.
+
+The first one is negotiated in IKE_AUTH (RFC 7296 section 1.2), further ones in CREATE_CHILD_SA (section 1.3).
+"""
+
+import msgspec
+
+from cygnet.crypto.keymat import ChildSuite, derive_child_keys
+from cygnet.iana import NotifyType, ProtocolId
+from cygnet.ike.carriage import Carriage
+from cygnet.ike.connections import Child
+from cygnet.ike.effects import InstallChild, RemoveChild, RetireChild, UsageLimits, UseChild
+from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
+from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.lifetimes import NEVER
+from cygnet.ike.nat import pack_address
+from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, with_spi
+from cygnet.ike.sa import ChildSa, ChildState, IkeSa, Turn
+from cygnet.ike.selectors import is_within, narrow
+from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
+from cygnet.wire.payloads.traffic_selectors import (
+    TrafficSelector,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
+)
+
+# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_ESP = ProtocolId.ESP
+_ESP_TFC_PADDING_NOT_SUPPORTED = NotifyType.ESP_TFC_PADDING_NOT_SUPPORTED
+_INSTALLED = ChildState.INSTALLED
+_REPLACED = ChildState.REPLACED
+_RETIRED = ChildState.RETIRED
+
+ESP_SPI_OCTETS = 4
+
+LINGER_S = 5.0
+"""For which a CHILD_SA that was replaced and deleted still receives: what was on the way, or comes in another order."""
+PATIENCE_S = 60.0
+"""For which an SA that the peer is to delete, having made its successor, waits for that before we do."""
+
+
+class Agreed(msgspec.Struct, frozen=True, gc=False):
+    """What both sides settled on for a CHILD_SA."""
+
+    child: Child
+    choice: ProposalChoice
+    suite: ChildSuite
+    spi_out: bytes
+    ts_i: tuple[TrafficSelector, ...]
+    ts_r: tuple[TrafficSelector, ...]
+    carriage: Carriage
+
+
+def ends(sa: IkeSa) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """The packed addresses that `dynamic` stands for: at our end, and at the peer's."""
+    ours, theirs = (pack_address(sa.path.local),), (pack_address(sa.path.remote),)
+    if not sa.virtual_ips:
+        return ours, theirs
+    return (ours, sa.virtual_ips) if sa.has_leases else (sa.virtual_ips, theirs)
+
+
+def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -> Agreed:
+    """As responder: choose a child of the connection for the offer; with a `name`, only that one.
+
+    Raises TsUnacceptable or NoChildProposalChosen, whichever says better why none fits.
+    """
+    assert sa.connection is not None
+    offer = parts.need(SecurityAssociation)
+    offered_i = parts.need(TrafficSelectorsInitiator).selectors
+    offered_r = parts.need(TrafficSelectorsResponder).selectors
+    local, remote = ends(sa)
+    has_traffic = False
+    for child in sa.connection.children:
+        if name and child.settings.name != name:
+            continue
+        ts_i = narrow(child.remote.resolve(remote), offered_i)
+        ts_r = narrow(child.local.resolve(local), offered_r)
+        if not ts_i or not ts_r:
+            continue
+        has_traffic = True
+        choice = (child.negotiator if is_first else child.further_negotiator).choose(offer)
+        if choice is None:
+            continue
+        spi_out = _checked_spi(spi_of(offer, choice.number))
+        return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
+    if has_traffic:
+        raise NoChildProposalChosen("no child with this traffic accepts one of the proposals")
+    raise TsUnacceptable("no child covers any of the traffic asked for")
+
+
+def answer(agreed: Agreed, spi_in: bytes) -> tuple[Payload, Payload, Payload]:
+    """As responder: SA, TSi and TSr."""
+    choice = agreed.choice
+    return (
+        SecurityAssociation((Proposal(choice.number, _ESP, spi_in, choice.transforms),)),
+        TrafficSelectorsInitiator(agreed.ts_i),
+        TrafficSelectorsResponder(agreed.ts_r),
+    )
+
+
+def offer(sa: IkeSa, child: Child, spi_in: bytes, *, is_first: bool = False) -> tuple[Payload, Payload, Payload]:
+    """As initiator: SA, TSi and TSr."""
+    ours, theirs = _own_policy(sa, child, is_first=is_first)
+    return (
+        with_spi(child.offer if is_first else child.further_offer, spi_in),
+        TrafficSelectorsInitiator(selectors=ours),
+        TrafficSelectorsResponder(selectors=theirs),
+    )
+
+
+def _own_policy(
+    sa: IkeSa, child: Child, *, is_first: bool
+) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """What we offer as initiator: our end and the peer's.
+
+    When rekeying too it is the whole of our policy, which is no narrower than what is in use (RFC 7296 section 2.9.2).
+    """
+    assert sa.connection is not None
+    local, remote = ends(sa)
+    wanted = sa.connection.settings.vips if is_first else ()
+    ours = child.local.before_assignment(wanted) if wanted else child.local.resolve(local)
+    return ours, child.remote.resolve(remote)
+
+
+def accept(sa: IkeSa, child: Child, parts: Parts, *, is_first: bool = False) -> Agreed:
+    """As initiator: check the responder's answer. Raises InvalidSyntax or TsUnacceptable."""
+    chosen = parts.need(SecurityAssociation)
+    choice = (child.negotiator if is_first else child.further_negotiator).accept(chosen)
+    ts_i = parts.need(TrafficSelectorsInitiator).selectors
+    ts_r = parts.need(TrafficSelectorsResponder).selectors
+    ours, theirs = _own_policy(sa, child, is_first=is_first)
+    if not ts_i or not ts_r or not is_within(ts_i, ours) or not is_within(ts_r, theirs):
+        raise TsUnacceptable("the responder's traffic selectors are not within those we offered")
+    spi_out = _checked_spi(chosen.proposals[0].spi)
+    return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
+
+
+def install(
+    sa: IkeSa,
+    agreed: Agreed,
+    spi_in: bytes,
+    turn: Turn,
+    *,
+    nonce_i: bytes,
+    nonce_r: bytes,
+    is_initiator: bool,
+    shared: bytes = b"",
+    replaces: bytes = b"",
+    is_outbound: bool = True,
+) -> None:
+    """Derive the keys, and hand the CHILD_SA to the data plane.
+
+    The nonces, and `shared` if there was a key exchange, are those of the exchange that made it, and `is_initiator` is
+    our part in that.
+    """
+    assert sa.suite is not None
+    keys = derive_child_keys(agreed.suite, sa.suite.prf, sa.sk_d, nonce_i=nonce_i, nonce_r=nonce_r, shared=shared)
+    keys_i, keys_r = (keys.encr_i, keys.integ_i), (keys.encr_r, keys.integ_r)
+    settings, lifetimes = agreed.child.settings, agreed.child.lifetimes
+    soft, hard = lifetimes.time.draw(turn.env.entropy)
+    child = ChildSa(
+        name=settings.name,
+        spi_in=spi_in,
+        spi_out=agreed.spi_out,
+        installed=turn.now,
+        rekey_due=turn.now + soft,
+        dies=turn.now + hard,
+        replaces=replaces,
+        ke_method=agreed.choice.ke_method,
+    )
+    sa.children = (*sa.children, child)
+    turn.effects.append(
+        InstallChild(
+            sa=sa.spi,
+            name=settings.name,
+            spi_in=spi_in,
+            spi_out=agreed.spi_out,
+            suite=agreed.suite,
+            keys_in=keys_r if is_initiator else keys_i,
+            keys_out=keys_i if is_initiator else keys_r,
+            ts_local=agreed.ts_i if is_initiator else agreed.ts_r,
+            ts_remote=agreed.ts_r if is_initiator else agreed.ts_i,
+            path=sa.path,
+            is_udp_encapsulated=sa.is_udp_encapsulated,
+            replay_window=settings.replay_window,
+            carriage=agreed.carriage,
+            is_outbound=is_outbound,
+            limits=_usage_limits(agreed.child, turn),
+        )
+    )
+
+
+def _usage_limits(child: Child, turn: Turn) -> UsageLimits | None:
+    octets, packets = child.lifetimes.octets, child.lifetimes.packets
+    if not octets.is_limited and not packets.is_limited:
+        return None
+    return UsageLimits(*octets.draw(turn.env.entropy), *packets.draw(turn.env.entropy))
+
+
+def change(sa: IkeSa, child: ChildSa, **changes: object) -> ChildSa:
+    """Put other values into a CHILD_SA of `sa`."""
+    changed = msgspec.structs.replace(child, **changes)
+    sa.children = tuple(changed if other is child else other for other in sa.children)
+    return changed
+
+
+def replace_by_successor(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
+    """Another one has taken its place: await its Delete, and see to that ourselves if it does not come."""
+    change(sa, child, state=_REPLACED, rekey_due=NEVER, dies=min(child.dies, turn.now + PATIENCE_S))
+
+
+def end(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
+    """Both ends know that it is deleted: stop using it, and let its successor take over where that has not happened.
+
+    One that has a successor still takes for a while what is on the way.
+    """
+    for other in sa.children:
+        if other.replaces == child.spi_in:
+            if other.state == _INSTALLED:
+                turn.effects.append(UseChild(other.spi_in))
+            change(sa, other, replaces=b"")
+    if child.state == _REPLACED:
+        turn.effects.append(RetireChild(child.spi_in))
+        change(sa, child, state=_RETIRED, rekey_due=NEVER, dies=turn.now + LINGER_S)
+    else:
+        remove(sa, child, turn)
+
+
+def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
+    """Forget it."""
+    sa.children = tuple(other for other in sa.children if other is not child)
+    turn.table.release_child_spi(child.spi_in)
+    turn.effects.append(RemoveChild(child.spi_in))
+
+
+def _carriage(child: Child, parts: Parts) -> Carriage:
+    """How packets are carried to a peer that has said this: padded only if it takes padding."""
+    if child.carriage.tfc_padding and parts.has_notify(_ESP_TFC_PADDING_NOT_SUPPORTED):
+        return child.carriage.without_padding()
+    return child.carriage
+
+
+def _checked_spi(spi: bytes) -> bytes:
+    if len(spi) != ESP_SPI_OCTETS or spi == bytes(ESP_SPI_OCTETS):
+        raise InvalidSyntax("an ESP SPI has four octets, and is not zero")
+    return spi

@@ -1,0 +1,82 @@
+"""How long SAs live (RFC 7296 section 2.8).
+
+An SA is rekeyed at its soft limit, and ends at its hard limit if it could not be. Soft limits are spread by a random
+part, so that neither the two ends rekey at once, nor a thousand tunnels that came up together.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+import msgspec
+
+from cygnet.ike.settings import ChildSettings, ConnectionSettings
+
+NEVER: Final = inf
+
+DEFAULT_IKE_REKEY_TIME_S: Final = 4 * 3600.0
+
+
+class Lifetime(msgspec.Struct, frozen=True, gc=False):
+    """A soft and a hard limit, in seconds, octets or packets; 0 for none."""
+
+    soft: float = 0.0
+    hard: float = 0.0
+    spread: float = 0.0
+    """The soft limit is up to so much lower."""
+
+    @classmethod
+    def of(cls, rekey: float, life: float | None, rand: float | None) -> "Lifetime":
+        """With strongSwan's defaults: life is a tenth more than rekey, and the spread what lies between them."""
+        hard = rekey * 1.1 if life is None else life
+        spread = max(0.0, hard - rekey) if rand is None else rand
+        return cls(rekey, hard, min(spread, rekey))
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self.soft or self.hard)
+
+    def draw(self, entropy: Callable[[int], bytes]) -> tuple[float, float]:
+        """The limits of one SA, soft and hard; NEVER for none."""
+        soft = self.soft - self.spread * fraction(entropy) if self.soft else NEVER
+        return soft, self.hard or NEVER
+
+
+def fraction(entropy: Callable[[int], bytes]) -> float:
+    """A random number from 0 to below 1."""
+    return int.from_bytes(entropy(4), "big") / (1 << 32)
+
+
+class IkeLifetimes(msgspec.Struct, frozen=True, gc=False):
+    """Those of a connection's IKE_SAs."""
+
+    rekey: Lifetime
+    over_s: float
+
+    @classmethod
+    def of(cls, settings: ConnectionSettings) -> "IkeLifetimes":
+        """With strongSwan's defaults."""
+        rekey = settings.rekey_time_s
+        if rekey is None:
+            rekey = DEFAULT_IKE_REKEY_TIME_S
+        over = rekey / 10 if settings.over_time_s is None else settings.over_time_s
+        spread = over if settings.rand_time_s is None else settings.rand_time_s
+        return cls(Lifetime(rekey, 0.0, min(spread, rekey)), over)
+
+
+class ChildLifetimes(msgspec.Struct, frozen=True, gc=False):
+    """Those of a child's CHILD_SAs."""
+
+    time: Lifetime
+    octets: Lifetime
+    packets: Lifetime
+
+    @classmethod
+    def of(cls, settings: ChildSettings) -> "ChildLifetimes":
+        """With strongSwan's defaults."""
+        return cls(
+            Lifetime.of(settings.rekey_time_s, settings.life_time_s, settings.rand_time_s),
+            Lifetime.of(settings.rekey_bytes, settings.life_bytes, settings.rand_bytes),
+            Lifetime.of(settings.rekey_packets, settings.life_packets, settings.rand_packets),
+        )
