@@ -65,4 +65,12 @@ ADMISSION_KEYS: Final = (
         "The same for IPv6.",
         is_own=True,
     ),
+    Key(
+        "invalid_ike_spi_rate",
+        Kind("number", values.integer(0, 1000)),
+        "0",
+        "Requests for IKE_SAs that do not exist which a worker answers each second with INVALID_IKE_SPI; 0 drops them "
+        "all. A few help a peer whose SA was lost to notice it.",
+        is_own=True,
+    ),
 )

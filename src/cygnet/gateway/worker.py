@@ -200,7 +200,7 @@ class Worker:
     def _standing_of_sa(self, spi: bytes) -> Standing:
         sa = self._table.sas.look(spi)
         if sa is None:
-            return _UNDER_WAY if self._table.has_last_words(spi) else _STRAY
+            return _UNDER_WAY if self._table.strays.knows(spi) else _STRAY
         return _ESTABLISHED if isinstance(sa, bytes) or sa.state >= _SA_ESTABLISHED else _UNDER_WAY
 
     def _serve(self, batch: Sequence[Entry], now: float) -> None:

@@ -91,6 +91,11 @@ class Turn:
         self.effects: list[Effect] = []
 
 
+MAX_FAILED_OPENS = 10
+"""Requests to a half-open SA that we try to decrypt in vain; what follows is dropped unseen, and the SA times out.
+Who sends them has seen the SPIs, and so could have ended the handshake by forging the answer to IKE_SA_INIT anyway."""
+
+
 class Admitted(msgspec.Struct, frozen=True, gc=False):
     """As what a new peer was let in."""
 
@@ -115,6 +120,8 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     keys: IkeKeys | None = None
     # As original responder.
     admitted: Admitted | None = None
+    failed_opens: int = 0
+    """Requests that were not the peer's; see MAX_FAILED_OPENS."""
     candidates: Candidates = Candidates()
     """The first made the choice; of the others those that don't allow it are out."""
     choice: ProposalChoice | None = None

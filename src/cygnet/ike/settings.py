@@ -202,3 +202,5 @@ class Settings(msgspec.Struct, frozen=True):
     half_open_timeout_s: float = 30.0
     """Seconds after which a responder drops an IKE_SA whose peer has not authenticated itself."""
     admission: AdmissionSettings = AdmissionSettings()
+    invalid_ike_spi_rate: int = 0
+    """Requests for unknown IKE_SAs that a worker answers each second (RFC 7296 section 2.21.4); 0 drops them all."""

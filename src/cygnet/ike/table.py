@@ -36,14 +36,15 @@ from cygnet.ike.errors import (
 from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
-from cygnet.ike.message_id import Arrival, LastWords
+from cygnet.ike.message_id import Arrival
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.protected import open_message
 from cygnet.ike.record import SaStore
-from cygnet.ike.sa import IkeSa, MobikeRole, Turn
+from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa, MobikeRole, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
+from cygnet.ike.strays import Strays
 from cygnet.ike.tally import REQUEST_IN, RESPONSE_IN
 from cygnet.ike.tasks import DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
@@ -64,11 +65,6 @@ _INVALID_MAJOR_VERSION = NotifyType.INVALID_MAJOR_VERSION
 _NEW = Arrival.NEW
 _REPEATED = Arrival.REPEATED
 _STALE = Arrival.STALE
-
-LAST_WORDS_S = 12.0
-"""Seconds for which the last response of a closed SA is repeated: past the second retransmission of most peers."""
-MAX_LAST_WORDS = 50_000
-"""Closed SAs whose last response is kept; above that the oldest is forgotten early."""
 
 MAX_INITIAL_OCTETS = 10_000
 """IKE_SA_INIT requests above are dropped: a half-open SA keeps its request, and its peer has proven nothing. As much as
@@ -103,7 +99,7 @@ class IkeTable:
         # a repetition from a new peer, which the initiator's SPI does not: two peers behind one NAT may choose the same
         # (RFC 7296 section 2.1). They are not more than the half-open SAs and those that got past that lately.
         self._initial: ExpiringMap[tuple[int, str], bytes] = ExpiringMap(env.settings.half_open_timeout_s)
-        self._last_words: ExpiringMap[bytes, LastWords] = ExpiringMap(LAST_WORDS_S, MAX_LAST_WORDS)
+        self.strays = Strays(env)
 
     @property
     def half_open(self) -> int:
@@ -209,10 +205,6 @@ class IkeTable:
             self.close(found, reason, turn)
         return turn.effects
 
-    def has_last_words(self, spi: bytes) -> bool:
-        """Whether the SA with that SPI of ours ended a moment ago, by a request whose answer may have been lost."""
-        return self._last_words.get(spi) is not None
-
     def child_spis(self) -> Iterable[bytes]:
         """The inbound SPIs of all CHILD_SAs, also of those that are being set up."""
         return self._children
@@ -230,7 +222,7 @@ class IkeTable:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due:
             return 0.0
-        parts = (self._wheel, self._initial, self._last_words, self.sas)
+        parts = (self._wheel, self._initial, self.strays, self.sas)
         times = [part.next_due() for part in parts]
         return min((time for time in times if time is not None), default=None)
 
@@ -351,7 +343,7 @@ class IkeTable:
                 self.env.addresses.release(address)
         words = sa.message_ids.last_words() if is_answered else None
         if words is not None:
-            self._last_words.put(sa.spi, words, turn.now)
+            self.strays.remember(sa.spi, words, turn.now)
         turn.effects.append(SaClosed(sa.spi, sa.name, reason, was_established, sa))
 
     # Receiving.
@@ -384,12 +376,7 @@ class IkeTable:
         ):
             self._receive_initial(header, datagram, path, turn)
             return
-        words = self._last_words.get(spi)
-        if words is not None and not header.is_response and words.request_hash == hash(datagram):
-            self.env.count("responses_repeated_total")
-            turn.effects.append(Send(words.response, path))
-            return
-        self.env.count(_drop("unknown_spi" if self.env.owns(spi) else "other_worker"))
+        self.strays.receive(header, datagram, spi, path, turn)
 
     def _receive_initial(self, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
         if header.message_id != 0 or header.spi_i == NO_SPI:
@@ -445,6 +432,9 @@ class IkeTable:
         if not is_request_allowed(sa.state, header.exchange_type):
             self.env.count(_drop("exchange_not_allowed"))
             return
+        if sa.handshake is not None and sa.handshake.failed_opens >= MAX_FAILED_OPENS:
+            self.env.count(_drop("too_many_failures"))
+            return
         self.env.count(REQUEST_IN[header.exchange_type])
         try:
             inner_type, plaintext = self._open(sa, datagram, header, turn)
@@ -453,6 +443,8 @@ class IkeTable:
             self.close(sa, "peer_invalid_key_exchange", turn)
             return
         except CryptoError:
+            if sa.handshake is not None:
+                sa.handshake.failed_opens += 1
             self.env.count(_drop("integrity"))
             return
         # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
@@ -600,7 +592,7 @@ class IkeTable:
             sa = self.sas.get(spi)
             if sa is not None and sa.state == _HALF_OPEN:
                 self.close(sa, "half_open_timeout", turn)
-        self._last_words.take_expired(turn.now)
+        self.strays.forget(turn.now)
 
 
 def _reason_of(error: IkeError) -> str:

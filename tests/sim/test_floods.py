@@ -1,0 +1,185 @@
+"""Floods: what each datagram of one may cost us, counted in what was computed and kept for it."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from tests.sim.world import (
+    CLIENT,
+    GATEWAY,
+    Host,
+    ListPool,
+    World,
+    agree,
+    client_connection,
+    client_settings,
+    counted,
+    drops,
+    gateway_settings,
+    sa_of,
+)
+
+from cygnet.crypto.keymat import derive_ike_keys
+from cygnet.iana import ExchangeType, NotifyType
+from cygnet.ike.effects import Send
+from cygnet.ike.path import Path
+from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa
+from cygnet.ike.settings import AdmissionSettings
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, decode_header
+from cygnet.wire.message import decode_message, encode_message
+from cygnet.wire.payloads import Encrypted, EncryptedFragment, Notify, Payload
+
+
+def attacker(number: int) -> Path:
+    return Path(GATEWAY, 500, f"203.0.113.{number % 250 + 1}", 500 + number)
+
+
+def answers(host: Host) -> list[Send]:
+    return [event for event in host.events if isinstance(event, Send)]
+
+
+def half_open(world: World, gateway: Host) -> tuple[Host, IkeSa]:
+    """A client whose IKE_AUTH is on its way, and the gateway's SA of it."""
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection())
+    world.run(0.025)
+    return client, sa_of(gateway)
+
+
+def rubbish(sa: IkeSa, body: Payload, exchange_type: int = ExchangeType.IKE_AUTH, message_id: int = 1) -> bytes:
+    return encode_message(
+        spi_i=sa.spi_i,
+        spi_r=sa.spi_r,
+        exchange_type=exchange_type,
+        flags=FLAG_INITIATOR,
+        message_id=message_id,
+        payloads=(body,),
+    )
+
+
+def test_initial_requests_with_ever_new_spis_cost_no_more_than_the_threshold_lets_in(world: World) -> None:
+    limits = AdmissionSettings(cookie_threshold=20)
+    gateway = Host(world, GATEWAY, gateway_settings(admission=limits), ListPool(counted(10)))
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection())
+    request = next(send.datagram for host, send in world.sent if host is client)
+    keys = entropy_calls(gateway)
+    for number in range(2000):
+        gateway.receive(world.rng.randbytes(8) + request[8:], attacker(number))
+    assert gateway.table.half_open == 20 and len(gateway.table.sas) == 20
+    assert gateway.counters["cookies_sent_total"] == 1980
+    # SPI and nonce for each that was let in; the secret of the cookies is older.
+    assert len(keys) <= 2 * 20 + 2
+    world.run(1.0)
+    assert agree_on_one(client, gateway), "an honest peer comes in all the same"
+
+
+def entropy_calls(host: Host) -> list[int]:
+    calls: list[int] = []
+    draw = host.env.entropy
+
+    def entropy(octets: int) -> bytes:
+        calls.append(octets)
+        return draw(octets)
+
+    host.env.entropy = entropy
+    return calls
+
+
+def agree_on_one(client: Host, gateway: Host) -> bool:
+    ours = {(sa.spi_i, sa.spi_r) for sa in client.table.sas.values()}
+    return len(ours) == 1 and ours <= {(sa.spi_i, sa.spi_r) for sa in gateway.table.sas.values()}
+
+
+def test_rubbish_for_a_half_open_sa_costs_one_key_exchange_and_few_decryptions(
+    world: World, gateway: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    derived = []
+
+    def counting(*args: object, **kwargs: object) -> object:
+        derived.append(args)
+        return derive_ike_keys(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cygnet.ike.sa.derive_ike_keys", counting)
+    client, sa = half_open(world, gateway)
+    client.is_down = True
+    derived.clear()
+    rng = random.Random(1)
+    for number in range(1000):
+        gateway.receive(rubbish(sa, Encrypted(inner_type=35, body=rng.randbytes(200))), attacker(number))
+    assert len(derived) == 1
+    assert drops(gateway) == {"integrity": MAX_FAILED_OPENS, "too_many_failures": 1000 - MAX_FAILED_OPENS}
+    assert not answers(gateway)[1:], "nothing but the answer to IKE_SA_INIT has left"
+    world.run(31.0)
+    assert not gateway.table.sas and not gateway.table.half_open
+
+
+def test_some_rubbish_does_not_keep_the_peer_out(world: World, gateway: Host) -> None:
+    client, sa = half_open(world, gateway)
+    rng = random.Random(1)
+    for number in range(MAX_FAILED_OPENS - 1):
+        gateway.receive(rubbish(sa, Encrypted(inner_type=35, body=rng.randbytes(200))), attacker(number))
+    world.run(1.0)
+    assert agree(client, gateway) and client.children
+
+
+@pytest.mark.parametrize("state", ["half_open", "established"])
+def test_rubbish_fragments_are_kept_nowhere(world: World, gateway: Host, state: str) -> None:
+    _, sa = half_open(world, gateway)
+    if state == "established":
+        world.run(1.0)
+    kept = len(answers(gateway))
+    rng = random.Random(1)
+    exchange_type = ExchangeType.IKE_AUTH if state == "half_open" else ExchangeType.INFORMATIONAL
+    for number in range(500):
+        fragment = EncryptedFragment(inner_type=35, number=number + 1, total=0xFFFF, body=rng.randbytes(400))
+        gateway.receive(rubbish(sa, fragment, exchange_type, message_id=sa.message_ids.expected_id), attacker(number))
+    assert sum(drops(gateway).values()) == 500
+    assert len(answers(gateway)) == kept
+
+
+def informational(number: int, *, is_response: bool = False) -> bytes:
+    """A message for an SA of which nobody knows."""
+    return encode_message(
+        spi_i=number.to_bytes(8, "big"),
+        spi_r=(1 << 63 | number).to_bytes(8, "big"),
+        exchange_type=ExchangeType.INFORMATIONAL,
+        flags=FLAG_INITIATOR | (FLAG_RESPONSE if is_response else 0),
+        message_id=7,
+        payloads=(Encrypted(inner_type=0, body=bytes(60)),),
+    )
+
+
+def flood(gateway: Host, make: Callable[[int], bytes]) -> None:
+    for number in range(1, 1001):
+        gateway.receive(make(number), attacker(number))
+
+
+def test_strays_are_counted_and_left_at_that(world: World, gateway: Host) -> None:
+    flood(gateway, informational)
+    assert drops(gateway) == {"unknown_spi": 1000}
+    assert not gateway.events and gateway.table.next_timer() is None
+
+
+def test_a_few_requests_a_second_for_unknown_sas_are_answered_if_asked_for(world: World) -> None:
+    """RFC 7296 section 2.21.4."""
+    gateway = Host(world, GATEWAY, gateway_settings(invalid_ike_spi_rate=3))
+    flood(gateway, informational)
+    assert len(answers(gateway)) == 3 == gateway.counters["invalid_ike_spi_sent_total"]
+    assert drops(gateway) == {"unknown_spi": 1000}
+    answer, request = answers(gateway)[0], informational(1)
+    header, asked = decode_header(answer.datagram), decode_header(request)
+    assert (header.spi_i, header.spi_r) == (asked.spi_i, asked.spi_r)
+    assert (header.exchange_type, header.message_id, header.flags) == (asked.exchange_type, 7, FLAG_RESPONSE)
+    (notify,) = decode_message(answer.datagram).payloads
+    assert notify == Notify(0, b"", NotifyType.INVALID_IKE_SPI, b"")
+    assert answer.path == attacker(1) and len(answer.datagram) < len(request)
+    world.now += 1.0
+    flood(gateway, informational)
+    assert len(answers(gateway)) == 6
+
+
+def test_a_response_for_an_unknown_sa_is_never_answered(world: World) -> None:
+    gateway = Host(world, GATEWAY, gateway_settings(invalid_ike_spi_rate=3))
+    flood(gateway, lambda number: informational(number, is_response=True))
+    assert not answers(gateway)
