@@ -23,6 +23,7 @@ from cygnet.wire.payloads import (
     Notify,
     Payload,
     Proposal,
+    PuzzleSolution,
     SecurityAssociation,
     TrafficSelector,
     TrafficSelectorsInitiator,
@@ -131,6 +132,10 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Payload]] = {
         ).map(tuple),
     ),
     Eap: st.builds(Eap, code=u8, identifier=u8, data=data),
+    PuzzleSolution: st.builds(
+        PuzzleSolution,
+        data=st.integers(1, 16).flatmap(lambda octets: st.binary(min_size=4 * octets, max_size=4 * octets)),
+    ),
     Encrypted: st.builds(Encrypted, inner_type=u8, body=data),
     EncryptedFragment: fragments,
 }

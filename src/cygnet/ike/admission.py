@@ -7,31 +7,48 @@ be forged:
 
 * Without a cookie a peer is served while few SAs are half open, in all and from its prefix. Above that it is asked for
   a cookie. It is never refused: somebody who sends with its address must not be able to lock it out.
-* With a cookie it is served until its own prefix has left too many SAs half open, or until memory is used up: both
-  are its prefix's doing or a fact, and it is dropped. It sends again by itself.
+* With a cookie it is served until its prefix has left too many SAs half open, or there is no more room: then it is
+  dropped, and sends again by itself. Well before that it must solve a puzzle (RFC 8019), the harder the closer the
+  limit is. It is asked for the cookie alone first, so that what a puzzle costs us is not spent on forged addresses.
+  Peers that don't solve theirs, as most can't, are let in at a limited rate (section 7.1.5).
 
 Each count has an entry only while an SA is half open, so there are never more entries than half-open SAs.
 """
+
+from enum import IntEnum
 
 import msgspec
 
 from cygnet.iana import NotifyType
 from cygnet.ike.answers import plain_notify, stateless_answer
-from cygnet.ike.cookies import CookieJar
+from cygnet.ike.cookies import MAX_COOKIE_LIFE_S, NO_NOTE, CookieJar
 from cygnet.ike.effects import Send
 from cygnet.ike.environment import Environment
+from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
+from cygnet.ike.puzzles import (
+    NO_CHALLENGE,
+    Challenge,
+    choose_prf,
+    decode_challenge,
+    encode_challenge,
+    is_solution,
+    wanted_difficulty,
+)
+from cygnet.ike.rate_limit import RateLimit
 from cygnet.ike.sa import Admitted, IkeSa, Turn
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.wire.errors import WireError
 from cygnet.wire.header import Header
-from cygnet.wire.peek import peek_cookie, peek_nonce
-
-# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
-_COOKIE = NotifyType.COOKIE
+from cygnet.wire.message import decode_message
+from cygnet.wire.payloads.notify import Notify
+from cygnet.wire.payloads.security_association import SecurityAssociation
+from cygnet.wire.peek import peek_cookie, peek_nonce, peek_solution
 
 _IPV4_OCTETS = 4
+_MAX_SPENT = 50_000
+"""Cookies whose puzzles were solved that are remembered; above that the oldest is forgotten early."""
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
@@ -47,15 +64,37 @@ class Load(msgspec.Struct, frozen=True, gc=False):
     """The same of peers that have."""
 
 
+class Proof(IntEnum):
+    """What a new peer has shown."""
+
+    NOTHING = 0
+    COOKIE = 1
+    """It is at its address."""
+    UNSOLVED = 2
+    """The same, with the cookie of a puzzle that it has not solved."""
+    SOLVED = 3
+
+
+# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_COOKIE = NotifyType.COOKIE
+_PUZZLE = NotifyType.PUZZLE
+_NOTHING = Proof.NOTHING
+_PROVEN = Proof.COOKIE
+_SOLVED = Proof.SOLVED
+_UNSOLVED = Proof.UNSOLVED
+
 SERVE = ""
+SERVE_FEW = "puzzle_unsolved"
+"""Serve so many a second; the others are dropped for this reason."""
 ASK_COOKIE = "cookie"
+ASK_PUZZLE = "puzzle"
 
 
-def judge(load: Load, limits: AdmissionSettings, *, is_proven: bool) -> str:
-    """What a new peer gets: SERVE, ASK_COOKIE, or the reason for which it is dropped."""
+def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
+    """What a new peer gets: one of the verdicts above, or else the reason for which it is dropped."""
     is_full = load.half_open >= limits.init_limit_half_open
     has_too_many = 0 < limits.ike_sa_limit <= load.ike_sas
-    if not is_proven:
+    if proof is _NOTHING:
         if (
             load.half_open >= limits.cookie_threshold
             or load.unproven >= limits.cookie_threshold_ip
@@ -72,46 +111,85 @@ def judge(load: Load, limits: AdmissionSettings, *, is_proven: bool) -> str:
         return "ike_sa_limit"
     if 0 < limits.block_threshold <= load.proven:
         return "source_limit"
+    if proof is not _SOLVED and wanted_difficulty(load.half_open, load.proven, limits):
+        return ASK_PUZZLE if proof is _PROVEN else SERVE_FEW
     return SERVE
 
 
 class Admission:
     """Decides about new peers of one worker, and counts those that are half open."""
 
-    __slots__ = ("_cookies", "_env", "_proven", "_unproven", "half_open")
+    __slots__ = ("_cookies", "_env", "_few", "_proven", "_spent", "_unproven", "half_open")
 
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._cookies = CookieJar(env.entropy)
         self._unproven: dict[bytes, int] = {}
         self._proven: dict[bytes, int] = {}
+        self._few = RateLimit(env.settings.admission.puzzle_unsolved_rate)
+        # A solution is for one SA: else it would let in as many as send other values with the same nonce and SPI.
+        self._spent: ExpiringMap[bytes, bool] = ExpiringMap(MAX_COOKIE_LIFE_S, _MAX_SPENT)
         self.half_open = 0
         """SAs, as original responder, whose peer has not authenticated itself."""
 
     def admit(self, header: Header, datagram: bytes, path: Path, turn: Turn, ike_sas: int) -> Admitted | None:
-        """Decide about an IKE_SA_INIT request; None if it was answered with a cookie, or dropped.
+        """Decide about an IKE_SA_INIT request; None if it was answered with a cookie or a puzzle, or dropped.
 
         Raises WireError if a payload that is looked at is malformed.
         """
         env, limits = self._env, self._env.settings.admission
         remote = pack_address(path.remote)
         source = prefix_of(remote, limits)
-        is_proven = False
         cookie = peek_cookie(datagram)
-        if cookie:
-            is_proven = self._cookies.is_good(cookie, peek_nonce(datagram), remote, header.spi_i, turn.now)
-            env.count("cookies_accepted_total" if is_proven else "cookies_rejected_total")
+        proof = self._examine(cookie, header, datagram, remote, turn.now) if cookie else _NOTHING
         load = Load(ike_sas, self.half_open, env.waiting(), self._unproven.get(source, 0), self._proven.get(source, 0))
-        verdict = judge(load, limits, is_proven=is_proven)
-        if verdict == SERVE:
-            return Admitted(source, is_proven)
+        verdict = judge(load, limits, proof)
         if verdict == ASK_COOKIE:
-            cookie = self._cookies.make(peek_nonce(datagram), remote, header.spi_i, turn.now)
-            env.count("cookies_sent_total")
-            turn.effects.append(Send(stateless_answer(header, plain_notify(_COOKIE, cookie)), path))
-        else:
+            self._ask(header, datagram, path, turn)
+            return None
+        if verdict == ASK_PUZZLE:
+            prf = _prf_offered(datagram, header)
+            if prf:
+                difficulty = wanted_difficulty(load.half_open, load.proven, limits)
+                self._ask(header, datagram, path, turn, Challenge(prf, difficulty))
+                return None
+            # We have no PRF in common. To say so is cheap, and what serving comes to (RFC 8019 section 7.1.1.2).
+        elif verdict != SERVE and not (verdict == SERVE_FEW and self._few.take(turn.now)):
             env.count(f'datagrams_dropped_total{{reason="{verdict}"}}')
-        return None
+            return None
+        return Admitted(source, proof is not _NOTHING, cookie if proof is _SOLVED else b"")
+
+    def _examine(self, cookie: bytes, header: Header, datagram: bytes, remote: bytes, now: float) -> Proof:
+        """What a cookie, and what comes with it, prove."""
+        count = self._env.count
+        if not self._cookies.is_good(cookie, peek_nonce(datagram), remote, header.spi_i, now):
+            count("cookies_rejected_total")
+            return _NOTHING
+        count("cookies_accepted_total")
+        note = self._cookies.note_of(cookie)
+        if note == NO_NOTE:
+            return _PROVEN
+        solution, challenge = peek_solution(datagram), decode_challenge(note)
+        if not solution or challenge is None:
+            return _UNSOLVED
+        if self._spent.get(cookie) or not is_solution(solution, cookie, challenge):
+            count("puzzles_rejected_total")
+            return _UNSOLVED
+        count("puzzles_accepted_total")
+        return _SOLVED
+
+    def _ask(
+        self, header: Header, datagram: bytes, path: Path, turn: Turn, challenge: Challenge = NO_CHALLENGE
+    ) -> None:
+        """Answer with a cookie, and with the puzzle that goes with it."""
+        note = encode_challenge(challenge)
+        cookie = self._cookies.make(peek_nonce(datagram), pack_address(path.remote), header.spi_i, turn.now, note)
+        notifies: tuple[Notify, ...] = (plain_notify(_COOKIE, cookie),)
+        self._env.count("cookies_sent_total")
+        if challenge is not NO_CHALLENGE:
+            self._env.count("puzzles_sent_total")
+            notifies += (plain_notify(_PUZZLE, note),)
+        turn.effects.append(Send(stateless_answer(header, *notifies), path))
 
     def is_proven(self, datagram: bytes, path: Path, now: float) -> bool:
         """Whether an IKE_SA_INIT request brings a good cookie; of any other octets, False."""
@@ -124,9 +202,12 @@ class Admission:
         except WireError:
             return False
 
-    def entered(self, sa: IkeSa, admitted: Admitted) -> None:
+    def entered(self, sa: IkeSa, admitted: Admitted, now: float) -> None:
         """An SA is half open; `admitted` is what the request was let in with."""
         assert sa.handshake is not None
+        if admitted.spent:
+            self._spent.take_expired(now)
+            self._spent.put(admitted.spent, True, now)
         sa.handshake.admitted = admitted
         counts = self._proven if admitted.is_proven else self._unproven
         counts[admitted.source] = counts.get(admitted.source, 0) + 1
@@ -143,6 +224,14 @@ class Admission:
         else:
             del counts[admitted.source]
         self.half_open -= 1
+
+
+def _prf_offered(datagram: bytes, header: Header) -> int:
+    """A PRF of the initiator's that we have, for its puzzle; 0 if there is none, or no offer."""
+    for payload in decode_message(datagram, header).payloads:
+        if isinstance(payload, SecurityAssociation):
+            return choose_prf(payload)
+    return 0
 
 
 def prefix_of(address: bytes, limits: AdmissionSettings) -> bytes:

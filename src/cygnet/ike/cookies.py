@@ -5,6 +5,8 @@ A cookie proves that the sender receives at the address it claims, before anythi
 the sender can't change between its two tries: its nonce, address and SPI. The secret changes every minute, and the one
 before it stays good, so a cookie lives between one and two minutes and a replay of one from another address fails.
 
+A cookie carries a note of ours, under the same MAC: what we asked of the peer along with it (RFC 8019 section 7.1.1.3).
+
 The MAC is keyed BLAKE2 (RFC 7693), whose keyed state is copied for each cookie: half a microsecond, where a flood
 makes us compute one for each datagram.
 """
@@ -16,9 +18,14 @@ from typing import Final
 
 _SECRET_OCTETS: Final = 32
 _LIFE_S: Final = 60.0
+MAX_COOKIE_LIFE_S: Final = 2 * _LIFE_S
+"""No cookie is good for longer."""
 _VERSIONS: Final = 256
 _DIGEST_OCTETS: Final = 16
-COOKIE_OCTETS: Final = 1 + _DIGEST_OCTETS
+NOTE_OCTETS: Final = 3
+NO_NOTE: Final = bytes(NOTE_OCTETS)
+_HEAD_OCTETS: Final = 1 + NOTE_OCTETS
+COOKIE_OCTETS: Final = _HEAD_OCTETS + _DIGEST_OCTETS
 
 
 class CookieJar:
@@ -33,11 +40,12 @@ class CookieJar:
         self._version = 0
         self._renew_at = 0.0
 
-    def make(self, nonce_i: bytes, remote: bytes, spi_i: bytes, now: float) -> bytes:
+    def make(self, nonce_i: bytes, remote: bytes, spi_i: bytes, now: float, note: bytes = NO_NOTE) -> bytes:
         """The cookie for a peer: its nonce, packed address and SPI; `now` in seconds of a monotonic clock."""
         if now >= self._renew_at:
             self._renew(now)
-        return bytes((self._version,)) + _digest(self._current, nonce_i, remote, spi_i)
+        head = bytes((self._version,)) + note
+        return head + _digest(self._current, head, nonce_i, remote, spi_i)
 
     def is_good(self, cookie: bytes, nonce_i: bytes, remote: bytes, spi_i: bytes, now: float) -> bool:
         """Whether we made this cookie for this peer, at most two minutes ago."""
@@ -49,7 +57,13 @@ class CookieJar:
         if age > 1:
             return False
         secret = self._current if age == 0 else self._previous
-        return hmac.compare_digest(cookie[1:], _digest(secret, nonce_i, remote, spi_i))
+        head = cookie[:_HEAD_OCTETS]
+        return hmac.compare_digest(cookie[_HEAD_OCTETS:], _digest(secret, head, nonce_i, remote, spi_i))
+
+    @staticmethod
+    def note_of(cookie: bytes) -> bytes:
+        """What we noted in a cookie that is good."""
+        return cookie[1:_HEAD_OCTETS]
 
     def _new_secret(self) -> "hashlib.blake2s":
         return hashlib.blake2s(key=self._entropy(_SECRET_OCTETS), digest_size=_DIGEST_OCTETS)
@@ -64,8 +78,8 @@ class CookieJar:
         self._renew_at = now + _LIFE_S
 
 
-def _digest(secret: "hashlib.blake2s", nonce_i: bytes, remote: bytes, spi_i: bytes) -> bytes:
+def _digest(secret: "hashlib.blake2s", head: bytes, nonce_i: bytes, remote: bytes, spi_i: bytes) -> bytes:
     keyed = secret.copy()
     # The nonce alone has no fixed length here, and it stands last.
-    keyed.update(spi_i + bytes((len(remote),)) + remote + nonce_i)
+    keyed.update(head + spi_i + bytes((len(remote),)) + remote + nonce_i)
     return keyed.digest()

@@ -18,6 +18,7 @@ from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice
 from cygnet.ike.protected import seal_message
+from cygnet.ike.puzzles import Solver
 from cygnet.ike.states import SaState
 from cygnet.ike.tally import REQUEST_OUT, RESPONSE_OUT
 from cygnet.ike.tasks import DeleteIke, Task
@@ -70,6 +71,9 @@ class Registry(Protocol):
     def close(self, sa: "IkeSa", reason: str, turn: "Turn", *, is_answered: bool = False) -> None:
         """Forget `sa` and all that it holds, telling the peer nothing but, if `is_answered`, its last answer again."""
 
+    def solve(self, sa: "IkeSa", solver: Solver) -> None:
+        """Work at the puzzle that `sa` waits for; it goes on when that is solved."""
+
     def has_other(self, identity: Identity) -> bool:
         """Whether an IKE_SA with that peer stands."""
 
@@ -103,6 +107,8 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     """The prefix of its address."""
     is_proven: bool
     """Whether it has returned a cookie, and so is at that address."""
+    spent: bytes = b""
+    """The cookie whose puzzle it has solved for that, and which lets nobody in again."""
 
 
 class Handshake(msgspec.Struct, gc=False, eq=False):
@@ -127,6 +133,8 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     choice: ProposalChoice | None = None
     # As original initiator.
     cookie: bytes = b""
+    solution: bytes = b""
+    """Of the puzzle that came with the cookie (RFC 8019)."""
     cookies_taken: int = 0
     ke_methods_tried: tuple[int, ...] = ()
     child: Child | None = None

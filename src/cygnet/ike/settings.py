@@ -184,6 +184,16 @@ class AdmissionSettings(msgspec.Struct, frozen=True):
     """Datagrams of new peers that wait in the worker from which on a cookie is asked for. strongSwan drops then."""
     ike_sa_limit: int = 1_000_000
     """IKE_SAs in all from which on a new one is refused."""
+    puzzle_threshold: int = 5000
+    """Half-open IKE_SAs from which on a peer that has returned a cookie must solve a puzzle too (RFC 8019)."""
+    puzzle_threshold_ip: int = 1000
+    """The same of those that `block_threshold` counts."""
+    puzzle_difficulty: int = 10
+    """Zero bits that are asked for at these thresholds."""
+    puzzle_max_difficulty: int = 16
+    """Zero bits that are asked for where the limits are reached."""
+    puzzle_unsolved_rate: int = 100
+    """Peers that are let in each second although they return the cookie of a puzzle without its solution."""
     source_prefix_ipv4: int = 32
     """Bits of an IPv4 address by which peers are counted together, 8 to 32."""
     source_prefix_ipv6: int = 64
@@ -202,5 +212,7 @@ class Settings(msgspec.Struct, frozen=True):
     half_open_timeout_s: float = 30.0
     """Seconds after which a responder drops an IKE_SA whose peer has not authenticated itself."""
     admission: AdmissionSettings = AdmissionSettings()
+    puzzle_effort: int = 18
+    """Zero bits of the hardest puzzle that we solve as initiator; 0 solves none."""
     invalid_ike_spi_rate: int = 0
     """Requests for unknown IKE_SAs that a worker answers each second (RFC 7296 section 2.21.4); 0 drops them all."""

@@ -40,6 +40,7 @@ from cygnet.ike.message_id import Arrival
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.protected import open_message
+from cygnet.ike.puzzles import Solver, Solvers
 from cygnet.ike.record import SaStore
 from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa, MobikeRole, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
@@ -100,6 +101,7 @@ class IkeTable:
         # (RFC 7296 section 2.1). They are not more than the half-open SAs and those that got past that lately.
         self._initial: ExpiringMap[tuple[int, str], bytes] = ExpiringMap(env.settings.half_open_timeout_s)
         self.strays = Strays(env)
+        self._puzzles = Solvers()
 
     @property
     def half_open(self) -> int:
@@ -220,7 +222,7 @@ class IkeTable:
 
     def next_timer(self) -> float | None:
         """When `handle_timers` wants to be called next; None while nothing waits."""
-        if self._due:
+        if self._due or self._puzzles:
             return 0.0
         parts = (self._wheel, self._initial, self.strays, self.sas)
         times = [part.next_due() for part in parts]
@@ -238,6 +240,11 @@ class IkeTable:
                 sa.wheel_slot = 0
                 self._handle_timer(sa, turn)
                 self._settle(sa, turn)
+        solved = self._puzzles.work(self.sas.__contains__)
+        if solved is not None:
+            sa = self.serving = self.sas[solved[0]]
+            ike_sa_init.solved(sa, solved[1], turn)
+            self._settle(sa, turn)
         self._expire(turn)
         self.sas.rest(now)
         return turn.effects
@@ -266,6 +273,10 @@ class IkeTable:
         requests.add(sa, task)
         if sa is not self.serving:
             self._settle(sa, turn)
+
+    def solve(self, sa: IkeSa, solver: Solver) -> None:
+        """Work at the puzzle that an SA waits for, in the time between other things."""
+        self._puzzles.add(sa.spi, solver)
 
     def sa(self, spi: bytes) -> IkeSa | None:
         """The IKE_SA with that SPI of ours."""
@@ -403,7 +414,7 @@ class IkeTable:
             return
         self.serving = sa
         self.sas[sa.spi] = sa
-        self.admission.entered(sa, admitted)
+        self.admission.entered(sa, admitted, turn.now)
         self._initial.put(key, sa.spi, turn.now)
 
     def _repeat_initial(self, spi: bytes, datagram: bytes, path: Path, turn: Turn) -> None:

@@ -15,6 +15,7 @@ from cygnet.wire.payloads.nonce import MAX_NONCE_OCTETS, MIN_NONCE_OCTETS
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _NONCE: Final = int(PayloadType.NONCE)
 _NOTIFY: Final = int(PayloadType.NOTIFY)
+_PS: Final = int(PayloadType.PS)
 _COOKIE: Final = int(NotifyType.COOKIE)
 
 _NEXT_PAYLOAD_OFFSET: Final = 16
@@ -25,7 +26,7 @@ _NOTIFY_HEADER: Final = struct.Struct("!BxHxBH")
 _NOTIFY_OCTETS: Final = _NOTIFY_HEADER.size
 
 MAX_PEEKED: Final = 32
-"""Payloads that are passed over in search of the nonce, which is the third or fourth of most peers."""
+"""Payloads that are passed over in search of one; the nonce is the third or fourth of most peers."""
 
 
 def peek_cookie(datagram: bytes) -> bytes:
@@ -51,6 +52,24 @@ def peek_nonce(datagram: bytes) -> bytes:
 
     Raises `WireError` if there is none among the first payloads, or if these have impossible lengths.
     """
+    nonce = _peek(datagram, _NONCE)
+    if nonce is None:
+        raise WireError(WireFault.NO_NONCE)
+    if not MIN_NONCE_OCTETS <= len(nonce) <= MAX_NONCE_OCTETS:
+        raise WireError(WireFault.BAD_NONCE_LENGTH)
+    return nonce
+
+
+def peek_solution(datagram: bytes) -> bytes:
+    """The keys in the first Puzzle Solution payload, which follows the cookie (RFC 8019 section 7.1.2).
+
+    Empty if there is none among the first payloads. Raises `WireError` if these have impossible lengths.
+    """
+    return _peek(datagram, _PS) or b""
+
+
+def _peek(datagram: bytes, wanted: int) -> bytes | None:
+    """The body of the first payload of that type."""
     end = len(datagram)
     if end < HEADER_OCTETS:
         raise WireError(WireFault.TRUNCATED)
@@ -63,9 +82,7 @@ def peek_nonce(datagram: bytes) -> bytes:
         stop = offset + length
         if not start <= stop <= end:
             raise WireError(WireFault.BAD_LENGTH)
-        if payload_type == _NONCE:
-            if not MIN_NONCE_OCTETS <= stop - start <= MAX_NONCE_OCTETS:
-                raise WireError(WireFault.BAD_NONCE_LENGTH)
+        if payload_type == wanted:
             return datagram[start:stop]
         payload_type, offset = next_type, stop
-    raise WireError(WireFault.NO_NONCE)
+    return None

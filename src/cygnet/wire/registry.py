@@ -16,6 +16,7 @@ from cygnet.wire.payloads import encrypted as sk
 from cygnet.wire.payloads import encrypted_fragment as skf
 from cygnet.wire.payloads import identification as ident
 from cygnet.wire.payloads import key_exchange as ke
+from cygnet.wire.payloads import puzzle_solution as ps
 from cygnet.wire.payloads import security_association as sa
 from cygnet.wire.payloads import traffic_selectors as ts
 
@@ -95,6 +96,7 @@ CODECS: Mapping[int, Codec] = MappingProxyType(
             ),
             Codec(PayloadType.CP, cp.Configuration, cp.decode_configuration, cp.encode_configuration),
             Codec(PayloadType.EAP, eap.Eap, eap.decode_eap, eap.encode_eap),
+            Codec(PayloadType.PS, ps.PuzzleSolution, ps.decode_puzzle_solution, ps.encode_puzzle_solution),
         )
     }
 )

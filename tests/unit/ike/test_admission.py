@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike.admission import ASK_COOKIE, SERVE, Admission, Load, judge, prefix_of
+from cygnet.ike.admission import ASK_COOKIE, ASK_PUZZLE, SERVE, SERVE_FEW, Admission, Load, Proof, judge, prefix_of
+from cygnet.ike.cookies import COOKIE_OCTETS
 from cygnet.ike.effects import Effect, Send
 from cygnet.ike.environment import Environment
 from cygnet.ike.nat import pack_address
@@ -50,15 +51,36 @@ QUIET = Load(ike_sas=0, half_open=0, waiting=0, unproven=0, proven=0)
 )
 def test_verdicts(changes: dict[str, int], unproven_gets: str, proven_gets: str) -> None:
     load = msgspec.structs.replace(QUIET, **changes)
-    assert judge(load, LIMITS, is_proven=False) == unproven_gets
-    assert judge(load, LIMITS, is_proven=True) == proven_gets
+    assert judge(load, LIMITS, Proof.NOTHING) == unproven_gets
+    assert judge(load, LIMITS, Proof.COOKIE) == proven_gets
+
+
+@pytest.mark.parametrize(
+    ("changes", "with_cookie", "unsolved"),
+    [
+        ({"half_open": 14}, SERVE, SERVE),
+        ({"half_open": 15}, ASK_PUZZLE, SERVE_FEW),
+        ({"proven": 2}, SERVE, SERVE),
+        ({"proven": 3}, ASK_PUZZLE, SERVE_FEW),
+        ({"proven": 5}, "source_limit", "source_limit"),
+        ({"half_open": 20}, "half_open_limit", "half_open_limit"),
+    ],
+)
+def test_verdicts_with_puzzles(changes: dict[str, int], with_cookie: str, unsolved: str) -> None:
+    limits = msgspec.structs.replace(LIMITS, puzzle_threshold=15, puzzle_threshold_ip=3)
+    load = msgspec.structs.replace(QUIET, **changes)
+    assert judge(load, limits, Proof.COOKIE) == with_cookie
+    assert judge(load, limits, Proof.UNSOLVED) == unsolved
+    assert judge(load, limits, Proof.SOLVED) == (SERVE if with_cookie == ASK_PUZZLE else with_cookie)
 
 
 def test_a_limit_of_zero_is_none() -> None:
-    free = AdmissionSettings(block_threshold=0, init_limit_job_load=0, ike_sa_limit=0, init_limit_half_open=1000)
+    free = AdmissionSettings(
+        block_threshold=0, init_limit_job_load=0, ike_sa_limit=0, init_limit_half_open=1000, puzzle_threshold_ip=0
+    )
     crowd = Load(ike_sas=10**7, half_open=999, waiting=10**6, unproven=0, proven=900)
-    assert judge(crowd, free, is_proven=False) == SERVE
-    assert judge(crowd, free, is_proven=True) == SERVE
+    assert judge(crowd, free, Proof.NOTHING) == SERVE
+    assert judge(crowd, free, Proof.COOKIE) == SERVE
 
 
 @pytest.mark.parametrize(
@@ -115,7 +137,7 @@ class Door:
         if admitted is None:
             return None
         sa = IkeSa.as_responder(spi_i, spi_i, path, 0.0)
-        self.admission.entered(sa, admitted)
+        self.admission.entered(sa, admitted, 0.0)
         return sa
 
     def cookie(self, remote: str, spi: int) -> bytes:
@@ -190,6 +212,6 @@ def test_a_wrong_cookie_is_none_and_does_no_harm_in_quiet_times() -> None:
     door = Door(LIMITS)
     assert door.knock("192.0.2.1", b"rubbish")
     assert door.counters == {"cookies_rejected_total": 1}
-    sa = door.knock("192.0.2.1", b"x" * 17)
+    sa = door.knock("192.0.2.1", b"x" * COOKIE_OCTETS)
     assert sa is not None and sa.handshake is not None
     assert sa.handshake.admitted == Admitted(pack_address("192.0.2.1"), False)

@@ -96,7 +96,7 @@ def test_the_critical_bit_of_a_known_payload_is_ignored(critical: str) -> None:
     assert decode_payloads(PayloadType.NONCE, octets) == (Nonce(bytes(16)),)
 
 
-@pytest.mark.parametrize("payload_type", [1, 32, PayloadType.GSPM, PayloadType.PS, 200, 255])
+@pytest.mark.parametrize("payload_type", [1, 32, PayloadType.GSPM, PayloadType.KD, 200, 255])
 @pytest.mark.parametrize(("critical", "is_critical"), [("00", False), ("7f", False), ("80", True), ("ff", True)])
 def test_an_unknown_payload_is_kept_with_its_critical_bit(payload_type: int, critical: str, is_critical: bool) -> None:
     octets = bytes.fromhex(f"28 {critical} 0006 abcd 00 00 0014" + "00" * 16)

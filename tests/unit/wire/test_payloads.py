@@ -37,6 +37,7 @@ from cygnet.wire.payloads import (
     Notify,
     Payload,
     Proposal,
+    PuzzleSolution,
     SecurityAssociation,
     TrafficSelector,
     TrafficSelectorsInitiator,
@@ -154,6 +155,7 @@ LAYOUTS: list[tuple[Payload, str]] = [
     ),
     (Eap(code=1, identifier=7, data=b"\x01me"), "01 07 0007 01 6d65"),
     (Eap(code=3, identifier=7, data=b""), "03 07 0004"),
+    (PuzzleSolution(b"k1k2k3k4"), "6b31 6b32 6b33 6b34"),
 ]
 
 
@@ -261,6 +263,9 @@ REFUSED: list[tuple[PayloadType, str, WireFault]] = [
     (PayloadType.CP, "01 0000", WireFault.TRUNCATED),
     (PayloadType.CP, "01 000000 0001 00", WireFault.TRUNCATED),
     (PayloadType.CP, "01 000000 0001 0001", WireFault.TRUNCATED),
+    (PayloadType.PS, "", WireFault.BAD_LENGTH),
+    (PayloadType.PS, "01 02 03", WireFault.BAD_LENGTH),
+    (PayloadType.PS, "01 02 03 04 05", WireFault.BAD_LENGTH),
     (PayloadType.EAP, "03 07 00", WireFault.TRUNCATED),
     (PayloadType.EAP, "03 07 0005", WireFault.BAD_LENGTH),
     (PayloadType.EAP, "03 07 0004 00", WireFault.BAD_LENGTH),
@@ -294,6 +299,8 @@ NOT_ENCODED: list[tuple[Payload, WireFault]] = [
     (Configuration(1, (ConfigurationAttribute(1, bytes(0x10000)),)), WireFault.TOO_LONG),
     (Configuration(1, (ConfigurationAttribute(0x8000, b""),)), WireFault.TOO_LONG),
     (Eap(1, 1, bytes(0xFFFC)), WireFault.TOO_LONG),
+    (PuzzleSolution(b""), WireFault.BAD_LENGTH),
+    (PuzzleSolution(bytes(6)), WireFault.BAD_LENGTH),
 ]
 
 

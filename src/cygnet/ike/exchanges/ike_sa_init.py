@@ -19,17 +19,21 @@ from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import detect_nat, detection_notifies
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice, ike_suite
+from cygnet.ike.puzzles import decode_challenge, solver_of
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header
 from cygnet.wire.message import encode_message
+from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
+from cygnet.wire.payloads.puzzle_solution import PuzzleSolution
 from cygnet.wire.payloads.security_association import SecurityAssociation
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _AUTH_SENT = SaState.AUTH_SENT
 _COOKIE = NotifyType.COOKIE
+_PUZZLE = NotifyType.PUZZLE
 _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
 _INVALID_KE_PAYLOAD = NotifyType.INVALID_KE_PAYLOAD
 _REQUEST_IN = tally.REQUEST_IN[_IKE_SA_INIT]
@@ -137,7 +141,9 @@ def start(sa: IkeSa, turn: Turn) -> None:
         handshake.ke_method = connection.ke_methods[0]
     if handshake.key_pair is None:
         handshake.key_pair = turn.env.new_key_pair(KE[KeId(handshake.ke_method)])
-    cookie = (plain_notify(_COOKIE, handshake.cookie),) if handshake.cookie else ()
+    first: tuple[Payload, ...] = (plain_notify(_COOKIE, handshake.cookie),) if handshake.cookie else ()
+    if handshake.solution:
+        first += (PuzzleSolution(handshake.solution),)
     handshake.init_request = encode_message(
         spi_i=sa.spi_i,
         spi_r=NO_SPI,
@@ -145,7 +151,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
         flags=FLAG_INITIATOR,
         message_id=0,
         payloads=(
-            *cookie,
+            *first,
             connection.ike_offer,
             KeyExchange(method=handshake.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_i),
@@ -210,7 +216,9 @@ def _begins_again(sa: IkeSa, parts: Parts, turn: Turn) -> bool:
         handshake.cookies_taken += 1
         if handshake.cookies_taken > _MAX_COOKIES_TAKEN:
             raise PeerRefused(_COOKIE)
-        handshake.cookie = cookie
+        handshake.cookie, handshake.solution = cookie, b""
+        if _begins_to_solve(sa, cookie, parts, turn):
+            return True
         turn.env.count("cookies_returned_total")
         return _restart(sa, turn)
     for data in parts.notify_data(_INVALID_KE_PAYLOAD)[:1]:
@@ -224,6 +232,30 @@ def _begins_again(sa: IkeSa, parts: Parts, turn: Turn) -> bool:
         handshake.key_pair = None
         return _restart(sa, turn)
     return False
+
+
+def _begins_to_solve(sa: IkeSa, cookie: bytes, parts: Parts, turn: Turn) -> bool:
+    """Whether the cookie came with a puzzle (RFC 8019 section 7.1.2) that we solve before we return it."""
+    for data in parts.notify_data(_PUZZLE)[:1]:
+        challenge = decode_challenge(data)
+        solver = solver_of(cookie, challenge, turn.env.settings.puzzle_effort) if challenge is not None else None
+        if solver is None:
+            turn.env.count("puzzles_declined_total")
+            return False
+        # Nothing is outstanding meanwhile: what else comes in answer to the first request is dropped.
+        sa.message_ids.restart()
+        turn.table.solve(sa, solver)
+        return True
+    return False
+
+
+def solved(sa: IkeSa, solution: bytes, turn: Turn) -> None:
+    """Return the cookie with the solution of its puzzle."""
+    assert sa.handshake is not None
+    sa.handshake.solution = solution
+    turn.env.count("puzzles_solved_total")
+    turn.env.count("cookies_returned_total")
+    start(sa, turn)
 
 
 def _restart(sa: IkeSa, turn: Turn) -> bool:

@@ -15,6 +15,7 @@ from cygnet.wire.payloads.identification import IdentificationInitiator, Identif
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
 from cygnet.wire.payloads.notify import Notify
+from cygnet.wire.payloads.puzzle_solution import PuzzleSolution
 from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation, Transform
 from cygnet.wire.payloads.traffic_selectors import (
     TrafficSelector,
@@ -42,6 +43,7 @@ Payload = (
     | EncryptedFragment
     | Configuration
     | Eap
+    | PuzzleSolution
     | Unknown
 )
 
@@ -62,6 +64,7 @@ __all__ = [
     "Notify",
     "Payload",
     "Proposal",
+    "PuzzleSolution",
     "SecurityAssociation",
     "TrafficSelector",
     "TrafficSelectorsInitiator",
