@@ -25,9 +25,12 @@ from cygnet.ike.effects import Send
 from cygnet.ike.path import Path
 from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa
 from cygnet.ike.settings import AdmissionSettings
+from cygnet.observe.metrics import METRICS
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, decode_header
 from cygnet.wire.message import decode_message, encode_message
 from cygnet.wire.payloads import Encrypted, EncryptedFragment, Notify, Payload
+
+SERIES = {series for metric in METRICS for series in metric.series}
 
 
 def attacker(number: int) -> Path:
@@ -135,6 +138,7 @@ def test_rubbish_fragments_are_kept_nowhere(world: World, gateway: Host, state: 
         fragment = EncryptedFragment(inner_type=35, number=number + 1, total=0xFFFF, body=rng.randbytes(400))
         gateway.receive(rubbish(sa, fragment, exchange_type, message_id=sa.message_ids.expected_id), attacker(number))
     assert sum(drops(gateway).values()) == 500
+    assert all(f'datagrams_dropped_total{{reason="{reason}"}}' in SERIES for reason in drops(gateway))
     assert len(answers(gateway)) == kept
 
 

@@ -100,6 +100,7 @@ _DROPS: Final = (
     "version",
     "unknown_spi",
     "other_worker",
+    "not_encrypted",
     "no_initiator_spi",
     "invalid_syntax",
     "integrity",
