@@ -20,7 +20,7 @@ from enum import IntEnum
 import msgspec
 
 from cygnet.iana import NotifyType
-from cygnet.ike.answers import plain_notify, stateless_answer
+from cygnet.ike.answers import cookie_answer, plain_notify, stateless_answer
 from cygnet.ike.cookies import MAX_COOKIE_LIFE_S, NO_NOTE, CookieJar
 from cygnet.ike.effects import Send
 from cygnet.ike.environment import Environment
@@ -28,7 +28,6 @@ from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.puzzles import (
-    NO_CHALLENGE,
     Challenge,
     choose_prf,
     decode_challenge,
@@ -42,7 +41,6 @@ from cygnet.ike.settings import AdmissionSettings
 from cygnet.wire.errors import WireError
 from cygnet.wire.header import Header
 from cygnet.wire.message import decode_message
-from cygnet.wire.payloads.notify import Notify
 from cygnet.wire.payloads.security_association import SecurityAssociation
 from cygnet.wire.peek import peek_cookie, peek_nonce, peek_solution
 
@@ -145,13 +143,13 @@ class Admission:
         load = Load(ike_sas, self.half_open, env.waiting(), self._unproven.get(source, 0), self._proven.get(source, 0))
         verdict = judge(load, limits, proof)
         if verdict == ASK_COOKIE:
-            self._ask(header, datagram, path, turn)
+            self._ask_cookie(header, datagram, remote, path, turn)
             return None
         if verdict == ASK_PUZZLE:
             prf = _prf_offered(datagram, header)
             if prf:
                 difficulty = wanted_difficulty(load.half_open, load.proven, limits)
-                self._ask(header, datagram, path, turn, Challenge(prf, difficulty))
+                self._ask_puzzle(header, datagram, remote, path, turn, Challenge(prf, difficulty))
                 return None
             # We have no PRF in common. To say so is cheap, and what serving comes to (RFC 8019 section 7.1.1.2).
         elif verdict != SERVE and not (verdict == SERVE_FEW and self._few.take(turn.now)):
@@ -178,18 +176,21 @@ class Admission:
         count("puzzles_accepted_total")
         return _SOLVED
 
-    def _ask(
-        self, header: Header, datagram: bytes, path: Path, turn: Turn, challenge: Challenge = NO_CHALLENGE
-    ) -> None:
-        """Answer with a cookie, and with the puzzle that goes with it."""
-        note = encode_challenge(challenge)
-        cookie = self._cookies.make(peek_nonce(datagram), pack_address(path.remote), header.spi_i, turn.now, note)
-        notifies: tuple[Notify, ...] = (plain_notify(_COOKIE, cookie),)
+    def _ask_cookie(self, header: Header, datagram: bytes, remote: bytes, path: Path, turn: Turn) -> None:
+        cookie = self._cookies.make(peek_nonce(datagram), remote, header.spi_i, turn.now)
         self._env.count("cookies_sent_total")
-        if challenge is not NO_CHALLENGE:
-            self._env.count("puzzles_sent_total")
-            notifies += (plain_notify(_PUZZLE, note),)
-        turn.effects.append(Send(stateless_answer(header, *notifies), path))
+        turn.effects.append(Send(cookie_answer(header.spi_i, cookie), path))
+
+    def _ask_puzzle(
+        self, header: Header, datagram: bytes, remote: bytes, path: Path, turn: Turn, challenge: Challenge
+    ) -> None:
+        """Answer with a cookie, and the puzzle that goes with it."""
+        note = encode_challenge(challenge)
+        cookie = self._cookies.make(peek_nonce(datagram), remote, header.spi_i, turn.now, note)
+        self._env.count("cookies_sent_total")
+        self._env.count("puzzles_sent_total")
+        answer = stateless_answer(header, plain_notify(_COOKIE, cookie), plain_notify(_PUZZLE, note))
+        turn.effects.append(Send(answer, path))
 
     def is_proven(self, datagram: bytes, path: Path, now: float) -> bool:
         """Whether an IKE_SA_INIT request brings a good cookie; of any other octets, False."""

@@ -44,7 +44,6 @@ class Challenge(msgspec.Struct, frozen=True, gc=False):
     """Zero bits at the end; 0 leaves it to the initiator."""
 
 
-NO_CHALLENGE: Final = Challenge(0, 0)
 CHALLENGE_OCTETS: Final = 3
 
 
