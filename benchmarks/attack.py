@@ -1,6 +1,6 @@
 """What a flood costs honest peers: `cygnet load` against a gateway that is flooded, and against one that is not.
 
-    python benchmarks/attack.py [--rounds 3] [--seconds 10] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
+    python -m benchmarks.attack [--rounds 3] [--seconds 10] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
 
 The gateway has core 0. The honest tester (a closed loop) and the flood share core 1, so the flood takes time from
 the tester whether it hits or not. Therefore each measurement has a control: the same flood, at the same rate, to a

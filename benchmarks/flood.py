@@ -1,6 +1,6 @@
 """A flood of IKE datagrams over loopback, for `attack.py`: as fast as one core makes them, and never elsewhere.
 
-    python benchmarks/flood.py KIND --target 127.0.0.1:500 --seconds 5 [--rate 50000] [--spis-from 127.0.0.1:500]
+    python -m benchmarks.flood KIND --target 127.0.0.1:500 --seconds 5 [--rate 50000] [--spis-from 127.0.0.1:500]
 
 Datagrams go out 64 at a time (sendmmsg), each batch from the next of many sources in 127.0.0.0/8. It ends by itself
 and prints how many it has sent, as one JSON object. Kinds:
