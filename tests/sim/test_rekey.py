@@ -219,7 +219,8 @@ def test_an_ike_sa_gets_new_keys(world: World, role: str) -> None:
     ends.order(peer, RekeyChild(sa_of(peer).children[0].spi_in))
     world.run(LINGER_S + 30.0)
     assert agree(host, peer), "the new IKE_SA rekeys them, and asks whether the peer lives"
-    assert ends.gateway.counters["liveness_checks_total"] >= 2
+    # Either end may be the first to ask, and then the other has heard from it.
+    assert ends.client.counters["liveness_checks_total"] + ends.gateway.counters["liveness_checks_total"] >= 2
     host.delete(sa_of(host).spi)
     world.run(1.0)
     assert not host.table.sas and not peer.table.sas and not ends.pool.used
