@@ -240,6 +240,25 @@ def test_the_limit_of_ike_sas_refuses_new_peers_and_keeps_the_old() -> None:
     assert client.table.sas[second].state == SaState.ESTABLISHED, "it comes in when it tries again"
 
 
+def test_without_memory_new_peers_get_a_cookie_at_most_and_the_others_are_kept() -> None:
+    world = World()
+    client, gateway = make(world)
+    first = client.initiate(gateway, client_connection())
+    second = client.initiate(gateway, client_connection())
+    world.run(0.02)
+    assert gateway.table.half_open == 2
+    gateway.table.admission.is_out_of_memory = True
+    late = client.initiate(gateway, client_connection())
+    world.run(0.5)
+    assert gateway.counters["cookies_sent_total"] == 1
+    assert gateway.counters['datagrams_dropped_total{reason="memory"}'] == 1, "when it came back with the cookie"
+    assert [client.table.sas[spi].state for spi in (first, second)] == [SaState.ESTABLISHED] * 2
+    assert client.table.sas[late].state == SaState.INIT_SENT
+    gateway.table.admission.is_out_of_memory = False
+    world.run(5.0)
+    assert client.table.sas[late].state == SaState.ESTABLISHED
+
+
 def test_a_peer_that_never_comes_back_is_forgotten() -> None:
     world = World()
     client, gateway = make(world)

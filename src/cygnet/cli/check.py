@@ -3,11 +3,16 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.load import Configuration, load_settings
+
+if TYPE_CHECKING:
+    from cygnet.gateway.limits import Finding
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,6 +23,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Read a configuration and name everything that is wrong with it, and what in it is not built yet.",
     )
     parser.add_argument("path", metavar="PATH", help="the configuration, in swanctl.conf syntax")
+    parser.add_argument(
+        "--system",
+        action="store_true",
+        help="also say which limits of this machine a gateway would meet if you started it now; ports are not tried",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.set_defaults(run=run)
 
@@ -32,12 +42,22 @@ def run(args: argparse.Namespace) -> int:
         else:
             _print_problems(exc.problems)
         return 1
+    limits = _limits(configuration) if args.system else None
     if args.json:
-        _print_json(args.path, configuration, configuration.warnings)
+        _print_json(args.path, configuration, configuration.warnings, limits)
     else:
         _print_problems(configuration.warnings)
+        for finding in limits or ():
+            print(f"limit of {finding}", file=sys.stderr)
         print(f"{args.path}: {_summarise(configuration)}: ok")
     return 0
+
+
+def _limits(configuration: Configuration) -> "Sequence[Finding]":
+    # What it imports is not needed to read a file.
+    from cygnet.gateway.limits import find, survey_machine
+
+    return find(survey_machine(configuration.settings, configuration.gateway))
 
 
 def _print_problems(problems: Iterable[Problem]) -> None:
@@ -62,7 +82,12 @@ def _plural(noun: str, count: int) -> str:
     return "children" if noun == "child" else f"{noun}s"
 
 
-def _print_json(path: str, configuration: Configuration | None, problems: Iterable[Problem]) -> None:
+def _print_json(
+    path: str,
+    configuration: Configuration | None,
+    problems: Iterable[Problem],
+    limits: "Sequence[Finding] | None" = None,
+) -> None:
     problems = tuple(problems)
     result: dict[str, Any] = {
         "path": path,
@@ -77,6 +102,8 @@ def _print_json(path: str, configuration: Configuration | None, problems: Iterab
         }
         result["pools"] = [pool.name for pool in settings.pools]
         result["secrets"] = len(settings.secrets)
+    if limits is not None:
+        result["limits"] = [msgspec.structs.asdict(finding) for finding in limits]
     print(json.dumps(result))
 
 

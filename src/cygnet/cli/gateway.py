@@ -18,6 +18,7 @@ from cygnet.gateway.state_dir import VICI_SOCKET
 from cygnet.gateway.supervisor import Serving, Supervisor
 
 DEFAULT_CONFIG: Final = "/etc/swanctl/swanctl.conf"
+_log = logging.getLogger(__name__)
 _LOG_FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(message)s"
 
 
@@ -83,6 +84,8 @@ def override(gateway: GatewaySettings, args: argparse.Namespace) -> GatewaySetti
 
 
 def _tell_serving(serving: Serving) -> None:
+    for finding in serving.limits:
+        _log.warning("limit of %s", finding)
     try:
         print(serving, flush=True)
     except BrokenPipeError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cygnet.config import defaults
-from cygnet.gateway.state_dir import COUNTERS, running_gateway
+from cygnet.gateway.state_dir import COUNTERS, LIMITS, running_gateway
 from cygnet.ike.errors import LocalError
 from cygnet.observe.counters import Counters
 from cygnet.observe.metrics import Kind
@@ -48,10 +48,22 @@ def run(args: argparse.Namespace) -> int:
     """Print it."""
     pid, counters = open_running(Path(args.state_dir))
     if args.json:
-        print(json.dumps(counters.values()))
+        print(json.dumps({**counters.values(), "limits": read_limits(Path(args.state_dir))}))
     else:
         print("\n".join(table(pid, counters)))
+        for finding in read_limits(Path(args.state_dir)):
+            print("limit of {what}: {found} instead of {wanted}; {mend}".format(**finding))
     return 0
+
+
+def read_limits(state_dir: Path) -> list[dict[str, str]]:
+    """The limits that the gateway found at its start."""
+    try:
+        found: list[dict[str, str]] = json.loads((state_dir / LIMITS).read_bytes())
+    except (OSError, ValueError):
+        # Of a gateway that could not write it.
+        return []
+    return found
 
 
 def open_running(state_dir: Path) -> tuple[int, Counters]:

@@ -46,6 +46,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     """Number of this node, the first octet of every SPI that it chooses."""
     receive_buffer: int = defaults.RECEIVE_BUFFER_OCTETS
     """Octets of each socket's receive buffer."""
+    memory_limit: int = 0
+    """Octets that all processes together may have before new peers are refused; 0 stands for a share of what there
+    is."""
 
     vici_socket: str = ""
     """Path of the control socket; empty for `vici` in the state directory, which only the owner can enter."""
@@ -57,4 +60,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     @property
     def worker_count(self) -> int:
         """How many workers to run here: as configured, or as many as there are usable cores."""
-        return self.workers or min(len(os.sched_getaffinity(0)), defaults.MAX_WORKERS)
+        return self.workers or min(usable_cores(), defaults.MAX_WORKERS)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))

@@ -397,6 +397,14 @@ _GATEWAY = Table(
             is_own=True,
         ),
         Key(
+            "memory_limit",
+            values.SIZE_OR_AUTO,
+            "auto",
+            "Memory of all processes together, with an optional K, M or G, at which new peers are refused and those "
+            "that are there are kept; `auto` is 80 % of what the machine or the control group has.",
+            is_own=True,
+        ),
+        Key(
             "half_open_timeout",
             Kind("time", values.time_between(1, 3600)),
             "30s",

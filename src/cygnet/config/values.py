@@ -81,6 +81,16 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2].lower()]
 
 
+def parse_size_or_auto(text: str) -> int:
+    """Octets as in `parse_size`, at least one; 0 stands for `auto`."""
+    if text == "auto":
+        return 0
+    octets = parse_size(text)
+    if not octets:
+        raise ValueError("0 leaves no room for any peer; write auto, or a number of octets such as 512M")
+    return octets
+
+
 def integer(low: int, high: int) -> Callable[[str], int]:
     """A parser of whole numbers within `low` to `high`, both included."""
 
@@ -302,6 +312,7 @@ BOOLEAN: Final = Kind("yes or no", parse_boolean)
 TIME: Final = Kind("time", parse_time)
 PORT: Final = Kind("port", integer(1, 65535))
 SIZE: Final = Kind("octets", parse_size)
+SIZE_OR_AUTO: Final = Kind("octets or auto", parse_size_or_auto)
 IDENTITY: Final = Kind("identity", parse_identity)
 OWN_IDENTITY: Final = Kind("identity", parse_own_identity)
 PEER_ADDRESSES: Final = Kind("list of addresses, subnets, ranges", parse_peer_addresses)

@@ -62,14 +62,13 @@ class Listeners:
 def open_listeners(gateway: GatewaySettings) -> Listeners:
     """Open all sockets, or none. Raises SocketUnavailable.
 
-    Where the kernel can't steer datagrams to the worker that has their SA, there will be one worker, and the log says
-    so.
+    Where the kernel can't steer datagrams to the worker that has their SA, there will be one worker.
     """
     workers = gateway.worker_count
     try:
         return _open(gateway, workers)
     except SteeringUnavailable as exc:
-        _log.warning("one worker instead of %d: %s", workers, exc)
+        _log.info("one worker instead of %d: %s", workers, exc)
         return _open(gateway, 1)
 
 

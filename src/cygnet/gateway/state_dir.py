@@ -1,4 +1,5 @@
-"""The folder that a running gateway has for itself: its counters, and the lock that says that it runs."""
+"""The folder that a running gateway has for itself: its counters, the limits that it found at its start, and the lock
+that says that it runs."""
 
 import errno
 import fcntl
@@ -12,6 +13,7 @@ from cygnet.ike.errors import LocalError
 
 COUNTERS: Final = "counters"
 VICI_SOCKET: Final = "vici"
+LIMITS: Final = "limits.json"
 _LOCK: Final = "lock"
 
 # struct flock (fcntl(2)): type, whence, start, length, process id.
@@ -39,12 +41,16 @@ class StateDir:
         """Where the counters are."""
         return self.path / COUNTERS
 
+    @property
+    def limits(self) -> Path:
+        """Where the limits are that were not met at the start."""
+        return self.path / LIMITS
+
     def close(self) -> None:
         """Remove what is true only of a running gateway, and let go of the folder."""
-        with suppress(OSError):
-            self.counters.unlink()
-        with suppress(OSError):
-            (self.path / _LOCK).unlink()
+        for name in (COUNTERS, LIMITS, _LOCK):
+            with suppress(OSError):
+                (self.path / name).unlink()
         os.close(self._lock)
         if self._is_new:
             with suppress(OSError):

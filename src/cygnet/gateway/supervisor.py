@@ -4,6 +4,7 @@ It never touches what a peer sent, and no worker ever waits for it.
 """
 
 import asyncio
+import errno
 import gc
 import ipaddress
 import logging
@@ -39,6 +40,7 @@ from cygnet.gateway.control import (
 )
 from cygnet.gateway.devices import Devices, open_devices
 from cygnet.gateway.ledger import Ledger, PoolPlan
+from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
 from cygnet.gateway.listeners import Listeners, open_listeners
 from cygnet.gateway.pools import blocks_at_start
 from cygnet.gateway.privileges import User, unprivileged_user
@@ -74,6 +76,8 @@ class Serving(msgspec.Struct, frozen=True):
     workers: int
     dataplane: str
     pid: int
+    limits: tuple[Finding, ...] = ()
+    """What the machine did not give."""
 
     def __str__(self) -> str:
         plural = "" if self.workers == 1 else "s"
@@ -135,6 +139,7 @@ class Supervisor:
         self._user: User | None = None
         self._listeners: Listeners
         self._devices: Devices | None = None
+        self._limits: tuple[Finding, ...] = ()
         self._counters: Counters
         self._writer: CounterWriter
         self._ledger: Ledger
@@ -155,8 +160,11 @@ class Supervisor:
         """Open everything, in such an order that what leaves traces comes last."""
         try_algorithms(self._settings)
         self._user = unprivileged_user(self._gateway.user)
+        asked, descriptors = self._gateway, raise_descriptors()
+        self._gateway = msgspec.structs.replace(asked, workers=workers_that_fit(asked, descriptors))
         self._listeners = open_listeners(self._gateway)
         stack.callback(self._listeners.close)
+        self._limits = find(survey(self._settings, asked, self._listeners, descriptors))
         workers = self._listeners.workers
         if self._has_tun and self._gateway.dataplane is DataplaneKind.USERSPACE:
             self._devices = open_devices(workers, self._gateway.tun_mtu)
@@ -187,9 +195,14 @@ class Supervisor:
         house = StateDir(self._state_dir)
         stack.callback(house.close)
         try:
+            house.limits.write_bytes(msgspec.json.encode(to_json(self._limits)))
             return Counters.create(writers=writers, path=house.counters)
         except OSError as exc:
-            raise LocalError(f"cannot write {house.counters}: {exc.strerror}") from exc
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise LocalError(f"cannot write to {house.path}: {exc.strerror}") from exc
+            # Tunnels matter more than figures of them.
+            self._limits += (no_space(str(house.path), exc),)
+            return Counters.create(writers=writers)
 
     @property
     def serving(self) -> Serving:
@@ -204,6 +217,7 @@ class Supervisor:
             workers=self._listeners.workers,
             dataplane=dataplane,
             pid=os.getpid(),
+            limits=self._limits,
         )
 
     def _serve(self) -> None:

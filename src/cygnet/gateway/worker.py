@@ -33,6 +33,7 @@ from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import Intake, Standing
 from cygnet.gateway.lonely_peers import LonelyPeers
+from cygnet.gateway.memory import guard_of_this_process
 from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
@@ -122,6 +123,7 @@ class Worker:
             workers=kit.workers,
         )
         self._table = IkeTable(env)
+        self._memory = guard_of_this_process(kit.counters, gateway.memory_limit, workers=kit.workers)
         self._endpoint = Endpoint(
             kit.udp, kit.esp, on_ike=self._receive_ike, on_esp=self._receive_esp, count=kit.counters.count
         )
@@ -289,6 +291,7 @@ class Worker:
         note_receive_queues(self._counters, self._shedder.lost(self._endpoint.receive_queues()))
         self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
         self._counters.set("pool_addresses_in_use", self._pools.in_use)
+        self._table.admission.is_out_of_memory = self._memory.tick(len(self._table.sas))
         self._pools.tick()
         self._events.tick()
         gc.collect(1)

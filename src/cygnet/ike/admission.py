@@ -60,6 +60,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
     """Half-open SAs from the peer's prefix whose peers have not returned a cookie."""
     proven: int
     """The same of peers that have."""
+    is_out_of_memory: bool = False
 
 
 class Proof(IntEnum):
@@ -100,6 +101,7 @@ def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
             # It will be refused; but with a cookie in hand it is known for real when there is room again.
             or is_full
             or has_too_many
+            or load.is_out_of_memory
         ):
             return ASK_COOKIE
         return SERVE
@@ -107,6 +109,8 @@ def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
         return "half_open_limit"
     if has_too_many:
         return "ike_sa_limit"
+    if load.is_out_of_memory:
+        return "memory"
     if 0 < limits.block_threshold <= load.proven:
         return "source_limit"
     if proof is not _SOLVED and wanted_difficulty(load.half_open, load.proven, limits):
@@ -117,7 +121,7 @@ def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
 class Admission:
     """Decides about new peers of one worker, and counts those that are half open."""
 
-    __slots__ = ("_cookies", "_env", "_few", "_proven", "_spent", "_unproven", "half_open")
+    __slots__ = ("_cookies", "_env", "_few", "_proven", "_spent", "_unproven", "half_open", "is_out_of_memory")
 
     def __init__(self, env: Environment) -> None:
         self._env = env
@@ -129,6 +133,8 @@ class Admission:
         self._spent: ExpiringMap[bytes, bool] = ExpiringMap(MAX_COOKIE_LIFE_S, _MAX_SPENT)
         self.half_open = 0
         """SAs, as original responder, whose peer has not authenticated itself."""
+        self.is_out_of_memory = False
+        """Whether no memory is left for new peers. Whoever drives us measures it."""
 
     def admit(self, header: Header, datagram: bytes, path: Path, turn: Turn, ike_sas: int) -> Admitted | None:
         """Decide about an IKE_SA_INIT request; None if it was answered with a cookie or a puzzle, or dropped.
@@ -140,7 +146,14 @@ class Admission:
         source = prefix_of(remote, limits)
         cookie = peek_cookie(datagram)
         proof = self._examine(cookie, header, datagram, remote, turn.now) if cookie else _NOTHING
-        load = Load(ike_sas, self.half_open, env.waiting(), self._unproven.get(source, 0), self._proven.get(source, 0))
+        load = Load(
+            ike_sas,
+            self.half_open,
+            env.waiting(),
+            self._unproven.get(source, 0),
+            self._proven.get(source, 0),
+            self.is_out_of_memory,
+        )
         verdict = judge(load, limits, proof)
         if verdict == ASK_COOKIE:
             self._ask_cookie(header, datagram, remote, path, turn)

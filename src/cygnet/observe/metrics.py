@@ -117,6 +117,7 @@ _DROPS: Final = (
     "waits_already",
     "too_late",
     "stopping",
+    "memory",
 )
 
 # What a data plane counts besides the packets that it carries.
@@ -261,6 +262,8 @@ METRICS: Final = (
     ),
     counter("vici_clients_refused_total", "Connections to the control socket beyond those that it serves at a time."),
     counter("vici_events_dropped_total", "Events that a client of the control socket did not read in time."),
+    gauge("memory_octets", "Resident memory of the workers; what they share counts in each."),
+    gauge("workers_full", "Workers that refuse new peers because their share of the memory is used up."),
     counter("worker_restarts_total", "Workers that ended and were started again."),
     Metric("handshake_duration_seconds", Kind.HISTOGRAM, "From an initial request to an established IKE_SA."),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cygnet.cli import check
+from cygnet.gateway import limits
 
 GOOD = """
 connections { rw { pools = p
@@ -92,3 +93,20 @@ def test_json_of_a_bad_file(config: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_wrong_usage() -> None:
     with pytest.raises(SystemExit, match="2"):
         cygnet("check")
+
+
+def test_the_system_is_looked_at_when_asked(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "usable_cores", lambda: 2)
+    config.write_text(GOOD + "gateway { workers = 3\n memory_limit = 1M }")
+    assert cygnet("check", str(config), "--system") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("limit of cores: 2, in turns instead of 3, one for each worker; ") for line in said)
+    assert any(line.startswith("limit of memory: 1 MiB, enough for about 0 tunnels, instead of ") for line in said)
+    assert cygnet("check", str(config), "--json") == 0
+    assert "limits" not in json.loads(capsys.readouterr().out)
+    assert cygnet("check", str(config), "--json", "--system") == 0
+    found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)["limits"]}
+    assert found["cores"]["mend"].startswith("set workers = auto")
+    assert found["memory"].keys() == {"what", "found", "wanted", "mend"}

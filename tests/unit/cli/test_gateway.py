@@ -127,6 +127,45 @@ def test_the_table_shows_what_has_counted() -> None:
     assert not any("wrong secret" in line for line in lines)
 
 
+def test_limits_that_are_not_met_are_said_at_the_start_and_by_status(config: Path, tmp_path: Path) -> None:
+    config.write_text(CONFIG.replace("user = root", "user = root\n  memory_limit = 1M"))
+    state = tmp_path / "state"
+    with running(config, state) as (process, line):
+        assert line.startswith("cygnet: serving")
+        limits = json.loads(cygnet("status", "--state-dir", state, "--json").stdout)["limits"]
+        (memory,) = (each for each in limits if each["what"] == "memory")
+        shown = "memory: {found} instead of {wanted}; {mend}".format(**memory)
+        assert f"limit of {shown}\n" in cygnet("status", "--state-dir", state).stdout
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert process.stderr is not None
+        assert f"WARNING limit of {shown}\n" in process.stderr.read()
+    assert not state.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_full_disk_costs_the_status_and_no_tunnels(config: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    port, natt_port = map(str, free_ports())
+    # In a mount namespace of its own, which ends with it.
+    words = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=4k tmpfs "$0" && exec "$@"', str(state)]
+    words += [sys.executable, "-m", "cygnet", "gateway", "--config", str(config), "--state-dir", str(state)]
+    words += ["--port", port, "--natt-port", natt_port, "--dataplane", "null", "--workers", "1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("cygnet: serving on ")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == 0
+            assert process.stderr is not None
+            said = [line for line in process.stderr if str(state) in line]
+        finally:
+            process.kill()
+    assert len(said) == 1
+    assert f"WARNING limit of the state directory {state}: No space left on device, so the counters" in said[0]
+
+
 def test_a_second_gateway_on_the_state_directory_is_refused(config: Path, tmp_path: Path) -> None:
     with running(config, tmp_path / "state") as (process, _), running(config, tmp_path / "state") as (second, line):
         assert (line, second.wait(5)) == ("", 1)

@@ -132,6 +132,7 @@ def test_every_key_of_the_gateway_section(golden: Path) -> None:
         echo=(packed("10.9.0.1"),),
         node=7,
         receive_buffer=512 << 10,
+        memory_limit=1 << 30,
     )
     settings = configuration.settings
     assert settings.retransmit == RetransmitPolicy(timeout_s=0.5, base=2, tries=3, limit_s=5)

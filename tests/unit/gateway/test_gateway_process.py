@@ -15,6 +15,7 @@ import pytest
 from tests.unit.gateway.clients import LOOPBACK, SECRETS, Clients, loopback_gateway, responder_settings
 
 from cygnet.auth.identity import parse_identity
+from cygnet.gateway import memory
 from cygnet.gateway.embedded import GatewayProcess
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.errors import LocalError
@@ -256,6 +257,32 @@ def test_addresses_of_peers_that_left_are_given_again() -> None:
             for spi in spis:
                 clients.driver.delete(spi)
             clients.wait(lambda: process.counters.value("pool_addresses_in_use") == 0)
+
+
+def test_new_peers_are_refused_while_memory_is_short_and_the_others_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "LEAST_BUDGET_OCTETS", 1 << 18)
+    settings = msgspec.structs.replace(loopback_gateway(1), memory_limit=1)
+    with (
+        GatewayProcess.start(responder_settings(), settings) as process,
+        Clients(process.port, process.natt_port) as clients,
+    ):
+        assert [finding.what for finding in process.serving.limits if finding.what == "memory"] == ["memory"]
+        spis = clients.establish(200)
+        eventually(lambda: process.counters.value("workers_full") == 1)
+        late = clients.start("late")
+        clients.wait(lambda: process.counters.value('datagrams_dropped_total{reason="memory"}') >= 1)
+        assert late not in clients.established
+        for spi in spis:
+            clients.ping(spi)
+        clients.wait(lambda: len(clients.echoes) == 200)
+        for spi in spis[:100]:
+            clients.driver.delete(spi)
+        # The peer that was refused sends again until there is room.
+        clients.wait(lambda: late in clients.established)
+        assert process.counters.value("workers_full") == 0
+        assert process.counters.value(ESTABLISHED) == 101
+        os.kill(process.pid, signal.SIGTERM)
+        clients.wait(lambda: not is_alive(process.pid))
 
 
 def test_a_port_in_use_is_an_error_and_leaves_nothing() -> None:

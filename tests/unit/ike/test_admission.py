@@ -47,6 +47,7 @@ QUIET = Load(ike_sas=0, half_open=0, waiting=0, unproven=0, proven=0)
         ({"ike_sas": 50}, ASK_COOKIE, "ike_sa_limit"),
         ({"half_open": 19}, ASK_COOKIE, SERVE),
         ({"half_open": 20}, ASK_COOKIE, "half_open_limit"),
+        ({"is_out_of_memory": True}, ASK_COOKIE, "memory"),
     ],
 )
 def test_verdicts(changes: dict[str, int], unproven_gets: str, proven_gets: str) -> None:
