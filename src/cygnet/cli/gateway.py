@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cygnet.cli.output import complain
 from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, LogLevel
@@ -37,8 +38,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--port", metavar="P", type=_port, help=f"UDP port of IKE (default: {defaults.PORT})")
     add("--natt-port", metavar="P", type=_port, help=f"UDP port of NAT traversal (default: {defaults.NATT_PORT})")
     add("--listen", metavar="ADDR", action="append", type=_address, help="address to listen on; may be repeated")
-    add("--state-dir", metavar="DIR", help=f"folder of the running gateway (default: {defaults.STATE_DIR})")
     add("--vici", metavar="SOCKET", help=f"control socket (default: {VICI_SOCKET} in the state directory)")
+    add("--state-dir", metavar="DIR", type=_folder, help=f"folder of the gateway (default: {defaults.STATE_DIR})")
     add("--log-level", choices=[level.value for level in LogLevel], help="least severe messages to log")
     parser.set_defaults(run=run)
 
@@ -47,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the gateway until it is told to stop."""
     configuration = load_settings(args.config)
     for warning in configuration.warnings:
-        print(warning, file=sys.stderr)
+        complain(warning)
     if not configuration.settings.connections:
-        print(f"{args.config}: warning: no connections, so every peer will be refused", file=sys.stderr)
+        complain(f"{args.config}: warning: no connections, so every peer will be refused")
     gateway = override(configuration.gateway, args)
     if gateway.port == gateway.natt_port:
         message = f"port and natt_port are both {gateway.port}: they must be two ports"
@@ -88,9 +89,16 @@ def _tell_serving(serving: Serving) -> None:
         _log.warning("limit of %s", finding)
     try:
         print(serving, flush=True)
-    except BrokenPipeError:
-        # Nobody wants to know; that is no reason not to serve.
-        pass
+    except OSError as exc:
+        # Nobody wants to know, or the disk is full; that is no reason not to serve.
+        if not isinstance(exc, BrokenPipeError):
+            _log.warning("cannot write to standard output: %s", exc.strerror)
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no folder; write . for this one")
+    return text
 
 
 def _workers(text: str) -> int:

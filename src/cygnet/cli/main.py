@@ -1,6 +1,7 @@
 """The program `cygnet`: one module for each command, imported only when it is the one that is run."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import cygnet
+from cygnet.cli.output import complain
 
 COMMANDS: Final = {
     "gateway": "run the gateway in the foreground",
@@ -38,6 +40,8 @@ EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status."""
@@ -48,10 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough. What is left of it must not fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has enough.
+        _give_up_output()
+        return EXIT_FAILURE
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        complain(f"cygnet: cannot write the output: {exc.strerror}")
+        _give_up_output()
         return EXIT_FAILURE
     return status
+
+
+def _give_up_output() -> None:
+    """What is left of the output must not fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser(chosen: str = "") -> argparse.ArgumentParser:
@@ -81,9 +96,9 @@ def _run(arguments: list[str]) -> int:
     try:
         status: int = args.run(args)
     except ConfigError as exc:
-        print(exc, file=sys.stderr)
+        complain(exc)
         return EXIT_USAGE
     except LocalError as exc:
-        print(f"cygnet {chosen}: {exc}", file=sys.stderr)
+        complain(f"cygnet {chosen}: {exc}")
         return EXIT_FAILURE
     return status

@@ -352,7 +352,7 @@ _GATEWAY = Table(
             "Who carries the traffic: `userspace`, or `null` to set up tunnels without carrying any.",
             is_own=True,
         ),
-        Key("state_dir", values.TEXT, defaults.STATE_DIR, "Folder for what must outlive a restart.", is_own=True),
+        Key("state_dir", values.FOLDER, defaults.STATE_DIR, "Folder for what must outlive a restart.", is_own=True),
         Key(
             "vici_socket",
             values.TEXT,

@@ -258,6 +258,13 @@ def parse_user(text: str) -> str:
     return text
 
 
+def parse_folder(text: str) -> str:
+    """The path of a folder."""
+    if not text or "\0" in text:
+        raise ValueError("an empty name is no folder")
+    return text
+
+
 def parse_text(text: str) -> str:
     """Any text."""
     return text
@@ -326,6 +333,7 @@ SELECTORS: Final = Kind("list of traffic selectors", parse_selectors)
 SECRET: Final = Kind("text, 0xHEX or 0sBASE64", parse_secret)
 WORKERS: Final = Kind("number or auto", parse_workers)
 USER: Final = Kind("user name", parse_user)
+FOLDER: Final = Kind("path", parse_folder)
 TEXT: Final = Kind("text", parse_text)
 FILE_MODE: Final = Kind("mode", parse_file_mode)
 AUTH: Final = Kind(

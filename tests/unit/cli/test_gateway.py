@@ -166,6 +166,43 @@ def test_a_full_disk_costs_the_status_and_no_tunnels(config: Path, tmp_path: Pat
     assert f"WARNING limit of the state directory {state}: No space left on device, so the counters" in said[0]
 
 
+@pytest.mark.parametrize("full", ["stdout", "stderr"])
+def test_an_output_that_takes_nothing_is_no_reason_not_to_serve(config: Path, tmp_path: Path, full: str) -> None:
+    """As with a log on a full disk. The configuration has something to warn of."""
+    config.write_text(CONFIG.replace("pools = clients", "pools = clients\n  childless = prefer"))
+    port, natt_port = map(str, free_ports())
+    state = tmp_path / "state"
+    words = [sys.executable, "-m", "cygnet", "gateway", "--config", str(config), "--state-dir", str(state)]
+    words += ["--port", port, "--natt-port", natt_port, "--dataplane", "null", "--workers", "1"]
+    with (
+        Path("/dev/full").open("w") as nowhere,
+        subprocess.Popen(
+            words,
+            stdout=nowhere if full == "stdout" else subprocess.PIPE,
+            stderr=nowhere if full == "stderr" else subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            if full == "stderr":
+                assert process.stdout is not None
+                assert process.stdout.readline().startswith("cygnet: serving on ")
+                process.send_signal(signal.SIGTERM)
+            else:
+                assert process.stderr is not None
+                said = [process.stderr.readline() for _ in range(2)]
+                assert "childless in connections.rw has no effect" in said[0]
+                while "cannot write to standard output" not in said[-1]:
+                    assert "WARNING limit of " in said[-1]
+                    said.append(process.stderr.readline())
+                process.send_signal(signal.SIGTERM)
+                assert "Traceback" not in process.stderr.read()
+            assert process.wait(5) == 0
+        finally:
+            process.kill()
+    assert not state.exists()
+
+
 def test_a_second_gateway_on_the_state_directory_is_refused(config: Path, tmp_path: Path) -> None:
     with running(config, tmp_path / "state") as (process, _), running(config, tmp_path / "state") as (second, line):
         assert (line, second.wait(5)) == ("", 1)
@@ -206,6 +243,7 @@ def test_a_configuration_that_cannot_be_used_is_status_2(tmp_path: Path, text: s
         ["--listen", "gw.example.org"],
         ["--dataplane", "magic"],
         ["--log-level", "loud"],
+        ["--state-dir", ""],
     ],
 )
 def test_wrong_options_are_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

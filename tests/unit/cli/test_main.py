@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,24 @@ def test_a_reader_that_has_enough_is_no_traceback() -> None:
     with os.fdopen(write_end, "wb") as output:
         done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["check", "--json", "/nowhere"]])
+def test_a_full_disk_under_the_output_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as nowhere:
+        command = [sys.executable, "-m", "cygnet", *arguments]
+        done = subprocess.run(command, stdout=nowhere, stderr=subprocess.PIPE, text=True, check=False)
+    if arguments != ["--version"]:  # which argparse prints, and forgives
+        assert done.returncode == 1
+        assert done.stderr == "cygnet: cannot write the output: No space left on device\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_that_nobody_can_read_keeps_its_status() -> None:
+    with Path("/dev/full").open("w") as nowhere:
+        command = [sys.executable, "-m", "cygnet", "gateway", "--config", "/nowhere"]
+        done = subprocess.run(command, stderr=nowhere, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -137,6 +137,7 @@ def test_workers(text: str, workers: int) -> None:
         (values.parse_secret, "0x", "the secret is empty"),
         (values.parse_size_or_auto, "0", "leaves no room"),
         (values.parse_size_or_auto, "half", "no number of octets"),
+        (values.parse_folder, "", "no folder"),
         (values.parse_workers, "many", "nor auto"),
         (values.parse_workers, "255", '"255" is no whole number from 1 to 254, nor auto'),
         (values.parse_user, "root:x", '"root:x" is no user name'),

@@ -173,6 +173,15 @@ def test_peers_that_do_not_answer_hold_the_end_up_for_less_than_five_seconds() -
         assert 3 < time.monotonic() - started < 5
 
 
+def test_who_has_no_patience_for_its_peers_leaves_no_worker_behind() -> None:
+    with gateway() as (process, clients):
+        clients.establish(8)
+        workers = process.worker_pids()
+        # Nobody runs the clients' loop meanwhile: no peer answers.
+        assert process.stop(0.1) == 130
+        assert not any(map(is_alive, workers))
+
+
 def test_a_stuck_worker_is_killed_in_time() -> None:
     with gateway() as (process, _):
         stuck = process.worker_pids()[0]
