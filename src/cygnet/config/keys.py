@@ -121,21 +121,32 @@ _CONNECTION = Table(
             "rekey_time",
             values.TIME,
             "",
-            "Age at which the IKE_SA gets new keys, less a random part of `rand_time`; 0 for never. Without it, 4h.",
+            "Age at which the IKE_SA gets new keys, less a random part of `rand_time`; 0 for never. Without it, 4h, "
+            "or never if there is a `reauth_time`.",
             field="rekey_time_s",
+        ),
+        Key(
+            "reauth_time",
+            values.TIME,
+            "0s",
+            "Age at which we, if we have set the IKE_SA up, set up another one with its CHILD_SAs in its place, less a "
+            "random part of `rand_time`; 0 for never. A peer that has set it up is told to do that, and its IKE_SA "
+            "closed `over_time` later if it has not.",
+            field="reauth_time_s",
         ),
         Key(
             "over_time",
             values.TIME,
             "",
-            "How much longer an IKE_SA lives that could not be rekeyed. Without it, a tenth of `rekey_time`.",
+            "How much longer an IKE_SA lives that could not be rekeyed or authenticated anew. Without it, a tenth of "
+            "the longer one of `rekey_time` and `reauth_time`.",
             field="over_time_s",
         ),
         Key(
             "rand_time",
             values.TIME,
             "",
-            "Up to so much earlier it is rekeyed, so that not all are at once. Without it, as long as `over_time`.",
+            "Up to so much earlier either is done, so that not all are at once. Without it, as long as `over_time`.",
             field="rand_time_s",
         ),
     ),
@@ -153,12 +164,6 @@ _CONNECTION = Table(
         Unbuilt("ppk_id", "post-quantum pre-shared keys are not built yet", is_refused=True),
         Unbuilt("ppk_required", "post-quantum pre-shared keys are not built yet", _NO, is_refused=True),
         Unbuilt("unique", "a peer may have any number of IKE_SAs", ("no", "never")),
-        Unbuilt(
-            "reauth_time",
-            "re-authentication is not built yet, so a peer would stay for as long as it likes",
-            _NO_TIME,
-            is_refused=True,
-        ),
         Unbuilt("if_id_in", _XFRM, ("0",), is_refused=True),
         Unbuilt("if_id_out", _XFRM, ("0",), is_refused=True),
         Unbuilt("mediation", "mediation is not built", _NO, is_refused=True),

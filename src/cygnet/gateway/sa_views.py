@@ -60,7 +60,7 @@ def view_sa(sa: IkeSa, dataplane: Dataplane, now: float) -> SaView:
         ),
         established_s=_ago(sa.established, now) if is_standing else None,
         rekey_s=_until(sa.rekey_due, now),
-        reauth_s=_until(getattr(sa, "reauth_due", None), now),
+        reauth_s=_until(sa.proof.reauth_due if sa.proof is not None else None, now),
         local_vips=() if sa.has_leases else addresses,
         remote_vips=addresses if sa.has_leases else (),
         tasks=_tasks_of(sa),

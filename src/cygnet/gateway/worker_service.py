@@ -43,7 +43,7 @@ from cygnet.ike.errors import LocalError
 from cygnet.ike.sa import ChildSa, IkeSa
 from cygnet.ike.settings import Settings
 from cygnet.ike.states import SaState
-from cygnet.ike.tasks import CreateChild, DeleteChild, RekeyChild, RekeyIke
+from cygnet.ike.tasks import CreateChild, DeleteChild, Reauthenticate, RekeyChild, RekeyIke
 from cygnet.net.driver import Driver
 from cygnet.vici.backend import Lease
 from cygnet.vici.message import Encodable, encode
@@ -361,9 +361,7 @@ class WorkerService:
         return future
 
     async def _rekey(self, request: Rekey) -> Reply:
-        matches = 0
-        if request.is_reauthentication:
-            raise LocalError("reauthentication by command is not built yet")
+        matches = ordered = 0
         async for sa, view in self._chosen(request.chosen):
             if sa.state != SaState.ESTABLISHED:
                 continue
@@ -371,11 +369,16 @@ class WorkerService:
             if request.chosen.is_of_children:
                 for child in request.chosen.children_of(view):
                     matches += 1
+                    ordered += 1
                     self._driver.carry_out(self._table.order(sa.spi, RekeyChild(child.spi_in), now))
             else:
                 matches += 1
-                self._driver.carry_out(self._table.order(sa.spi, RekeyIke(), now))
-        return Counted(matches, matches)
+                # Only the end that began can authenticate itself anew as an initiator.
+                if sa.is_line_ours or not request.is_reauthentication:
+                    ordered += 1
+                    task = Reauthenticate() if request.is_reauthentication else RekeyIke()
+                    self._driver.carry_out(self._table.order(sa.spi, task, now))
+        return Counted(matches, ordered)
 
 
 def _only(spis: list[bytes]) -> list[bytes]:

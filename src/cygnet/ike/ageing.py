@@ -2,9 +2,16 @@
 
 from cygnet.ike.effects import RetireChild
 from cygnet.ike.exchanges import child as children
+from cygnet.ike.exchanges import reauthentication
 from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.sa import ChildSa, IkeSa, Turn
-from cygnet.ike.tasks import DeleteChild, DeleteIke, RekeyChild, RekeyIke
+from cygnet.ike.tasks import DeleteChild, DeleteIke, Reauthenticate, RekeyChild, RekeyIke
+
+
+def authenticated(sa: IkeSa, turn: Turn) -> None:
+    """Both ends have just proven who they are: draw how long that counts, and how long the IKE_SA lives."""
+    reauthentication.begin(sa, turn)
+    begin(sa, turn)
 
 
 def begin(sa: IkeSa, turn: Turn) -> None:
@@ -14,6 +21,7 @@ def begin(sa: IkeSa, turn: Turn) -> None:
     soft, _ = lifetimes.rekey.draw(turn.env.entropy)
     sa.rekey_due = turn.now + soft
     sa.dies = sa.rekey_due + lifetimes.over_s
+    reauthentication.limit(sa)
 
 
 def see_to(sa: IkeSa, turn: Turn) -> None:
@@ -21,8 +29,12 @@ def see_to(sa: IkeSa, turn: Turn) -> None:
     now = turn.now
     if sa.dies <= now:
         sa.dies = sa.rekey_due = NEVER
+        sa.proof = None
         sa.ending = sa.ending or ("rekeyed" if sa.is_replaced else "expired")
         turn.table.request(sa, DeleteIke(), turn)
+    elif sa.proof is not None and sa.proof.reauth_due <= now:
+        reauthentication.put_off(sa, turn)
+        turn.table.request(sa, Reauthenticate(), turn)
     elif sa.rekey_due <= now:
         sa.rekey_due = NEVER
         turn.table.request(sa, RekeyIke(), turn)

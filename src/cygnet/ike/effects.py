@@ -118,6 +118,15 @@ class SaRekeyed(msgspec.Struct, frozen=True, gc=False):
     remote_id: Identity
 
 
+class SaReauthenticated(msgspec.Struct, frozen=True, gc=False):
+    """An IKE_SA that was set up to take the place of another has its CHILD_SAs; the old one will be closed."""
+
+    old: bytes
+    """Our SPI, 8 octets."""
+    sa: bytes
+    """Our SPI of the new one."""
+
+
 class MoveChild(msgspec.Struct, frozen=True, gc=False):
     """The peer of a CHILD_SA is to be reached on another path now."""
 
@@ -206,6 +215,7 @@ Effect = (
     | ChildRekeyed
     | ChildFailed
     | SaRekeyed
+    | SaReauthenticated
     | SaEstablished
     | SaMoved
     | InitialContact

@@ -52,17 +52,18 @@ class IkeLifetimes(msgspec.Struct, frozen=True, gc=False):
     """Those of a connection's IKE_SAs."""
 
     rekey: Lifetime
+    reauth: Lifetime
     over_s: float
 
     @classmethod
     def of(cls, settings: ConnectionSettings) -> "IkeLifetimes":
         """With strongSwan's defaults."""
-        rekey = settings.rekey_time_s
+        rekey, reauth = settings.rekey_time_s, settings.reauth_time_s
         if rekey is None:
-            rekey = DEFAULT_IKE_REKEY_TIME_S
-        over = rekey / 10 if settings.over_time_s is None else settings.over_time_s
+            rekey = 0.0 if reauth else DEFAULT_IKE_REKEY_TIME_S
+        over = max(rekey, reauth) / 10 if settings.over_time_s is None else settings.over_time_s
         spread = over if settings.rand_time_s is None else settings.rand_time_s
-        return cls(Lifetime(rekey, 0.0, min(spread, rekey)), over)
+        return cls(Lifetime(rekey, 0.0, min(spread, rekey)), Lifetime(reauth, 0.0, min(spread, reauth)), over)
 
 
 class ChildLifetimes(msgspec.Struct, frozen=True, gc=False):

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike.effects import TaskDone
-from cygnet.ike.exchanges import create_child_sa, informational, mobike, rekey_child, rekey_ike
+from cygnet.ike.exchanges import create_child_sa, informational, mobike, reauthentication, rekey_child, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.states import SaState
@@ -19,8 +19,10 @@ from cygnet.ike.tasks import (
     DeleteIke,
     MoveAddresses,
     Probe,
+    Reauthenticate,
     RekeyChild,
     RekeyIke,
+    TakeOver,
     Task,
     TellAddresses,
 )
@@ -52,6 +54,9 @@ WAYS: Final[dict[type, Way]] = {
     CreateChild: Way(_CREATE_CHILD_SA, create_child_sa.start, create_child_sa.finish),
     RekeyChild: Way(_CREATE_CHILD_SA, rekey_child.start, rekey_child.finish),
     RekeyIke: Way(_CREATE_CHILD_SA, rekey_ike.start, rekey_ike.finish),
+    # These two only have others send requests.
+    Reauthenticate: Way(_INFORMATIONAL, reauthentication.start, reauthentication.finish),
+    TakeOver: Way(_CREATE_CHILD_SA, reauthentication.start_taking_over, reauthentication.finish),
 }
 
 

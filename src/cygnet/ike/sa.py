@@ -1,5 +1,6 @@
 """One IKE_SA and what it holds. The exchanges work on it; the table owns it."""
 
+from collections.abc import Iterator
 from enum import IntEnum
 from functools import partial
 from typing import Protocol
@@ -74,6 +75,12 @@ class Registry(Protocol):
     def solve(self, sa: "IkeSa", solver: Solver) -> None:
         """Work at the puzzle that `sa` waits for; it goes on when that is solved."""
 
+    def begin(self, connection: Connection, path: Path, turn: "Turn", child: Child | None) -> "IkeSa":
+        """Begin an IKE_SA with that child, or the first of the connection."""
+
+    def with_peer(self, identity: Identity) -> Iterator["IkeSa"]:
+        """The IKE_SAs that stand with that peer on this worker."""
+
     def has_other(self, identity: Identity) -> bool:
         """Whether an IKE_SA with that peer stands."""
 
@@ -139,6 +146,8 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     ke_methods_tried: tuple[int, ...] = ()
     child: Child | None = None
     spi_in: bytes = b""
+    vips: tuple[bytes, ...] = ()
+    """The virtual addresses of the IKE_SA whose place it is to take: those are asked for again."""
 
     def __repr__(self) -> str:
         return f"<Handshake since {self.started:.3f}, keys redacted>"
@@ -176,6 +185,17 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     def is_retired(self) -> bool:
         """Whether it is gone but for what is on the way."""
         return self.state == ChildState.RETIRED
+
+
+class Proof(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How long the ends' proof of who they are counts (RFC 7296 section 2.8.3), in seconds of the driver's clock."""
+
+    reauth_due: float = NEVER
+    """When we are to begin another IKE_SA for a new proof; NEVER if that is the peer's to do."""
+    ends: float = NEVER
+    """When the IKE_SA is closed for want of one. It does not live longer by being rekeyed."""
+    successor: bytes = b""
+    """Our SPI of the IKE_SA that was begun last to take the place of this one."""
 
 
 class Draft(msgspec.Struct, gc=False, eq=False):
@@ -232,6 +252,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     has_leases: bool = False
     """Whether we gave them: they go back to our pools with the SA. The end that began the first IKE_SA of a line was
     given its addresses; which end is the original initiator changes when the other one rekeys."""
+    is_line_ours: bool = False
+    """Whether we began the first IKE_SA of its line, and so can authenticate ourselves anew as its initiator."""
     is_udp_encapsulated: bool = False
     is_behind_nat: bool = False
     is_peer_behind_nat: bool = False
@@ -254,6 +276,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     """When it is to be rekeyed, in seconds of the driver's clock."""
     dies: float = NEVER
     """When it is to be closed at the latest."""
+    proof: Proof | None = None
+    """None where the authentication counts for as long as the IKE_SA stands."""
     ending: str = ""
     """Why it is being deleted, where that is no wish of ours: the label of its end."""
     wheel_slot: int = 0
@@ -262,7 +286,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     @classmethod
     def as_initiator(cls, spi_i: bytes, path: Path, now: float) -> "IkeSa":
         """A new SA that we begin."""
-        return cls(spi_i, spi_i, NO_SPI, True, SaState.INIT_SENT, path, now, MessageIds(), Handshake(now))
+        state = SaState.INIT_SENT
+        return cls(spi_i, spi_i, NO_SPI, True, state, path, now, MessageIds(), Handshake(now), is_line_ours=True)
 
     @classmethod
     def as_responder(cls, spi_i: bytes, spi_r: bytes, path: Path, now: float) -> "IkeSa":
@@ -381,6 +406,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     def lifetime_due(self) -> float:
         """When the next limit in time is reached, here or in one of the CHILD_SAs; NEVER if there is none."""
         due = self.rekey_due if self.rekey_due < self.dies else self.dies
+        if self.proof is not None and self.proof.reauth_due < due:
+            due = self.proof.reauth_due
         for child in self.children:
             if child.rekey_due < due:
                 due = child.rekey_due

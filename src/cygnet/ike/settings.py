@@ -148,9 +148,13 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """Age in seconds at which the IKE_SA is rekeyed, less a random part of `rand_time_s`; 0 for never. None is 4 hours,
     or never if there is a `reauth_time_s`."""
     over_time_s: float | None = None
-    """How much longer it lives if it could not be rekeyed; None is a tenth of the rekey time."""
+    """How much longer it lives if it could not be rekeyed, or its ends not authenticated anew; None is a tenth of the
+    longer one of the two times."""
     rand_time_s: float | None = None
     """None is as long as `over_time_s`."""
+    reauth_time_s: float = 0.0
+    """Seconds after which the ends are to authenticate each other anew, less a random part of `rand_time_s`; 0 for
+    never."""
     keyingtries: int = 1
     """Attempts to set up a connection that we initiate; 0 tries for ever."""
 

@@ -6,7 +6,7 @@ of it leaves: errors become answers, closed SAs and counters.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
@@ -33,7 +33,7 @@ from cygnet.ike.errors import (
     Scope,
     error_notify,
 )
-from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike
+from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.message_id import Arrival
@@ -125,14 +125,8 @@ class IkeTable:
     ) -> tuple[bytes, list[Effect]]:
         """Begin an IKE_SA with `child`, or the first child of the connection; returns our SPI and the effects."""
         turn = Turn(self.env, self, now)
-        sa = IkeSa.as_initiator(self.new_ike_spi(), path, now)
-        sa.connection = connection
-        if sa.handshake is not None and connection.children:
-            sa.handshake.child = child or connection.children[0]
-        self.sas[sa.spi] = sa
-        self.serving = sa
-        ike_sa_init.start(sa, turn)
-        self._schedule(sa)
+        self.serving = None
+        sa = self.begin(connection, path, turn, child)
         return sa.spi, turn.effects
 
     def delete(self, spi: bytes, now: float) -> list[Effect]:
@@ -193,9 +187,8 @@ class IkeTable:
         With `local_id` only those in which that was our identity.
         """
         turn = Turn(self.env, self, now)
-        for spi in self._peers.of(identity):
-            sa = self.sas.get(spi)
-            if sa is not None and spi != keep and local_id in (None, sa.local_id):
+        for sa in self.with_peer(identity):
+            if sa.spi != keep and local_id in (None, sa.local_id):
                 self.close(sa, "initial_contact", turn)
         return turn.effects
 
@@ -217,8 +210,7 @@ class IkeTable:
 
     def established_as(self, name: str, identity: Identity) -> IkeSa | None:
         """The IKE_SA of the connection of that name that stands with that peer; None if there is none here."""
-        found = (self.sas.get(spi) for spi in self._peers.of(identity))
-        return next((sa for sa in found if sa is not None and sa.name == name and sa.state == _ESTABLISHED), None)
+        return next((sa for sa in self.with_peer(identity) if sa.name == name and sa.state == _ESTABLISHED), None)
 
     def next_timer(self) -> float | None:
         """When `handle_timers` wants to be called next; None while nothing waits."""
@@ -264,6 +256,18 @@ class IkeTable:
         self._children[spi] = sa.spi
         return spi
 
+    def begin(self, connection: Connection, path: Path, turn: Turn, child: Child | None) -> IkeSa:
+        """Begin an IKE_SA with that child, or the first of the connection."""
+        sa = IkeSa.as_initiator(self.new_ike_spi(), path, turn.now)
+        sa.connection = connection
+        if sa.handshake is not None and connection.children:
+            sa.handshake.child = child or connection.children[0]
+        self.sas[sa.spi] = sa
+        self.serving = self.serving or sa
+        ike_sa_init.start(sa, turn)
+        self._schedule(sa)
+        return sa
+
     def release_child_spi(self, spi_in: bytes) -> None:
         """Give an inbound ESP SPI back."""
         self._children.pop(spi_in, None)
@@ -306,12 +310,17 @@ class IkeTable:
         sa.established = sa.last_inbound = turn.now
         self._peers.add(sa.remote_id, sa.spi)
         nat.begin_keepalives(sa, turn)
-        ageing.begin(sa, turn)
+        ageing.authenticated(sa, turn)
         if sa.mobike is MobikeRole.INITIATOR:
             self._roamers.add(sa.spi)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
         is_initiator = sa.is_original_initiator
         turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, is_initiator))
+
+    def with_peer(self, identity: Identity) -> Iterator[IkeSa]:
+        """The IKE_SAs that stand with that peer on this worker."""
+        found = map(self.sas.get, self._peers.of(identity))
+        return (sa for sa in found if sa is not None)
 
     def has_other(self, identity: Identity) -> bool:
         """Whether an IKE_SA with that peer is established on this worker."""
@@ -350,8 +359,7 @@ class IkeTable:
             if rival is not None and rival.predecessor == sa.spi:
                 self.close(rival, reason, turn)
         if sa.has_leases:
-            for address in sa.virtual_ips:
-                self.env.addresses.release(address)
+            virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
         words = sa.message_ids.last_words() if is_answered else None
         if words is not None:
             self.strays.remember(sa.spi, words, turn.now)

@@ -52,6 +52,21 @@ class RekeyIke(_Task, frozen=True, gc=False, tag=True, array_like=True):
     tries: int = 0
 
 
+class Reauthenticate(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Begin an IKE_SA that is to take the place of this one, with a new proof of who the ends are (section 2.8.3)."""
+
+
+class TakeOver(_Task, frozen=True, gc=False, tag=True, array_like=True):
+    """Set up the CHILD_SAs of the IKE_SA whose place this one is to take, and then end that."""
+
+    successor: bytes
+    """Our SPI of the IKE_SA that was begun for it; that may have been rekeyed since."""
+    names: tuple[str, ...]
+    """Of the CHILD_SAs that stood then."""
+    asked: tuple[str, ...] = ()
+    """Of those that were asked for."""
+
+
 class MoveAddresses(_Task, frozen=True, gc=False, tag=True, array_like=True):
     """Tell the peer where it finds us, or where we want to find it, from now on (RFC 4555 section 3.5)."""
 
@@ -75,5 +90,15 @@ class TellAddresses(_Task, frozen=True, gc=False, tag=True, array_like=True):
 
 
 Task: TypeAlias = (
-    Probe | DeleteIke | DeleteChild | CreateChild | RekeyChild | RekeyIke | MoveAddresses | CheckPath | TellAddresses
+    Probe
+    | DeleteIke
+    | DeleteChild
+    | CreateChild
+    | RekeyChild
+    | RekeyIke
+    | Reauthenticate
+    | TakeOver
+    | MoveAddresses
+    | CheckPath
+    | TellAddresses
 )

@@ -24,6 +24,7 @@ from cygnet.ike.effects import (
     Retransmitted,
     SaClosed,
     SaEstablished,
+    SaReauthenticated,
     SaRekeyed,
     TaskDone,
 )
@@ -344,7 +345,7 @@ class Fleet:
                 self._on_established(effect)
             case SaClosed():
                 self._on_closed(effect)
-            case SaRekeyed():
+            case SaRekeyed() | SaReauthenticated():
                 self._on_rekeyed(effect)
             case Retransmitted():
                 self._on_retransmitted(effect)
@@ -394,7 +395,7 @@ class Fleet:
             self._echoes.start(child.spi_in, number=attempt.number, source=source, intended=attempt.intended)
         self._ended(now)
 
-    def _on_rekeyed(self, rekeyed: SaRekeyed) -> None:
+    def _on_rekeyed(self, rekeyed: SaRekeyed | SaReauthenticated) -> None:
         """The target, or the core, has put another IKE_SA in the place of one: the tunnel is the same."""
         spi_in = self._up.pop(rekeyed.old, None)
         if spi_in is None:

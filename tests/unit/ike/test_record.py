@@ -22,7 +22,7 @@ from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ike_suite, parse_proposal
 from cygnet.ike.record import Record, SaRecords, SaStore
-from cygnet.ike.sa import ChildSa, ChildState, Handshake, IkeSa, MobikeRole
+from cygnet.ike.sa import ChildSa, ChildState, Handshake, IkeSa, MobikeRole, Proof
 from cygnet.ike.settings import ConnectionSettings, Settings
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import Probe
@@ -75,6 +75,7 @@ FIELDS: dict[str, Any] = {
     "virtual_ips": (bytes((10, 0, 0, 1)), bytes(16)),
     "established": 998.5,
     "has_leases": True,
+    "is_line_ours": True,
     "is_udp_encapsulated": True,
     "is_behind_nat": True,
     "is_peer_behind_nat": True,
@@ -88,6 +89,7 @@ FIELDS: dict[str, Any] = {
     "predecessor": b"replaced",
     "rekey_due": 14_400.5,
     "dies": 15_840.5,
+    "proof": Proof(2e5, 3e5, SPI_I),
     "ending": "reason",
     "wheel_slot": 1 << 40,
 }
@@ -275,11 +277,12 @@ def test_a_record_is_small_and_silent() -> None:
         peer_addresses=(),
         nat_mapping=b"",
         predecessor=b"",
+        proof=None,
         ending="",
         wheel_slot=0,
     )
     record = records.pack(SPI_R, sa, NOW)
-    assert record is not None and len(record) <= 410
+    assert record is not None and len(record) <= 411
     assert "sk_e" not in repr(msgspec.msgpack.decode(record, type=Record).outgoing)
 
 

@@ -7,7 +7,7 @@ from cygnet.ike.connections import Candidates, choose_connection
 from cygnet.ike.effects import PhaseDone
 from cygnet.ike.errors import AuthenticationFailed, ProtocolViolation, Scope, error_notify
 from cygnet.ike.exchanges import child as children
-from cygnet.ike.exchanges import mobike, virtual_ip
+from cygnet.ike.exchanges import mobike, reauthentication, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
 from cygnet.ike.sa import IkeSa, Turn
@@ -107,7 +107,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     turn.table.established(sa, turn)
     if is_alone:
         turn.table.initial_contact(sa, turn)
-    sa.send_response(datagram, _IKE_AUTH, (id_r, auth, *answer), turn)
+    sa.send_response(datagram, _IKE_AUTH, (id_r, auth, *answer, *reauthentication.announce(sa, turn)), turn)
 
 
 def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
@@ -121,8 +121,7 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
         agreed = children.choose(sa, parts, is_first=True)
     except ProtocolViolation as error:
         sa.virtual_ips, sa.has_leases = (), False
-        for address in addresses:
-            turn.env.addresses.release(address)
+        virtual_ip.release(sa.remote_id, addresses, turn)
         if error.scope is not Scope.CHILD:
             raise
         turn.env.count(f'child_sas_refused_total{{reason="{error.notify.name.lower()}"}}')
@@ -159,7 +158,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
         *contact,
         *id_r,
         _own_auth(sa, secret, id_i.body),
-        *virtual_ip.request(settings.vips),
+        *virtual_ip.request(handshake.vips or settings.vips),
         *child,
         *mobike.offer(sa, turn),
     )
@@ -212,3 +211,4 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
         nonce_i, nonce_r, spi_in = handshake.nonce_i, handshake.nonce_r, handshake.spi_in
         children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=True)
     turn.table.established(sa, turn)
+    reauthentication.obey(sa, parts, turn)

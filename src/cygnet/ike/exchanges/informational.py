@@ -2,7 +2,7 @@
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.exchanges import child as children
-from cygnet.ike.exchanges import mobike, rekey_ike
+from cygnet.ike.exchanges import mobike, reauthentication, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.states import SaState
@@ -43,6 +43,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         answer = (Delete(protocol_id=_ESP, spis=tuple(ours)),)
     if parts.notifies:
         answer += mobike.respond(sa, parts, turn)
+        reauthentication.obey(sa, parts, turn)
     sa.send_response(datagram, _INFORMATIONAL, answer, turn)
     if parts.has_notify(_INITIAL_CONTACT):
         turn.table.initial_contact(sa, turn)

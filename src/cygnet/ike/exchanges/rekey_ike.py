@@ -13,7 +13,7 @@ from cygnet.ike import ageing
 from cygnet.ike.effects import MoveChild, SaRekeyed
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, PeerRefused, TemporaryFailure
 from cygnet.ike.exchanges import child as children
-from cygnet.ike.exchanges import creation
+from cygnet.ike.exchanges import creation, reauthentication
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.message_id import MessageIds
@@ -235,6 +235,7 @@ def _make_heir(
         quiet_until=None,
         draft=None,
         predecessor=sa.spi,
+        proof=None,
         ending="",
         wheel_slot=0,
     )
@@ -250,6 +251,8 @@ def _replace(old: IkeSa, heir: IkeSa, turn: Turn) -> None:
     heir.predecessor = b""
     heir.virtual_ips, heir.has_leases = old.virtual_ips, old.has_leases
     heir.children = old.children
+    heir.proof, old.proof = old.proof, None
+    reauthentication.limit(heir)
     heir.pending = tuple(task for task in old.pending if not isinstance(task, RekeyIke))
     if heir.last_inbound > old.last_inbound and heir.path != old.path:
         for child in heir.children:

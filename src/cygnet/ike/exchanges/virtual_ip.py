@@ -82,7 +82,9 @@ def assign(
             continue
         is_asked = True
         wanted = attribute.value[:octets] if len(attribute.value) >= octets else bytes(octets)
-        address = turn.env.addresses.acquire(pools, octets, wanted, identity)
+        # RFC 7296 section 2.8.3: a peer that authenticates itself anew keeps its address, while it has both IKE_SAs.
+        is_kept = any(wanted) and wanted not in addresses and _is_held(identity, wanted, turn)
+        address = wanted if is_kept else turn.env.addresses.acquire(pools, octets, wanted, identity)
         if address is not None:
             addresses.append(address)
             value = address if octets == _IPV4_OCTETS else address + _HOST_PREFIX
@@ -97,3 +99,16 @@ def assign(
             kind = _INTERNAL_IP4_DNS if len(server) == _IPV4_OCTETS else _INTERNAL_IP6_DNS
             attributes.append(ConfigurationAttribute(kind, server))
     return tuple(addresses), (Configuration(_CFG_REPLY, tuple(attributes)),)
+
+
+def release(identity: Identity, addresses: tuple[bytes, ...], turn: Turn) -> None:
+    """As responder: an IKE_SA with that peer has these addresses no longer, or is not to have them; they are free
+    unless another one has them too."""
+    for address in addresses:
+        if not _is_held(identity, address, turn):
+            turn.env.addresses.release(address)
+
+
+def _is_held(identity: Identity, address: bytes, turn: Turn) -> bool:
+    """Whether an IKE_SA that stands with that peer has the address from us."""
+    return any(sa.has_leases and address in sa.virtual_ips for sa in turn.table.with_peer(identity))

@@ -64,7 +64,7 @@ def layout(connection: ConnectionSettings) -> Encodable:
         "local_addrs": connection.local_addrs or ("%any",),
         "remote_addrs": connection.remote_addrs or ("%any",),
         "version": "IKEv2",
-        "reauth_time": round(getattr(connection, "reauth_time_s", 0)),
+        "reauth_time": round(connection.reauth_time_s),
         "rekey_time": round(IkeLifetimes.of(connection).rekey.soft),
         "unique": f"UNIQUE_{_value(getattr(connection, 'unique', 'no')).upper()}",
         "dpd_delay": round(connection.dpd_delay_s) or None,
