@@ -165,6 +165,8 @@ class Host:
         """When ESP last went out on a CHILD_SA, by our SPI."""
         self.events: list[Effect] = []
         self.pool = pool if pool is not None else ListPool()
+        if world.fragment_size is not None:
+            settings = msgspec.structs.replace(settings, fragment_size=world.fragment_size)
         self.env = Environment(
             settings,
             entropy=world.rng.randbytes,
@@ -302,6 +304,9 @@ class Nat:
 class World:
     """The network, the clock and the hosts."""
 
+    fragment_size: int | None = None
+    """In place of what the settings of its hosts say."""
+
     def __init__(self, seed: int = 0, weather: Weather | None = None) -> None:
         self.rng = random.Random(seed)
         self.now = 1000.0
@@ -311,6 +316,8 @@ class World:
         """Addresses whose packets get lost on the way in."""
         self.hosts: dict[str, Host] = {}
         self.sent: list[tuple[Host, Send]] = []
+        self.mtu = 0xFFFF
+        """Octets of the longest IP packet that gets through."""
         self.tamper: Callable[[Host, Send], Iterable[Send]] = lambda host, send: (send,)
         """Sees each datagram that is sent, and returns what goes on in its place."""
         self._order = count()
@@ -326,6 +333,8 @@ class World:
     def send(self, host: Host, send: Send) -> None:
         self.sent.append((host, send))
         for each in self.tamper(host, send):
+            if packet_octets(each) > self.mtu:
+                continue
             copies = 1 + (self.rng.random() < self.weather.duplication)
             for _ in range(copies):
                 if self.rng.random() >= self.weather.loss:
@@ -374,6 +383,11 @@ class World:
             elif host is not None:
                 host.carry_out(host.table.handle_timers(self.now))
         self.now = end
+
+
+def packet_octets(send: Send) -> int:
+    """Octets of the IP packet that a datagram makes."""
+    return len(send.datagram) + (48 if send.path.is_ipv6 else 28) + (4 if send.path.local_port == 4500 else 0)
 
 
 def agree(a: Host, b: Host) -> bool:

@@ -105,6 +105,13 @@ _CONNECTION = Table(
             is_own=True,
         ),
         Key(
+            "fragmentation",
+            values.FRAGMENTATION,
+            "yes",
+            "Whether long messages go in fragments (RFC 7383): `yes`, where the peer supports it; `accept`, only the "
+            "peer's; `no`. `force` is `yes`.",
+        ),
+        Key(
             "dpd_delay",
             values.TIME,
             "0s",
@@ -159,7 +166,6 @@ _CONNECTION = Table(
         Unbuilt("send_cert", "it is about certificates", (ANYTHING,)),
         Unbuilt("ocsp", "it is about certificates", (ANYTHING,)),
         Unbuilt("dscp", "IKE datagrams are sent with the default codepoint", ("000000",)),
-        Unbuilt("fragmentation", "IKE messages are neither sent nor accepted in fragments", _NO),
         Unbuilt("childless", "an IKE_SA always starts with a CHILD_SA", ("allow", "never")),
         Unbuilt("ppk_id", "post-quantum pre-shared keys are not built yet", is_refused=True),
         Unbuilt("ppk_required", "post-quantum pre-shared keys are not built yet", _NO, is_refused=True),
@@ -407,6 +413,14 @@ _GATEWAY = Table(
             "auto",
             "Memory of all processes together, with an optional K, M or G, at which new peers are refused and those "
             "that are there are kept; `auto` is 80 % of what the machine or the control group has.",
+            is_own=True,
+        ),
+        Key(
+            "fragment_size",
+            Kind("octets", values.zero_or(128, 65535)),
+            "1280",
+            "The longest IP packet that an IKE message makes before it is fragmented, as in strongswan.conf; 0 is 576 "
+            "on IPv4 and 1280 on IPv6. Where such packets don't get through, smaller fragments are tried.",
             is_own=True,
         ),
         Key(

@@ -20,7 +20,7 @@ from cygnet.config.gateway_settings import DataplaneKind, LogLevel
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings, parse_proposal
 from cygnet.ike.selectors import SelectorSettings, parse_selector
-from cygnet.ike.settings import TFC_MTU, AuthKind, CopyDscp, Mode, StartAction
+from cygnet.ike.settings import TFC_MTU, AuthKind, CopyDscp, Fragmentation, Mode, StartAction
 
 _T = TypeVar("_T")
 
@@ -98,6 +98,21 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         if not _INTEGER.match(text) or not low <= int(text) <= high:
             raise ValueError(f"{quote(text)} is no whole number from {low} to {high}")
         return int(text)
+
+    return parse
+
+
+def zero_or(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers within `low` to `high`, both included, and 0."""
+    positive = integer(low, high)
+
+    def parse(text: str) -> int:
+        try:
+            return positive(text)
+        except ValueError:
+            if _INTEGER.match(text) and int(text) == 0:
+                return 0
+            raise ValueError(f"{quote(text)} is neither 0 nor a whole number from {low} to {high}") from None
 
     return parse
 
@@ -359,6 +374,7 @@ MODE: Final = Kind(
 )
 COPY_DSCP: Final = Kind("direction", one_of(CopyDscp, {}))
 TFC_PADDING: Final = Kind("octets or mtu", parse_tfc_padding)
+FRAGMENTATION: Final = Kind("choice", one_of(Fragmentation, {}))
 START_ACTION: Final = Kind(
     "action",
     one_of(StartAction, dict.fromkeys(("trap", "trap|start", "start|trap"), "needs policies that are not built yet")),

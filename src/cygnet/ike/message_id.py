@@ -30,6 +30,7 @@ class Outstanding(msgspec.Struct, gc=False, array_like=True):
     message_id: int
     exchange_type: int
     datagram: bytes
+    """A flight, see `protected.py`: nearly always one datagram."""
     sent: int
     """How often it went out."""
     due: float
@@ -54,9 +55,9 @@ class MessageIds(msgspec.Struct, gc=False, eq=False, array_like=True):
     """The message ID of the peer's next request."""
     outstanding: Outstanding | None = None
     cached_response: bytes = b""
-    """The response to the peer's last request."""
+    """The response to the peer's last request; a flight too."""
     request_hash: int = 0
-    """Of that request."""
+    """Of that request, or of its first fragment."""
     answered_at: float = 0.0
     """When it was answered, in seconds of the driver's clock; 0.0 before the SA is established."""
 

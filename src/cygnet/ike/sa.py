@@ -18,7 +18,7 @@ from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice
-from cygnet.ike.protected import seal_message
+from cygnet.ike.protected import datagrams_of, is_fragmented, seal_message
 from cygnet.ike.puzzles import Solver
 from cygnet.ike.states import SaState
 from cygnet.ike.tally import REQUEST_OUT, RESPONSE_OUT
@@ -100,6 +100,13 @@ class Turn:
         self.path = path
         """Where the datagram came from that is being handled; None if it isn't a datagram."""
         self.effects: list[Effect] = []
+
+    def send(self, flight: bytes, path: Path) -> None:
+        """Put a message on the wire: its datagram, or one for each of its fragments."""
+        if is_fragmented(flight):
+            self.effects += [Send(datagram, path) for datagram in datagrams_of(flight)]
+        else:
+            self.effects.append(Send(flight, path))
 
 
 MAX_FAILED_OPENS = 10
@@ -278,6 +285,9 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     """When it is to be closed at the latest."""
     proof: Proof | None = None
     """None where the authentication counts for as long as the IKE_SA stands."""
+    largest_octets: int = 0
+    """The longest datagram that we send under protection, longer messages go in fragments; 0 while the peers have not
+    agreed upon that (RFC 7383 section 2.3)."""
     ending: str = ""
     """Why it is being deleted, where that is no wish of ours: the label of its end."""
     wheel_slot: int = 0
@@ -339,8 +349,15 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
             self.set_keys(handshake.keys, env)
         return handshake.keys
 
+    def opening(self, env: Environment) -> PacketProtection:
+        """What verifies and decrypts the peer's messages; see `derive_keys`."""
+        if self.incoming is None:
+            self.derive_keys(env)
+        assert self.incoming is not None
+        return self.incoming
+
     def seal(self, exchange_type: int, message_id: int, payloads: tuple[Payload, ...], *, is_response: bool) -> bytes:
-        """A protected datagram of this SA."""
+        """A protected message of this SA: a datagram, or its fragments, one behind the other."""
         assert self.outgoing is not None
         flags = (FLAG_INITIATOR if self.is_original_initiator else 0) | (FLAG_RESPONSE if is_response else 0)
         return seal_message(
@@ -351,6 +368,7 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
             flags=flags,
             message_id=message_id,
             payloads=payloads,
+            largest_octets=self.largest_octets,
         )
 
     @property
@@ -383,16 +401,17 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         if self.keepalive_due:
             self.keepalive_due = turn.now + turn.env.settings.keep_alive_s
         turn.env.count(REQUEST_OUT[exchange_type])
-        turn.effects.append(Send(datagram, self.path))
+        turn.send(datagram, self.path)
 
     def send_response(self, request: bytes, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
-        """Answer the peer's request (its octets are `request`), and keep the answer for a repetition."""
+        """Answer the peer's request, and keep the answer for a repetition; `request` is the datagram that is known by,
+        of one in fragments the first."""
         response = self.seal(exchange_type, self.message_ids.expected_id, payloads, is_response=True)
         self.message_ids.answered(request, response)
         self.message_ids.answered_at = turn.now
         turn.env.count(RESPONSE_OUT[exchange_type])
         # RFC 7296 section 2.11: to where the request came from, whatever the path of the SA is.
-        turn.effects.append(Send(response, turn.path or self.path))
+        turn.send(response, turn.path or self.path)
 
     def child_with(self, spi_out: bytes) -> ChildSa | None:
         """The CHILD_SA whose outbound SPI this is: the one by which the peer names it (RFC 7296 section 1.4.1)."""

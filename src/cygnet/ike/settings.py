@@ -27,6 +27,17 @@ class StartAction(Enum):
     START = "start"
 
 
+class Fragmentation(Enum):
+    """Whether long messages go in fragments (`fragmentation =`, RFC 7383)."""
+
+    YES = "yes"
+    ACCEPT = "accept"
+    """The peer may send fragments; we don't."""
+    FORCE = "force"
+    """The same as `yes`: what strongSwan adds to it is about IKEv1."""
+    NO = "no"
+
+
 class Mode(Enum):
     """How a CHILD_SA carries traffic (`mode =`)."""
 
@@ -142,6 +153,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """Let either end change its addresses while the IKE_SA stands (RFC 4555), if the peer can."""
     mobike_check: bool = True
     """Send traffic to a new address of the peer only after it has answered there (RFC 4555 section 3.7)."""
+    fragmentation: Fragmentation = Fragmentation.YES
     dpd_delay_s: float = 0.0
     """Seconds without traffic from the peer after which it is asked whether it lives; 0 never asks."""
     rekey_time_s: float | None = None
@@ -213,6 +225,8 @@ class Settings(msgspec.Struct, frozen=True):
     retransmit: RetransmitPolicy = RetransmitPolicy()
     keep_alive_s: float = 20.0
     """Seconds without a packet to a peer after which the NAT in front of us is reminded; 0 never does."""
+    fragment_size: int = 1280
+    """Octets of the longest IP packet that a fragment of a message may make; 0 is 576 on IPv4 and 1280 on IPv6."""
     half_open_timeout_s: float = 30.0
     """Seconds after which a responder drops an IKE_SA whose peer has not authenticated itself."""
     admission: AdmissionSettings = AdmissionSettings()

@@ -58,7 +58,7 @@ class Strays:
         words = self._last_words.get(spi)
         if words is not None and not header.is_response and words.request_hash == hash(datagram):
             self._env.count("responses_repeated_total")
-            turn.effects.append(Send(words.response, path))
+            turn.send(words.response, path)
             return
         if not self._env.owns(spi):
             # Steered wrongly: whether its owner knows it is not ours to say.

@@ -36,10 +36,10 @@ from cygnet.ike.errors import (
 from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
+from cygnet.ike.fragments import Fragments
 from cygnet.ike.message_id import Arrival
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
-from cygnet.ike.protected import open_message
 from cygnet.ike.puzzles import Solver, Solvers
 from cygnet.ike.record import SaStore
 from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa, MobikeRole, Turn
@@ -52,7 +52,6 @@ from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import IkeError, WireError, WireFault
 from cygnet.wire.header import NO_SPI, Header, decode_header
 from cygnet.wire.message import decode_message, decode_payloads
-from cygnet.wire.payloads.encrypted import Encrypted
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _DELETING = SaState.DELETING
@@ -100,6 +99,7 @@ class IkeTable:
         # a repetition from a new peer, which the initiator's SPI does not: two peers behind one NAT may choose the same
         # (RFC 7296 section 2.1). They are not more than the half-open SAs and those that got past that lately.
         self._initial: ExpiringMap[tuple[int, str], bytes] = ExpiringMap(env.settings.half_open_timeout_s)
+        self._fragments = Fragments()
         self.strays = Strays(env)
         self._puzzles = Solvers()
 
@@ -216,7 +216,7 @@ class IkeTable:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due or self._puzzles:
             return 0.0
-        parts = (self._wheel, self._initial, self.strays, self.sas)
+        parts = (self._wheel, self._initial, self.strays, self.sas, self._fragments)
         times = [part.next_due() for part in parts]
         return min((time for time in times if time is not None), default=None)
 
@@ -360,6 +360,7 @@ class IkeTable:
                 self.close(rival, reason, turn)
         if sa.has_leases:
             virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
+        self._fragments.forget(sa, turn)
         words = sa.message_ids.last_words() if is_answered else None
         if words is not None:
             self.strays.remember(sa.spi, words, turn.now)
@@ -442,11 +443,10 @@ class IkeTable:
     def _receive_request(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
         arrival = sa.message_ids.classify(header.message_id, datagram)
         if arrival is _REPEATED:
-            self.env.count("responses_repeated_total")
-            turn.effects.append(Send(sa.message_ids.cached_response, path))
+            self._fragments.answer_again(sa, turn)
             return
         if arrival is not _NEW:
-            self.env.count(_drop("stale_request" if arrival is _STALE else "message_id"))
+            self._receive_old(sa, header, datagram, arrival, turn)
             return
         if not is_request_allowed(sa.state, header.exchange_type):
             self.env.count(_drop("exchange_not_allowed"))
@@ -456,7 +456,7 @@ class IkeTable:
             return
         self.env.count(REQUEST_IN[header.exchange_type])
         try:
-            inner_type, plaintext = self._open(sa, datagram, header, turn)
+            opened = self._fragments.open(sa, header, datagram, turn)
         except InvalidKeyExchange:
             # There will never be keys; and each further try would cost us the key exchange.
             self.close(sa, "peer_invalid_key_exchange", turn)
@@ -466,6 +466,9 @@ class IkeTable:
                 sa.handshake.failed_opens += 1
             self.env.count(_drop("integrity"))
             return
+        if opened is None:
+            return
+        inner_type, plaintext, datagram = opened
         # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
         self._note_alive(sa, path, turn)
         try:
@@ -476,6 +479,15 @@ class IkeTable:
             self._run_request(sa, header, datagram, parts, turn)
         except ProtocolViolation as error:
             self._fail_request(sa, header, datagram, error, turn)
+
+    def _receive_old(self, sa: IkeSa, header: Header, datagram: bytes, arrival: Arrival, turn: Turn) -> None:
+        """A request outside the window, or the last one in other fragments than before."""
+        if arrival is not _STALE:
+            raise WireError("message_id")
+        try:
+            self._fragments.stale(sa, header, datagram, turn)
+        except CryptoError:
+            self.env.count(_drop("integrity"))
 
     def _run_request(self, sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn) -> None:
         if header.exchange_type == _IKE_AUTH:
@@ -504,10 +516,13 @@ class IkeTable:
             self._finish_initial(sa, header, datagram, turn)
             return
         try:
-            inner_type, plaintext = self._open(sa, datagram, header, turn)
+            opened = self._fragments.open(sa, header, datagram, turn)
         except CryptoError:
             self.env.count(_drop("integrity"))
             return
+        if opened is None:
+            return
+        inner_type, plaintext, _ = opened
         self._note_alive(sa, path, turn)
         try:
             try:
@@ -541,17 +556,6 @@ class IkeTable:
             self.request(sa, DeleteIke(), turn)
         else:
             self.close(sa, reason, turn)
-
-    def _open(self, sa: IkeSa, datagram: bytes, header: Header, turn: Turn) -> tuple[int, bytes]:
-        """Verify and decrypt; returns the type of the first payload and the octets of the chain."""
-        payloads = decode_message(datagram, header).payloads
-        encrypted = payloads[-1] if payloads else None
-        if not isinstance(encrypted, Encrypted):
-            raise WireError("not_encrypted")
-        if sa.incoming is None:
-            sa.derive_keys(turn.env)
-        assert sa.incoming is not None
-        return encrypted.inner_type, open_message(sa.incoming, datagram, encrypted)
 
     def _note_alive(self, sa: IkeSa, path: Path, turn: Turn) -> None:
         """An authenticated message has come: the peer lives, and perhaps on another path (RFC 7296 section 2.23)."""
@@ -598,6 +602,7 @@ class IkeTable:
         if sa.message_ids.outstanding.due > turn.now:
             return
         phase = _phase_of(sa)
+        self._fragments.back_off(sa, turn)
         datagram = sa.message_ids.retransmit(self.env.settings.retransmit, turn.now)
         if datagram is None:
             self.close(sa, sa.ending or f"timeout_{phase}", turn)
@@ -612,6 +617,7 @@ class IkeTable:
             if sa is not None and sa.state == _HALF_OPEN:
                 self.close(sa, "half_open_timeout", turn)
         self.strays.forget(turn.now)
+        self._fragments.expire(turn)
 
 
 def _reason_of(error: IkeError) -> str:

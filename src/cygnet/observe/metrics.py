@@ -107,6 +107,12 @@ _DROPS: Final = (
     "message_id",
     "stale_request",
     "unexpected_response",
+    "not_encrypted",
+    "fragment_unexpected",
+    "fragment_duplicate",
+    "fragment_of_fewer",
+    "fragment_limit",
+    "fragment_repeated",
     "exchange_not_allowed",
     "half_open_limit",
     "ike_sa_limit",
@@ -201,6 +207,8 @@ _AUTHENTICATION_FAILURES: Final = (
     "peer_identity",
 )
 
+_ABANDONED: Final = ("superseded", "timeout", "limit", "closed")
+
 METRICS: Final = (
     counter("datagrams_received_total", "UDP datagrams and raw ESP packets taken from the kernel."),
     counter("datagrams_sent_total", "UDP datagrams and raw ESP packets given to the kernel."),
@@ -228,6 +236,9 @@ METRICS: Final = (
     counter("reauthentications_total", "IKE_SAs begun to take the place of one that is to be authenticated anew."),
     by_reason("rekeyings_refused_total", "Rekeyings of ours that peers answered with an error.", _ERROR_NOTIFIES),
     counter("temporary_failures_total", "Requests of ours that peers could not fulfil just then; they are repeated."),
+    counter("messages_reassembled_total", "Messages of peers that came in fragments (RFC 7383)."),
+    counter("messages_cut_smaller_total", "Messages of ours that went unanswered and were cut into smaller fragments."),
+    by_reason("reassemblies_abandoned_total", "Messages of which fragments stayed away.", _ABANDONED),
     counter("liveness_checks_total", "Silent peers asked whether they live (RFC 7296 section 2.4)."),
     counter("ike_sas_moved_total", "IKE_SAs that went on to another path: by MOBIKE, or after a NAT's mapping."),
     counter("address_updates_sent_total", "Peers told of a new address of ours (RFC 4555)."),

@@ -9,11 +9,12 @@ from cygnet.crypto.errors import IntegrityError
 from cygnet.crypto.integ import INTEG
 from cygnet.crypto.protection import PacketProtection, make_protection
 from cygnet.iana import EncrId, IntegId, PayloadType
-from cygnet.ike.protected import open_message, seal_message
+from cygnet.ike.protected import datagrams_of, is_fragmented, open_message, seal_message
 from cygnet.wire.message import decode_message, decode_payloads, encode_payloads
-from cygnet.wire.payloads import Encrypted, Payload
+from cygnet.wire.payloads import Encrypted, EncryptedFragment, Payload
 from cygnet.wire.payloads.vendor_id import VendorId
 
+VENDOR = VendorId.payload_type
 SPI_I, SPI_R = b"initiatr", b"respondr"
 SUITES = {
     "aead": (EncrId.AES_GCM_16, None),
@@ -112,3 +113,51 @@ def test_a_sealed_message_without_plaintext_is_refused() -> None:
     body = protection.seal(b"aad", b"")
     with pytest.raises(IntegrityError):
         open_message(protection, b"aad" + body, Encrypted(0, body))
+
+
+@pytest.mark.parametrize("largest", [1, 130, 200, 500])
+@pytest.mark.parametrize("octets", [150, 500, 3000])
+def test_a_long_message_is_sealed_in_fragments(protection: PacketProtection, octets: int, largest: int) -> None:
+    """RFC 7383 section 2.5: each opens by itself, and together they are the message."""
+    payloads: tuple[Payload, ...] = (VendorId(os.urandom(octets)), VendorId(b"last"))
+    flight = seal_message(
+        protection,
+        spi_i=SPI_I,
+        spi_r=SPI_R,
+        exchange_type=37,
+        flags=8,
+        message_id=7,
+        payloads=payloads,
+        largest_octets=largest,
+    )
+    datagrams = datagrams_of(flight)
+    assert b"".join(datagrams) == flight
+    assert is_fragmented(flight) == (len(datagrams) > 1)
+    if not is_fragmented(flight):
+        assert len(flight) <= largest
+        return
+    chain = b""
+    for number, datagram in enumerate(datagrams, 1):
+        assert len(datagram) <= max(largest, 28 + 8 + protection.overhead + 32)
+        (piece,) = decode_message(datagram).payloads
+        assert isinstance(piece, EncryptedFragment)
+        assert (piece.number, piece.total) == (number, len(datagrams))
+        assert piece.inner_type == (VENDOR if number == 1 else 0)
+        chain += open_message(protection, datagram, piece)
+    assert decode_payloads(VENDOR, chain) == payloads
+
+
+def test_a_message_that_fits_goes_whole(protection: PacketProtection) -> None:
+    whole = seal(protection, VendorId(bytes(300)))
+    assert datagrams_of(whole) == [whole] and not is_fragmented(whole)
+    again = seal_message(
+        protection,
+        spi_i=SPI_I,
+        spi_r=SPI_R,
+        exchange_type=37,
+        flags=8,
+        message_id=7,
+        payloads=(VendorId(bytes(300)),),
+        largest_octets=len(whole),
+    )
+    assert not is_fragmented(again) and len(again) == len(whole)

@@ -82,6 +82,7 @@ FIELDS: dict[str, Any] = {
     "mobike": MobikeRole.INITIATOR,
     "peer_addresses": ("198.51.100.1", "2001:db8::1"),
     "nat_mapping": b"a digest of an address",
+    "largest_octets": 544,
     "keepalive_due": 1234.5,
     "pending": (),
     "quiet_until": None,

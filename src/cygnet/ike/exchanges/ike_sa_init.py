@@ -2,7 +2,7 @@
 
 from cygnet.crypto.ke import KE
 from cygnet.iana import ExchangeType, KeId, NotifyType
-from cygnet.ike import tally
+from cygnet.ike import fragments, tally
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Candidates, Connection
 from cygnet.ike.effects import PhaseDone, Send
@@ -21,6 +21,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice, ike_suite
 from cygnet.ike.puzzles import decode_challenge, solver_of
 from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.settings import Fragmentation
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header
 from cygnet.wire.message import encode_message
@@ -35,7 +36,9 @@ _AUTH_SENT = SaState.AUTH_SENT
 _COOKIE = NotifyType.COOKIE
 _PUZZLE = NotifyType.PUZZLE
 _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
+_IKEV2_FRAGMENTATION_SUPPORTED = NotifyType.IKEV2_FRAGMENTATION_SUPPORTED
 _INVALID_KE_PAYLOAD = NotifyType.INVALID_KE_PAYLOAD
+_NO_FRAGMENTATION = Fragmentation.NO
 _REQUEST_IN = tally.REQUEST_IN[_IKE_SA_INIT]
 _RESPONSE_OUT = tally.RESPONSE_OUT[_IKE_SA_INIT]
 
@@ -43,6 +46,18 @@ NONCE_OCTETS = 32
 MAX_COOKIE_OCTETS = 64
 _MAX_COOKIES_TAKEN = 3
 """Cookies that we return before we give the peer up: each may be a forgery, and each costs a round trip."""
+
+
+_FRAGMENTATION = (plain_notify(_IKEV2_FRAGMENTATION_SUPPORTED),)
+
+
+def _agree_on_fragments(sa: IkeSa, parts: Parts, connection: Connection, turn: Turn) -> bool:
+    """See whether the peer supports fragmentation, and we do (RFC 7383 section 2.3)."""
+    wanted = connection.settings.fragmentation
+    if wanted is _NO_FRAGMENTATION or not parts.has_notify(_IKEV2_FRAGMENTATION_SUPPORTED):
+        return False
+    fragments.agree(sa, wanted, turn.env.settings.fragment_size)
+    return True
 
 
 # As original responder.
@@ -82,6 +97,7 @@ def _accept(
     sa.suite = ike_suite(choice.transforms)
     is_forced = candidates[0].settings.encap
     detect_nat(sa, parts, path, header.spi_i, header.spi_r, is_forced=is_forced)
+    fragmentation = _FRAGMENTATION if _agree_on_fragments(sa, parts, candidates[0], turn) else ()
     handshake.candidates, handshake.choice = candidates, choice
     handshake.peer_public = parts.need(KeyExchange).data
     handshake.nonce_i = parts.need(Nonce).data
@@ -99,6 +115,7 @@ def _accept(
             KeyExchange(method=choice.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_r),
             *detection_notifies(sa, sa.path, turn, is_forced=is_forced),
+            *fragmentation,
         ),
     )
     sa.message_ids.answered(datagram, handshake.init_response)
@@ -156,6 +173,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
             KeyExchange(method=handshake.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_i),
             *detection_notifies(sa, sa.path, turn, is_forced=connection.settings.encap),
+            *(() if connection.settings.fragmentation is _NO_FRAGMENTATION else _FRAGMENTATION),
         ),
     )
     sa.send_first_request(_IKE_SA_INIT, handshake.init_request, turn)
@@ -185,6 +203,7 @@ def finish(sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn)
     handshake.init_response = datagram
     handshake.peer_public = ke.data
     handshake.nonce_r = parts.need(Nonce).data
+    _agree_on_fragments(sa, parts, connection, turn)
     settings = connection.settings
     can_encapsulate = detect_nat(sa, parts, sa.path, header.spi_i, header.spi_r, is_forced=settings.encap)
     # RFC 4555 section 3.3: with MOBIKE even where there is no NAT, since the next path may lead through one.

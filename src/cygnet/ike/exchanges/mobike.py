@@ -15,7 +15,7 @@ import msgspec
 
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike.answers import plain_notify
-from cygnet.ike.effects import SaMoved, Send
+from cygnet.ike.effects import SaMoved
 from cygnet.ike.errors import ProtocolViolation, UnacceptableAddresses, UnexpectedNatDetected, error_notify
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import begin_keepalives, detect_nat, detection_notifies, move_children, pack_address
@@ -198,7 +198,7 @@ def _send_again(sa: IkeSa, turn: Turn) -> None:
     datagram = sa.message_ids.begin_again(turn.env.settings.retransmit, turn.now)
     if datagram is not None:
         _forget_path(sa)
-        turn.effects.append(Send(datagram, sa.path))
+        turn.send(datagram, sa.path)
 
 
 def _forget_path(sa: IkeSa) -> None:
@@ -282,7 +282,7 @@ def send_again(sa: IkeSa, datagram: bytes, turn: Turn) -> None:
         if any(path != sa.path for path in paths):
             _forget_path(sa)
     for path in paths or (sa.path,):
-        turn.effects.append(Send(datagram, path))
+        turn.send(datagram, path)
 
 
 def start_move(sa: IkeSa, task: MoveAddresses, turn: Turn) -> None:
