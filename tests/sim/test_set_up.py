@@ -1,5 +1,6 @@
 """A road warrior and a gateway on a network that may be bad: the first tunnel, and what can go wrong with it."""
 
+from collections import Counter
 from functools import partial
 
 import msgspec
@@ -388,6 +389,23 @@ def test_a_dead_peer_is_found_and_its_address_freed() -> None:
     world.run(29.0 + 170.0)
     assert gateway.closed == ["timeout_informational"]
     assert not gateway.table.sas and not gateway.pool.used and not gateway.children
+
+
+def test_peers_that_fell_silent_together_are_not_all_asked_together() -> None:
+    world = World()
+    gateway = Host(world, GATEWAY, change_connection(gateway_settings(), dpd_delay_s=40.0), ListPool(counted(200)))
+    client = Host(world, CLIENT, client_settings())
+    for _ in range(200):
+        client.initiate(gateway, client_connection())
+    world.run(1.0)
+    assert len(gateway.table.sas) == 200
+    asked: Counter[int] = Counter()
+    world.tamper = lambda host, send: asked.update([int(world.now)]) or (send,) if host is gateway else (send,)
+    start = world.now
+    world.run(40.0)
+    assert sum(asked.values()) == gateway.counters["liveness_checks_total"] == 200
+    assert start + 34 <= min(asked) and max(asked) <= start + 40, "never later than dpd_delay says"
+    assert max(asked.values()) < 100, "spread over four seconds"
 
 
 def test_traffic_counts_as_life() -> None:

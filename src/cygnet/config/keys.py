@@ -112,6 +112,21 @@ _CONNECTION = Table(
             "peer's; `no`. `force` is `yes`.",
         ),
         Key(
+            "childless",
+            values.CHILDLESS,
+            "allow",
+            "Whether the IKE_SA may begin without a CHILD_SA (RFC 6023): `allow`, as responder; `prefer`, as initiator "
+            "too, where the peer supports it; `force`, always; `never`.",
+        ),
+        Key(
+            "unique",
+            values.UNIQUE,
+            "no",
+            "What becomes of a peer's other IKE_SAs when it sets up one more: `no`, they go if the peer says that it "
+            "has none (INITIAL_CONTACT); `replace`, they go; `keep`, they stay and the new one is refused; `never`, "
+            "all stay. As initiator we say INITIAL_CONTACT unless this is `never`.",
+        ),
+        Key(
             "dpd_delay",
             values.TIME,
             "0s",
@@ -166,10 +181,8 @@ _CONNECTION = Table(
         Unbuilt("send_cert", "it is about certificates", (ANYTHING,)),
         Unbuilt("ocsp", "it is about certificates", (ANYTHING,)),
         Unbuilt("dscp", "IKE datagrams are sent with the default codepoint", ("000000",)),
-        Unbuilt("childless", "an IKE_SA always starts with a CHILD_SA", ("allow", "never")),
         Unbuilt("ppk_id", "post-quantum pre-shared keys are not built yet", is_refused=True),
         Unbuilt("ppk_required", "post-quantum pre-shared keys are not built yet", _NO, is_refused=True),
-        Unbuilt("unique", "a peer may have any number of IKE_SAs", ("no", "never")),
         Unbuilt("if_id_in", _XFRM, ("0",), is_refused=True),
         Unbuilt("if_id_out", _XFRM, ("0",), is_refused=True),
         Unbuilt("mediation", "mediation is not built", _NO, is_refused=True),
@@ -470,6 +483,14 @@ _GATEWAY = Table(
             "0s",
             "Longest wait; 0 sets no limit.",
             field="limit_s",
+            is_own=True,
+        ),
+        Key(
+            "retransmit_jitter",
+            Kind("per cent", values.integer(0, 100)),
+            "0",
+            "Each wait is shorter by a random part of so much of it, so that many peers don't come back in step.",
+            field="jitter",
             is_own=True,
         ),
     ),

@@ -20,7 +20,7 @@ from cygnet.config.gateway_settings import DataplaneKind, LogLevel
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings, parse_proposal
 from cygnet.ike.selectors import SelectorSettings, parse_selector
-from cygnet.ike.settings import TFC_MTU, AuthKind, CopyDscp, Fragmentation, Mode, StartAction
+from cygnet.ike.settings import TFC_MTU, AuthKind, Childless, CopyDscp, Fragmentation, Mode, StartAction, Unique
 
 _T = TypeVar("_T")
 
@@ -374,6 +374,8 @@ MODE: Final = Kind(
 )
 COPY_DSCP: Final = Kind("direction", one_of(CopyDscp, {}))
 TFC_PADDING: Final = Kind("octets or mtu", parse_tfc_padding)
+UNIQUE: Final = Kind("policy", one_of(Unique, {}))
+CHILDLESS: Final = Kind("choice", one_of(Childless, {}))
 FRAGMENTATION: Final = Kind("choice", one_of(Fragmentation, {}))
 START_ACTION: Final = Kind(
     "action",

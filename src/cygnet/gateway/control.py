@@ -66,12 +66,14 @@ class LeaseReturn(Message, frozen=True, array_like=True, tag=True):
 
 
 class LonelyPeer(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A peer that has no IKE_SA but `sa` with this identity of ours (RFC 7296 section 2.4)."""
+    """A peer that should have no IKE_SA but `sa` with this identity of ours (RFC 7296 section 2.4)."""
 
     sa: bytes
     local_id: tuple[int, bytes]
     """Type and data."""
     remote_id: tuple[int, bytes]
+    demand: int = 0
+    """What yours are to do: a `Demand`."""
 
 
 class PeersAreAlone(Message, frozen=True, array_like=True, tag=True):

@@ -34,7 +34,8 @@ class LonelyPeers:
             self._tell()
         if not self._peers:
             self._again(self._tell)
-        self._peers.append(LonelyPeer(effect.sa, (local.id_type, local.data), (remote.id_type, remote.data)))
+        ids = (local.id_type, local.data), (remote.id_type, remote.data)
+        self._peers.append(LonelyPeer(effect.sa, *ids, int(effect.demand)))
         self._octets += octets
 
     def _tell(self) -> None:

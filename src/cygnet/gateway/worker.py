@@ -38,7 +38,7 @@ from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
 from cygnet.gateway.worker_service import WorkerService
-from cygnet.ike.effects import SaClosed, SaEstablished
+from cygnet.ike.effects import Demand, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.settings import Settings
@@ -265,7 +265,9 @@ class Worker:
             now = time.monotonic()
             for peer in message.peers:
                 local_id, remote_id = Identity(*peer.local_id), Identity(*peer.remote_id)
-                self._driver.carry_out(self._table.drop_peer(remote_id, peer.sa, now, local_id=local_id))
+                demand = Demand(peer.demand)
+                effects = self._table.drop_peer(remote_id, peer.sa, now, local_id=local_id, demand=demand)
+                self._driver.carry_out(effects)
         elif isinstance(message, Stop):
             self._stop()
 

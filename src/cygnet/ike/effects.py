@@ -4,6 +4,8 @@ The core calls nobody. Every entry point appends effects to a list, in the order
 the daemon and the load tester carry them out with sockets and a data plane, the simulation with a fake network.
 """
 
+from enum import IntEnum
+
 import msgspec
 
 from cygnet.auth.identity import Identity
@@ -158,8 +160,19 @@ class SaMoved(msgspec.Struct, frozen=True, gc=False):
     path: Path
 
 
+class Demand(IntEnum):
+    """What an IKE_SA asks of the others with the same peer."""
+
+    FORGET = 0
+    """To be closed without a word: the peer knows of none (INITIAL_CONTACT)."""
+    DELETE = 1
+    """To be deleted: this one takes their place (`unique = replace`)."""
+    YIELD = 2
+    """To say so if there is one, which then stands in place of this one (`unique = keep`)."""
+
+
 class InitialContact(msgspec.Struct, frozen=True, gc=False):
-    """The peer of an IKE_SA has no other with us, whatever we believe: other workers are to close theirs.
+    """An IKE_SA should be the only one with its peer: other workers are to see to theirs.
 
     It speaks of a pair of identities (RFC 7296 section 2.4): SAs with another identity of ours stand.
     """
@@ -168,6 +181,7 @@ class InitialContact(msgspec.Struct, frozen=True, gc=False):
     """The one that stands."""
     local_id: Identity
     remote_id: Identity
+    demand: Demand = Demand.FORGET
 
 
 class SaClosed(msgspec.Struct, frozen=True, gc=False):

@@ -4,12 +4,16 @@ Both windows of an IKE_SA are here: of the requests that we send, and of those t
 never touch a message ID.
 """
 
+import zlib
 from enum import Enum
 
 import msgspec
 
 from cygnet.ike.settings import RetransmitPolicy
 from cygnet.ike.tasks import Task
+
+_SPIS_OCTETS = 16
+_CRC_RANGE = 1 << 32
 
 
 class Arrival(Enum):
@@ -95,7 +99,7 @@ class MessageIds(msgspec.Struct, gc=False, eq=False, array_like=True):
             exchange_type=exchange_type,
             datagram=datagram,
             sent=1,
-            due=now + wait_before(1, policy),
+            due=now + wait_before(1, policy, datagram),
             task=task,
         )
         self.next_id += 1
@@ -132,11 +136,16 @@ class MessageIds(msgspec.Struct, gc=False, eq=False, array_like=True):
         if waiting is None or waiting.sent > policy.tries:
             return None
         waiting.sent += 1
-        waiting.due = now + wait_before(waiting.sent, policy)
+        waiting.due = now + wait_before(waiting.sent, policy, waiting.datagram)
         return waiting.datagram
 
 
-def wait_before(sent: int, policy: RetransmitPolicy) -> float:
-    """Seconds to wait after a request went out `sent` times."""
+def wait_before(sent: int, policy: RetransmitPolicy, datagram: bytes = b"") -> float:
+    """Seconds to wait after a request, `datagram`, went out `sent` times."""
     wait = policy.timeout_s * policy.base ** (sent - 1)
-    return min(wait, policy.limit_s) if policy.limit_s > 0 else wait
+    if policy.limit_s > 0:
+        wait = min(wait, policy.limit_s)
+    if policy.jitter:
+        # The SPIs are random, and so is this, anew for each time: what began in step doesn't go on in step.
+        wait *= 1 - policy.jitter / 100 * zlib.crc32(datagram[:_SPIS_OCTETS], sent) / _CRC_RANGE
+    return wait

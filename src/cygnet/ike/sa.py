@@ -84,8 +84,8 @@ class Registry(Protocol):
     def has_other(self, identity: Identity) -> bool:
         """Whether an IKE_SA with that peer stands."""
 
-    def initial_contact(self, sa: "IkeSa", turn: "Turn") -> None:
-        """Close the other SAs with the peer of `sa`, which says that it has none but this."""
+    def rivals(self, sa: "IkeSa") -> list["IkeSa"]:
+        """The other IKE_SAs that stand between the same two identities."""
 
 
 class Turn:
@@ -155,6 +155,8 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     spi_in: bytes = b""
     vips: tuple[bytes, ...] = ()
     """The virtual addresses of the IKE_SA whose place it is to take: those are asked for again."""
+    takes_childless: bool = False
+    """The peer has said that an IKE_SA may begin without a CHILD_SA (RFC 6023)."""
 
     def __repr__(self) -> str:
         return f"<Handshake since {self.started:.3f}, keys redacted>"

@@ -38,6 +38,31 @@ class Fragmentation(Enum):
     NO = "no"
 
 
+class Unique(Enum):
+    """What becomes of the other IKE_SAs of a peer that sets up another (`unique =`)."""
+
+    NO = "no"
+    """They go if the peer says that it has none (INITIAL_CONTACT)."""
+    NEVER = "never"
+    """They stay, whatever it says."""
+    KEEP = "keep"
+    """They stay, and the new one is refused, unless the peer says that it has none."""
+    REPLACE = "replace"
+    """They go."""
+
+
+class Childless(Enum):
+    """Whether an IKE_SA may begin without a CHILD_SA (`childless =`, RFC 6023)."""
+
+    ALLOW = "allow"
+    """As responder yes; as initiator only where there is no child to begin with."""
+    PREFER = "prefer"
+    """As initiator too, where the peer supports it."""
+    FORCE = "force"
+    """Always, in both roles."""
+    NEVER = "never"
+
+
 class Mode(Enum):
     """How a CHILD_SA carries traffic (`mode =`)."""
 
@@ -154,6 +179,8 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     mobike_check: bool = True
     """Send traffic to a new address of the peer only after it has answered there (RFC 4555 section 3.7)."""
     fragmentation: Fragmentation = Fragmentation.YES
+    childless: Childless = Childless.ALLOW
+    unique: Unique = Unique.NO
     dpd_delay_s: float = 0.0
     """Seconds without traffic from the peer after which it is asked whether it lives; 0 never asks."""
     rekey_time_s: float | None = None
@@ -182,6 +209,8 @@ class RetransmitPolicy(msgspec.Struct, frozen=True):
     tries: int = 5
     limit_s: float = 0.0
     """The longest wait in seconds; 0 sets no limit."""
+    jitter: float = 0.0
+    """Each wait is shorter by a random part of so many per cent of it, so that many that wait don't end in step."""
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True):

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike import ageing, nat, requests
+from cygnet.ike import ageing, nat, requests, uniqueness
 from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
+    Demand,
     Effect,
-    InitialContact,
     RemoveChild,
     Retransmitted,
     SaClosed,
@@ -180,17 +180,26 @@ class IkeTable:
         return turn.effects
 
     def drop_peer(
-        self, identity: Identity, keep: bytes, now: float, *, local_id: Identity | None = None
+        self,
+        identity: Identity,
+        keep: bytes,
+        now: float,
+        *,
+        local_id: Identity | None = None,
+        demand: Demand = Demand.FORGET,
     ) -> list[Effect]:
-        """Close every IKE_SA with that peer but `keep`, telling it nothing: it has said that it knows of none.
+        """Have every IKE_SA with that peer but `keep` do what is demanded.
 
         With `local_id` only those in which that was our identity.
         """
         turn = Turn(self.env, self, now)
-        for sa in self.with_peer(identity):
-            if sa.spi != keep and local_id in (None, sa.local_id):
-                self.close(sa, "initial_contact", turn)
+        self.serving = None
+        for sa in self._of_peer(identity, keep, local_id):
+            uniqueness.answer_demand(sa, demand, turn)
         return turn.effects
+
+    def _of_peer(self, identity: Identity, keep: bytes, local_id: Identity | None) -> list[IkeSa]:
+        return [sa for sa in self.with_peer(identity) if sa.spi != keep and local_id in (None, sa.local_id)]
 
     def abort(self, sa: IkeSa, now: float, reason: str = "internal_error") -> list[Effect]:
         """Give up an SA without a word to the peer, such as one that an internal error may have left half done."""
@@ -326,11 +335,9 @@ class IkeTable:
         """Whether an IKE_SA with that peer is established on this worker."""
         return self._peers.has(identity)
 
-    def initial_contact(self, sa: IkeSa, turn: Turn) -> None:
-        """Close the other SAs with the same peer, here and (by an effect) on the other workers."""
-        if sa.state == _ESTABLISHED:
-            turn.effects += self.drop_peer(sa.remote_id, sa.spi, turn.now, local_id=sa.local_id)
-            turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id))
+    def rivals(self, sa: IkeSa) -> list[IkeSa]:
+        """The other IKE_SAs that stand between the same two identities, on this worker."""
+        return self._of_peer(sa.remote_id, sa.spi, sa.local_id)
 
     def close(self, sa: IkeSa, reason: str, turn: Turn, *, is_answered: bool = False) -> None:
         """Forget an SA with its CHILD_SAs and addresses.

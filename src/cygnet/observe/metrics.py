@@ -195,6 +195,7 @@ _ENDINGS: Final = (
     "abandoned",
     "initial_contact",
     "cookie2_mismatch",
+    "replaced",
     "internal_error",
 )
 
@@ -205,6 +206,7 @@ _AUTHENTICATION_FAILURES: Final = (
     "no_connection",
     "no_secret",
     "peer_identity",
+    "not_unique",
 )
 
 _ABANDONED: Final = ("superseded", "timeout", "limit", "closed")

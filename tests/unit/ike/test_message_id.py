@@ -1,5 +1,7 @@
 """The two windows of an IKE_SA (RFC 7296 sections 2.1 to 2.3)."""
 
+from collections import Counter
+
 import pytest
 
 from cygnet.ike.message_id import Arrival, MessageIds, wait_before
@@ -75,3 +77,17 @@ def test_restarting_begins_at_zero_again() -> None:
 def test_waits_grow_up_to_the_limit(limit_s: float, waits: list[float]) -> None:
     policy = RetransmitPolicy(limit_s=limit_s)
     assert [wait_before(sent, policy) for sent in range(1, 5)] == pytest.approx(waits)
+
+
+def test_jitter_makes_waits_shorter_and_different_for_each_sa_and_time() -> None:
+    """A thousand peers that lose the gateway together must not come back in step."""
+    policy = RetransmitPolicy(jitter=50.0)
+    spis = [bytes((n >> 8, n & 255)) * 8 for n in range(1000)]
+    for sent in (1, 2, 5):
+        longest = wait_before(sent, RetransmitPolicy())
+        waits = [wait_before(sent, policy, spi) for spi in spis]
+        assert all(longest / 2 < wait <= longest for wait in waits)
+        tenths = Counter(int(10 * (wait / longest - 0.5) / 0.5) for wait in waits)
+        assert min(tenths[n] for n in range(10)) > 50, "spread evenly, and the more the longer the wait"
+    order = [sorted(spis, key=lambda spi: wait_before(sent, policy, spi)) for sent in (1, 2)]
+    assert order[0] != order[1]

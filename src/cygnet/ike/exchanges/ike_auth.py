@@ -3,22 +3,26 @@
 from cygnet.auth.identity import Identity
 from cygnet.auth.psk import compute_psk_auth, verify_psk_auth
 from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
+from cygnet.ike import uniqueness
 from cygnet.ike.connections import Candidates, choose_connection
 from cygnet.ike.effects import PhaseDone
-from cygnet.ike.errors import AuthenticationFailed, ProtocolViolation, Scope, error_notify
+from cygnet.ike.errors import AuthenticationFailed, InvalidSyntax, LocalError, ProtocolViolation, Scope, error_notify
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import mobike, reauthentication, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
 from cygnet.ike.sa import IkeSa, Turn
-from cygnet.ike.settings import ConnectionSettings
+from cygnet.ike.settings import Childless, ConnectionSettings, Unique
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.authentication import Authentication
 from cygnet.wire.payloads.identification import IdentificationInitiator, IdentificationResponder
 from cygnet.wire.payloads.notify import Notify
+from cygnet.wire.payloads.security_association import SecurityAssociation
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _ESP = ProtocolId.ESP
+_FORCE_CHILDLESS = Childless.FORCE
+_NEVER_CHILDLESS = Childless.NEVER
 _IKE_AUTH = ExchangeType.IKE_AUTH
 _INITIAL_CONTACT = NotifyType.INITIAL_CONTACT
 _IPV4_ADDR = IdType.IPV4_ADDR
@@ -102,11 +106,12 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     sa.local_id, sa.remote_id = own_id, remote_id
     id_r = IdentificationResponder(id_type=own_id.id_type, data=own_id.data)
     auth = _own_auth(sa, secret, id_r.body)
-    answer = (*_answer_child(sa, parts, turn), *mobike.answer_offer(sa, parts, turn))
     is_alone = parts.has_notify(_INITIAL_CONTACT)
+    if uniqueness.is_refused(sa, turn, is_alone=is_alone):
+        raise _failed("not_unique", turn)
+    answer = (*_answer_child(sa, parts, turn), *mobike.answer_offer(sa, parts, turn))
     turn.table.established(sa, turn)
-    if is_alone:
-        turn.table.initial_contact(sa, turn)
+    uniqueness.enforce(sa, turn, is_alone=is_alone)
     sa.send_response(datagram, _IKE_AUTH, (id_r, auth, *answer, *reauthentication.announce(sa, turn)), turn)
 
 
@@ -115,9 +120,14 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
     handshake, connection = sa.handshake, sa.connection
     assert handshake is not None and connection is not None
     addresses: tuple[bytes, ...] = ()
+    is_childless = connection.settings.childless is not _NEVER_CHILDLESS and parts.find(SecurityAssociation) is None
+    if connection.settings.childless is _FORCE_CHILDLESS and not is_childless:
+        raise InvalidSyntax("this connection begins without a CHILD_SA")
     try:
         addresses, reply = virtual_ip.assign(connection, sa.remote_id, parts, turn)
         sa.virtual_ips, sa.has_leases = addresses, bool(addresses)
+        if is_childless:
+            return reply
         agreed = children.choose(sa, parts, is_first=True)
     except ProtocolViolation as error:
         sa.virtual_ips, sa.has_leases = (), False
@@ -136,7 +146,10 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
 
 
 def start(sa: IkeSa, turn: Turn) -> None:
-    """Send the request. Raises AuthenticationFailed if we have no secret for the peer."""
+    """Send the request.
+
+    Raises AuthenticationFailed if we have no secret for the peer, LocalError if we have no child for it to begin with.
+    """
     handshake, connection = sa.handshake, sa.connection
     assert handshake is not None and connection is not None
     settings = connection.settings
@@ -148,6 +161,9 @@ def start(sa: IkeSa, turn: Turn) -> None:
     wanted = settings.remote.id
     id_r = () if wanted.is_pattern else (IdentificationResponder(id_type=wanted.id_type, data=wanted.data),)
     child: tuple[Payload, ...] = ()
+    if handshake.child is None and not handshake.takes_childless:
+        # RFC 6023 section 3: such a request is for peers only that have said that they take it.
+        raise LocalError("the peer does not support an IKE_SA without a CHILD_SA")
     if handshake.child is not None:
         handshake.spi_in = turn.table.new_child_spi(sa)
         child = children.offer(sa, handshake.child, handshake.spi_in, is_first=True)
@@ -170,6 +186,7 @@ def _is_initial_contact(settings: ConnectionSettings, turn: Turn) -> bool:
     peer = settings.remote.id
     return (
         turn.env.sends_initial_contact
+        and settings.unique is not Unique.NEVER
         and not peer.is_pattern
         and not turn.env.connections.has_several(settings)
         and not turn.table.has_other(peer)
@@ -205,7 +222,9 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     if refusal is not None:
         raise refusal
     mobike.accept(sa, parts, turn)
-    if handshake.child is not None:
+    if handshake.child is None:
+        sa.virtual_ips = virtual_ip.received(parts)
+    else:
         agreed = children.accept(sa, handshake.child, parts, is_first=True)
         sa.virtual_ips = virtual_ip.received(parts)
         nonce_i, nonce_r, spi_in = handshake.nonce_i, handshake.nonce_r, handshake.spi_in

@@ -21,23 +21,26 @@ from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice, ike_suite
 from cygnet.ike.puzzles import decode_challenge, solver_of
 from cygnet.ike.sa import IkeSa, Turn
-from cygnet.ike.settings import Fragmentation
+from cygnet.ike.settings import Childless, Fragmentation
 from cygnet.ike.states import SaState
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header
 from cygnet.wire.message import encode_message
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
+from cygnet.wire.payloads.notify import Notify
 from cygnet.wire.payloads.puzzle_solution import PuzzleSolution
 from cygnet.wire.payloads.security_association import SecurityAssociation
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _AUTH_SENT = SaState.AUTH_SENT
+_CHILDLESS_IKEV2_SUPPORTED = NotifyType.CHILDLESS_IKEV2_SUPPORTED
 _COOKIE = NotifyType.COOKIE
 _PUZZLE = NotifyType.PUZZLE
 _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
 _IKEV2_FRAGMENTATION_SUPPORTED = NotifyType.IKEV2_FRAGMENTATION_SUPPORTED
 _INVALID_KE_PAYLOAD = NotifyType.INVALID_KE_PAYLOAD
+_NEVER_CHILDLESS = Childless.NEVER
 _NO_FRAGMENTATION = Fragmentation.NO
 _REQUEST_IN = tally.REQUEST_IN[_IKE_SA_INIT]
 _RESPONSE_OUT = tally.RESPONSE_OUT[_IKE_SA_INIT]
@@ -48,7 +51,8 @@ _MAX_COOKIES_TAKEN = 3
 """Cookies that we return before we give the peer up: each may be a forgery, and each costs a round trip."""
 
 
-_FRAGMENTATION = (plain_notify(_IKEV2_FRAGMENTATION_SUPPORTED),)
+_CHILDLESS = plain_notify(_CHILDLESS_IKEV2_SUPPORTED)
+_FRAGMENTATION: tuple[Notify, ...] = (plain_notify(_IKEV2_FRAGMENTATION_SUPPORTED),)
 
 
 def _agree_on_fragments(sa: IkeSa, parts: Parts, connection: Connection, turn: Turn) -> bool:
@@ -97,7 +101,9 @@ def _accept(
     sa.suite = ike_suite(choice.transforms)
     is_forced = candidates[0].settings.encap
     detect_nat(sa, parts, path, header.spi_i, header.spi_r, is_forced=is_forced)
-    fragmentation = _FRAGMENTATION if _agree_on_fragments(sa, parts, candidates[0], turn) else ()
+    extensions = _FRAGMENTATION if _agree_on_fragments(sa, parts, candidates[0], turn) else ()
+    if candidates[0].settings.childless is not _NEVER_CHILDLESS:
+        extensions = (*extensions, _CHILDLESS)
     handshake.candidates, handshake.choice = candidates, choice
     handshake.peer_public = parts.need(KeyExchange).data
     handshake.nonce_i = parts.need(Nonce).data
@@ -115,7 +121,7 @@ def _accept(
             KeyExchange(method=choice.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_r),
             *detection_notifies(sa, sa.path, turn, is_forced=is_forced),
-            *fragmentation,
+            *extensions,
         ),
     )
     sa.message_ids.answered(datagram, handshake.init_response)
@@ -204,6 +210,7 @@ def finish(sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn)
     handshake.peer_public = ke.data
     handshake.nonce_r = parts.need(Nonce).data
     _agree_on_fragments(sa, parts, connection, turn)
+    handshake.takes_childless = parts.has_notify(_CHILDLESS_IKEV2_SUPPORTED)
     settings = connection.settings
     can_encapsulate = detect_nat(sa, parts, sa.path, header.spi_i, header.spi_r, is_forced=settings.encap)
     # RFC 4555 section 3.3: with MOBIKE even where there is no NAT, since the next path may lead through one.

@@ -1,6 +1,7 @@
 """INFORMATIONAL (RFC 7296 section 1.4): liveness checks, deletion, notifications."""
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike import uniqueness
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import mobike, reauthentication, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
@@ -46,7 +47,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         reauthentication.obey(sa, parts, turn)
     sa.send_response(datagram, _INFORMATIONAL, answer, turn)
     if parts.has_notify(_INITIAL_CONTACT):
-        turn.table.initial_contact(sa, turn)
+        uniqueness.initial_contact(sa, turn)
 
 
 def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:

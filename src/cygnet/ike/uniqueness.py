@@ -1,0 +1,70 @@
+"""How many IKE_SAs a peer may have with us: `unique =`, and INITIAL_CONTACT (RFC 7296 section 2.4).
+
+As in strongSwan it is the responder that enforces this, for the two identities of the IKE_SA. What it finds on its own
+worker it sees to at once; the other workers are told by an effect.
+"""
+
+from cygnet.ike.effects import Demand, InitialContact
+from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.settings import Unique
+from cygnet.ike.tasks import DeleteIke
+
+# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_DELETE = Demand.DELETE
+_FORGET = Demand.FORGET
+_KEEP = Unique.KEEP
+_NEVER = Unique.NEVER
+_REPLACE = Unique.REPLACE
+_YIELD = Demand.YIELD
+
+
+def _policy(sa: IkeSa) -> Unique:
+    assert sa.connection is not None
+    return sa.connection.settings.unique
+
+
+def is_refused(sa: IkeSa, turn: Turn, *, is_alone: bool) -> bool:
+    """Whether a peer that has proven its identity is turned away, since it has an IKE_SA with us.
+
+    `is_alone`: it says that it has none. One that comes from the same address may be authenticating itself anew.
+    """
+    if _policy(sa) is not _KEEP or is_alone:
+        return False
+    return any(other.path.remote != sa.path.remote for other in turn.table.rivals(sa))
+
+
+def enforce(sa: IkeSa, turn: Turn, *, is_alone: bool) -> None:
+    """The IKE_SA stands: let those go that it takes the place of."""
+    policy = _policy(sa)
+    if is_alone:
+        initial_contact(sa, turn)
+    elif policy is _REPLACE:
+        _displace_rivals(sa, _DELETE, turn)
+    elif policy is _KEEP and not turn.table.rivals(sa):
+        # Another worker may have one with that peer: then ours goes.
+        turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, _YIELD))
+
+
+def initial_contact(sa: IkeSa, turn: Turn) -> None:
+    """The peer says that it has no IKE_SA but this."""
+    if _policy(sa) is not _NEVER:
+        _displace_rivals(sa, _FORGET, turn)
+
+
+def answer_demand(sa: IkeSa, demand: Demand, turn: Turn) -> None:
+    """Another IKE_SA with the same peer stands, here or on another worker, and this one is to do as it demands."""
+    if demand is _FORGET:
+        turn.table.close(sa, "initial_contact", turn)
+    elif sa.is_ending:
+        return
+    elif demand is _DELETE:
+        sa.ending = "replaced"
+        turn.table.request(sa, DeleteIke(), turn)
+    else:
+        turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, _DELETE))
+
+
+def _displace_rivals(sa: IkeSa, demand: Demand, turn: Turn) -> None:
+    for other in turn.table.rivals(sa):
+        answer_demand(other, demand, turn)
+    turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, demand))

@@ -1,0 +1,168 @@
+"""How many IKE_SAs a peer may have (`unique =`), and IKE_SAs without a CHILD_SA (RFC 6023)."""
+
+import pytest
+from tests.sim.world import (
+    CLIENT,
+    CLIENT_ID,
+    GATEWAY,
+    GATEWAY_ID,
+    Host,
+    ListPool,
+    World,
+    agree,
+    change_connection,
+    client_connection,
+    client_settings,
+    counted,
+    gateway_settings,
+    sa_of,
+)
+
+from cygnet.iana import NotifyType
+from cygnet.ike.effects import Demand
+from cygnet.ike.settings import Childless, Unique
+from cygnet.wire.message import decode_message
+from cygnet.wire.payloads.notify import Notify
+
+ELSEWHERE = "192.0.2.77"
+"""Another address that the same client comes from."""
+
+
+def gateway_with(world: World, unique: Unique) -> Host:
+    return Host(world, GATEWAY, change_connection(gateway_settings(), unique=unique), ListPool(counted(10)))
+
+
+def second_of_two(world: World, gateway: Host, *, says_alone: bool, address: str = ELSEWHERE) -> tuple[Host, Host]:
+    """The same client, first at its address and then at another, where it may say INITIAL_CONTACT."""
+    first = Host(world, CLIENT, client_settings())
+    first.initiate(gateway, client_connection())
+    world.run(1.0)
+    second = Host(world, address, client_settings(), sends_initial_contact=says_alone)
+    second.initiate(gateway, client_connection())
+    world.run(1.0)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    ("unique", "says_alone", "left", "closed"),
+    [
+        (Unique.NO, False, 2, []),
+        (Unique.NO, True, 1, ["initial_contact"]),
+        (Unique.NEVER, False, 2, []),
+        (Unique.NEVER, True, 2, []),
+        (Unique.REPLACE, False, 1, ["replaced"]),
+        (Unique.REPLACE, True, 1, ["initial_contact"]),
+        (Unique.KEEP, False, 1, ["authentication_failed"]),
+        (Unique.KEEP, True, 1, ["initial_contact"]),
+    ],
+)
+def test_what_becomes_of_the_first_of_two(unique: Unique, says_alone: bool, left: int, closed: list[str]) -> None:
+    world = World()
+    gateway = gateway_with(world, unique)
+    first, second = second_of_two(world, gateway, says_alone=says_alone)
+    assert gateway.closed == closed
+    assert len(gateway.table.sas) == len(gateway.children) == len(gateway.pool.used) == left
+    # The first is told when it is replaced; after INITIAL_CONTACT there is nobody to tell.
+    assert first.closed == (["deleted_by_peer"] if closed == ["replaced"] else [])
+    assert second.closed == (["authentication_failed"] if closed == ["authentication_failed"] else [])
+    if unique is Unique.KEEP and not says_alone:
+        assert gateway.counters['authentication_failures_total{reason="not_unique"}'] == 1
+
+
+def test_keep_lets_a_peer_authenticate_itself_anew_from_where_it_is() -> None:
+    world = World()
+    gateway = gateway_with(world, Unique.KEEP)
+    client = Host(world, CLIENT, client_settings())
+    for _ in range(2):
+        client.initiate(gateway, client_connection())
+        world.run(1.0)
+    assert len(gateway.table.sas) == 2 and not gateway.closed
+
+
+@pytest.mark.parametrize("unique", [Unique.NO, Unique.NEVER, Unique.KEEP, Unique.REPLACE])
+def test_what_the_other_workers_are_asked(unique: Unique) -> None:
+    world = World()
+    gateway = gateway_with(world, unique)
+    Host(world, CLIENT, client_settings()).initiate(gateway, client_connection())
+    world.run(1.0)
+    asked = [(e.local_id, e.remote_id, e.demand) for e in gateway.initial_contacts]
+    demands = {Unique.KEEP: Demand.YIELD, Unique.REPLACE: Demand.DELETE}
+    assert asked == ([(GATEWAY_ID, CLIENT_ID, demands[unique])] if unique in demands else [])
+
+
+@pytest.mark.parametrize("demand", Demand)
+def test_what_a_worker_does_when_it_is_asked(demand: Demand) -> None:
+    world = World()
+    gateway = gateway_with(world, Unique.NO)
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection())
+    world.run(1.0)
+    ours = sa_of(gateway).spi
+    elsewhere = bytes((1, 7, 0, 0, 0, 0, 0, 1))
+    gateway.carry_out(gateway.table.drop_peer(CLIENT_ID, elsewhere, world.now, local_id=GATEWAY_ID, demand=demand))
+    world.run(1.0)
+    if demand is Demand.YIELD:
+        (verdict,) = gateway.initial_contacts
+        assert (verdict.sa, verdict.demand) == (ours, Demand.DELETE)
+        assert agree(client, gateway)
+    else:
+        assert gateway.closed == ["initial_contact" if demand is Demand.FORGET else "replaced"]
+        assert client.closed == ([] if demand is Demand.FORGET else ["deleted_by_peer"])
+    gateway.carry_out(gateway.table.drop_peer(CLIENT_ID, ours, world.now, local_id=GATEWAY_ID, demand=Demand.DELETE))
+    assert len(gateway.table.sas) == (demand is Demand.YIELD), "what it is asked in the name of stands"
+
+
+def test_an_initiator_says_initial_contact_unless_it_never_enforces_anything() -> None:
+    for unique in Unique:
+        world = World()
+        gateway = gateway_with(world, Unique.NO)
+        client = Host(world, CLIENT, client_settings(), sends_initial_contact=True)
+        client.initiate(gateway, client_connection(unique=unique))
+        world.run(1.0)
+        assert len(gateway.initial_contacts) == (unique is not Unique.NEVER)
+
+
+def announced(world: World, host: Host) -> set[int]:
+    """The notifies of the IKE_SA_INIT message of `host`."""
+    first = next(send for sender, send in world.sent if sender is host)
+    return {p.notify_type for p in decode_message(first.datagram).payloads if isinstance(p, Notify)}
+
+
+@pytest.mark.parametrize("childless", Childless)
+def test_childless_support_is_announced_by_the_responder_alone(childless: Childless) -> None:
+    world = World()
+    gateway = Host(world, GATEWAY, change_connection(gateway_settings(), childless=childless), ListPool(counted(2)))
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection())
+    world.run(1.0)
+    notify = NotifyType.CHILDLESS_IKEV2_SUPPORTED
+    assert (notify in announced(world, gateway)) == (childless is not Childless.NEVER)
+    assert notify not in announced(world, client)
+    if childless is Childless.FORCE:
+        assert gateway.closed == client.closed == ["invalid_syntax"]
+    else:
+        assert agree(client, gateway)
+
+
+def test_an_ike_sa_without_a_child_gets_its_virtual_address() -> None:
+    world = World()
+    gateway = Host(world, GATEWAY, gateway_settings(), ListPool(counted(2)))
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection(children=()))
+    world.run(1.0)
+    assert agree(client, gateway) and not gateway.children
+    assert client.established[0].virtual_ips == gateway.established[0].virtual_ips == (bytes((10, 0, 0, 1)),)
+    client.delete(sa_of(client).spi)
+    world.run(1.0)
+    assert not gateway.pool.used
+
+
+def test_a_peer_that_does_not_support_it_is_not_asked_to_do_without_a_child() -> None:
+    world = World()
+    settings = change_connection(gateway_settings(), childless=Childless.NEVER)
+    gateway = Host(world, GATEWAY, settings, ListPool(counted(2)))
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection(children=()))
+    world.run(1.0)
+    assert client.closed == ["local_error"]
+    assert not gateway.established
