@@ -28,7 +28,7 @@ from cygnet.ike.effects import MoveChild, SaMoved, Send
 from cygnet.ike.nat import detection_digest, pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.paths import candidate_paths
-from cygnet.ike.protected import open_message
+from cygnet.ike.protected import datagrams_of, open_message
 from cygnet.ike.sa import IkeSa, MobikeRole
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import ChildSettings, Settings
@@ -125,7 +125,8 @@ def test_a_list_of_addresses_is_bounded_and_holds_only_what_may_be_reached(world
     bad = [notify(NotifyType.ADDITIONAL_IP4_ADDRESS, pack_address(each)) for each in none]
     bad += [notify(NotifyType.ADDITIONAL_IP6_ADDRESS, b"short"), notify(NotifyType.ADDITIONAL_IP4_ADDRESS, bytes(16))]
     path = Path(CLIENT, 4500, GATEWAY, 4500)
-    client.receive(request(gateway, (*bad, *many)), path)
+    for datagram in datagrams_of(request(gateway, (*bad, *many))):
+        client.receive(datagram, path)
     assert sa_of(client).peer_addresses == (GATEWAY, *(f"198.18.0.{n}" for n in range(1, 17)))
     sa_of(gateway).message_ids.next_id += 1
     client.receive(request(gateway, (notify(NotifyType.NO_ADDITIONAL_ADDRESSES),)), path)
