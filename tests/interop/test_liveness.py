@@ -55,6 +55,47 @@ def test_peer_that_starts_again_replaces_its_ike_sa(direct: Topology) -> None:
         assert direct.client.ping(SERVER_INNER, source=virtual, count=2) == 2
 
 
+def test_a_dead_peer_is_set_up_again_when_it_comes_back(direct: Topology) -> None:
+    """`dpd_action = restart`: for as long as it takes, and then the tunnel is there again without anybody's doing."""
+    client = {"connection": "dpd_delay = 1s\nkeyingtries = 0", "child": "dpd_action = restart"}
+    with paired(Role.INITIATOR, direct, client=client) as pair:
+        pair.set_up()
+        pair.strongswan.kill()
+        pair.cygnet.await_count('ike_sas_closed_total{reason="timeout_informational"}', 1, timeout_s=8.0)
+        pair.strongswan.start()
+        pair.cygnet.await_count(ESTABLISHED, 1, timeout_s=20.0)
+        [ike_sa] = pair.strongswan.sas()
+        [virtual] = pair.virtual_addresses(ike_sa)
+        direct.client.add_address(f"{virtual}/32")
+        assert direct.client.ping(SERVER_INNER, source=virtual, count=2) == 2
+
+
+def test_a_peer_that_ends_the_ike_sa_is_set_up_again(direct: Topology) -> None:
+    """`close_action = start`."""
+    with paired(Role.INITIATOR, direct, client={"child": "close_action = start"}) as pair:
+        pair.set_up()
+        pair.strongswan.terminate(ike="rw")
+        pair.cygnet.await_count('ike_sas_closed_total{reason="deleted_by_peer"}', 1)
+        pair.cygnet.await_count(ESTABLISHED, 1)
+        assert len(pair.strongswan.sas()) == 1
+
+
+def test_unique_replace_takes_the_new_one_though_the_peer_says_nothing_of_the_old(direct: Topology) -> None:
+    """strongSwan says no INITIAL_CONTACT after it was killed; what it had is deleted, if anybody answers."""
+    server, client = {"connection": "unique = replace"}, {"connection": "unique = never"}
+    with paired(Role.RESPONDER, direct, gateway="workers = 2", server=server, client=client) as pair:
+        pair.set_up()
+        pair.strongswan.kill()
+        pair.strongswan.start()
+        pair.strongswan.initiate("net")
+        pair.cygnet.await_count('ike_sas_closed_total{reason="replaced"}', 1, timeout_s=15.0)
+        for gauge in (ESTABLISHED, "child_sas", "pool_addresses_in_use"):
+            pair.cygnet.await_count(gauge, 1)
+        [ike_sa] = pair.strongswan.sas()
+        [virtual] = pair.virtual_addresses(ike_sa)
+        assert direct.client.ping(SERVER_INNER, source=virtual, count=2) == 2
+
+
 def test_we_end_in_time_though_no_peer_answers(direct: Topology) -> None:
     with paired(Role.RESPONDER, direct) as pair:
         pair.set_up()

@@ -20,7 +20,17 @@ from cygnet.config.gateway_settings import DataplaneKind, LogLevel
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings, parse_proposal
 from cygnet.ike.selectors import SelectorSettings, parse_selector
-from cygnet.ike.settings import TFC_MTU, AuthKind, Childless, CopyDscp, Fragmentation, Mode, StartAction, Unique
+from cygnet.ike.settings import (
+    TFC_MTU,
+    AuthKind,
+    Childless,
+    CopyDscp,
+    EndAction,
+    Fragmentation,
+    Mode,
+    StartAction,
+    Unique,
+)
 
 _T = TypeVar("_T")
 
@@ -162,6 +172,17 @@ def one_of(choices: type[Enum], planned: dict[str, str]) -> Callable[[str], Enum
             raise ValueError(f"{quote(text)} is not one of: {known}") from None
 
     return parse
+
+
+def parse_end_action(text: str) -> EndAction:
+    """What is done with a child that is lost; strongSwan has two words for each."""
+    if text in ("none", "clear"):
+        return EndAction.NONE
+    if text in ("start", "restart"):
+        return EndAction.START
+    if text == "trap":
+        raise ValueError("trap needs policies that are not built yet; there is: none, clear, start, restart")
+    raise ValueError(f"{quote(text)} is not one of: none, clear, start, restart")
 
 
 def parse_packed_address(text: str) -> bytes:
@@ -381,5 +402,6 @@ START_ACTION: Final = Kind(
     "action",
     one_of(StartAction, dict.fromkeys(("trap", "trap|start", "start|trap"), "needs policies that are not built yet")),
 )
+END_ACTION: Final = Kind("action", parse_end_action)
 DATAPLANE: Final = Kind("data plane", one_of(DataplaneKind, {"xfrm": "(the kernel's IPsec) is not built yet"}))
 LOG_LEVEL: Final = Kind("log level", one_of(LogLevel, {}))

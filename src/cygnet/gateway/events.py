@@ -13,6 +13,7 @@ from cygnet.ike.effects import (
     InitialContact,
     InstallChild,
     RemoveChild,
+    Revive,
     SaClosed,
     SaEstablished,
     SaMoved,
@@ -41,6 +42,7 @@ class Events:
         "_on_sa",
         "_pools",
         "_record",
+        "_revive",
         "_set",
         "_unlogged",
         "listener",
@@ -53,10 +55,12 @@ class Events:
         *,
         send: Callable[[AnyMessage], object],
         on_sa: Callable[[SaEstablished | SaClosed], object],
+        revive: Callable[[Revive], object],
         has_routes: bool,
         on_initial_contact: Callable[[InitialContact], object] | None,
     ) -> None:
-        """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends.
+        """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends, `revive` what is
+        to be set up again.
 
         `on_initial_contact` brings word to the other workers, which may have IKE_SAs with the same peers.
         """
@@ -64,6 +68,7 @@ class Events:
         self._set = counters.set
         self._pools = pools
         self._on_sa = on_sa
+        self._revive = revive
         self._record = counters.histogram("handshake_duration_seconds").record
         self._on_initial_contact = on_initial_contact
         self._established = 0
@@ -93,6 +98,8 @@ class Events:
             self._sa_rekeyed(effect)  # type: ignore[arg-type]
         elif kind is InitialContact and self._on_initial_contact is not None:
             self._on_initial_contact(effect)  # type: ignore[arg-type]
+        elif kind is Revive:
+            self._revive(effect)  # type: ignore[arg-type]
 
     def tick(self) -> None:
         """A second has passed."""

@@ -1,14 +1,18 @@
-"""The connections that a worker sets up by itself: those with a child of `start_action = start`."""
+"""The connections that a worker sets up by itself, and sets up again: `start_action`, `dpd_action`, `close_action`.
+
+Each begins with the first of the children that are to be started. Deviation: the others stay down.
+"""
 
 import asyncio
 import ipaddress
 import logging
+import os
 import zlib
 from collections.abc import Callable
 from typing import Final
 
-from cygnet.ike.connections import Connection
-from cygnet.ike.effects import SaClosed, SaEstablished
+from cygnet.ike.connections import Child, Connection
+from cygnet.ike.effects import Revive, SaClosed, SaEstablished
 from cygnet.ike.errors import LocalError
 from cygnet.ike.path import Path
 from cygnet.ike.settings import ConnectionSettings, StartAction
@@ -18,9 +22,10 @@ from cygnet.net.sockets import source_address
 _log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 1.0
-"""Before the second attempt."""
+"""Before the second attempt, or before a connection that was lost is set up again."""
 LAST_PAUSE_S: Final = 60.0
-"""Pauses double up to this."""
+"""Pauses double up to this. Each is shorter by up to half, by chance: many that have lost the same peer would otherwise
+all come back to it in the same moment, and again after each failure."""
 
 
 def initiating_worker(connection: str, workers: int) -> int:
@@ -42,12 +47,15 @@ def path_to_peer(
 
 
 class _Attempt:
-    """A connection that is being set up."""
+    """A connection that is being set up, with one child."""
 
-    __slots__ = ("connection", "number", "pause_s")
+    __slots__ = ("child", "connection", "number", "path", "pause_s")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, child: Child, path: Path | None = None) -> None:
         self.connection = connection
+        self.child = child
+        self.path = path
+        """Where the peer was when it was lost; None if the settings are to say it."""
         self.number = 0
         self.pause_s = FIRST_PAUSE_S
 
@@ -55,23 +63,35 @@ class _Attempt:
 class Initiations:
     """Sets connections up, and tries again as often as their `keyingtries` say.
 
-    Once established a connection is its peer's and its liveness checks' business: it is not set up again.
+    Once established a connection is its peer's and its liveness checks' business. When they find that it is lost, the
+    core asks for what is to be set up again.
     """
 
     def __init__(
-        self, driver: Driver, loop: asyncio.AbstractEventLoop, *, port: int, worker: int, workers: int
+        self,
+        driver: Driver,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        port: int,
+        worker: int,
+        workers: int,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._driver = driver
         self._loop = loop
         self._port = port
+        self._entropy = entropy
         self._by_sa: dict[bytes, _Attempt] = {}
+        self._by_peer: dict[tuple[str, str], _Attempt] = {}
+        """What is being set up again, by the connection and the peer's address."""
         self._attempts = [
-            _Attempt(connection)
+            _Attempt(connection, child)
             for connection in driver.table.env.connections.all()
             if initiating_worker(connection.settings.name, workers) == worker
-            and any(child.start_action is StartAction.START for child in connection.settings.children)
+            and (child := _first_to_start(connection)) is not None
         ]
         self._pauses: set[asyncio.TimerHandle] = set()
+        self._is_stopped = False
 
     def start(self) -> None:
         """Begin with all of them."""
@@ -80,45 +100,79 @@ class Initiations:
 
     def stop(self) -> None:
         """Begin nothing more."""
+        self._is_stopped = True
         for pause in self._pauses:
             pause.cancel()
         self._pauses.clear()
         self._by_sa.clear()
+        self._by_peer.clear()
 
     def on_sa(self, effect: SaEstablished | SaClosed) -> None:
         """An IKE_SA is established or has ended: perhaps one of ours."""
         attempt = self._by_sa.pop(effect.sa, None) if self._by_sa else None
-        if attempt is not None and isinstance(effect, SaClosed):
+        if attempt is None:
+            return
+        if isinstance(effect, SaClosed):
             self._retry(attempt, effect.reason)
+            return
+        self._forget(attempt)
+
+    def revive(self, effect: Revive) -> None:
+        """An IKE_SA was lost: set it up again."""
+        connection = self._driver.table.env.connections.named(effect.connection)
+        peer = (effect.connection, effect.path.remote)
+        if connection is None or self._is_stopped or peer in self._by_peer:
+            return
+        child = next((c for c in connection.children if c.settings.name == effect.start[0]), None)
+        if child is None:
+            return
+        path = Path(effect.path.local, self._port, effect.path.remote, connection.settings.remote_port)
+        attempt = self._by_peer[peer] = _Attempt(connection, child, path)
+        self._after(FIRST_PAUSE_S * self._fraction(), attempt)
+
+    def _fraction(self) -> float:
+        """A random number from 0 to below 1."""
+        return int.from_bytes(self._entropy(4), "big") / (1 << 32)
 
     def _try(self, attempt: _Attempt) -> None:
         attempt.number += 1
+        driver = self._driver
         try:
-            path = path_to_peer(attempt.connection.settings, self._port)
+            path = attempt.path or path_to_peer(attempt.connection.settings, self._port)
         except LocalError as exc:
             self._retry(attempt, str(exc))
             return
-        spi, effects = self._driver.table.initiate(attempt.connection, path, self._driver.clock())
+        spi, effects = driver.table.initiate(attempt.connection, path, driver.clock(), child=attempt.child)
         # Known before its effects are carried out: they may tell that it has ended already.
         self._by_sa[spi] = attempt
-        self._driver.carry_out(effects)
+        driver.carry_out(effects)
 
     def _retry(self, attempt: _Attempt, reason: str) -> None:
         settings = attempt.connection.settings
         if settings.keyingtries and attempt.number >= settings.keyingtries:
             _log.error("%s: given up after %d attempts: %s", settings.name, attempt.number, reason)
+            self._forget(attempt)
             return
-        _log.warning(
-            "%s: attempt %d failed, again in %.0f s: %s", settings.name, attempt.number, attempt.pause_s, reason
-        )
+        pause_s = attempt.pause_s * (1 - self._fraction() / 2)
+        _log.warning("%s: attempt %d failed, again in %.1f s: %s", settings.name, attempt.number, pause_s, reason)
+        attempt.pause_s = min(2 * attempt.pause_s, LAST_PAUSE_S)
+        self._after(pause_s, attempt)
 
+    def _after(self, pause_s: float, attempt: _Attempt) -> None:
         def again() -> None:
             self._pauses.discard(pause)
             self._try(attempt)
 
-        pause = self._loop.call_later(attempt.pause_s, again)
+        pause = self._loop.call_later(pause_s, again)
         self._pauses.add(pause)
-        attempt.pause_s = min(2 * attempt.pause_s, LAST_PAUSE_S)
+
+    def _forget(self, attempt: _Attempt) -> None:
+        if attempt.path is not None:
+            self._by_peer.pop((attempt.connection.settings.name, attempt.path.remote), None)
+
+
+def _first_to_start(connection: Connection) -> Child | None:
+    return next((c for c in connection.children if c.settings.start_action is StartAction.START), None)
 
 
 def _first_single(addresses: tuple[str, ...]) -> str | None:

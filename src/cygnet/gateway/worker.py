@@ -135,6 +135,7 @@ class Worker:
             self._pools,
             send=kit.channel.send,
             on_sa=self._on_sa,
+            revive=lambda effect: self._initiations.revive(effect),
             has_routes=kit.tun is not None,
             on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )

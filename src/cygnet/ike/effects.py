@@ -197,6 +197,16 @@ class SaClosed(msgspec.Struct, frozen=True, gc=False):
     """The `IkeSa` as it was at its end."""
 
 
+class Revive(msgspec.Struct, frozen=True, gc=False):
+    """An IKE_SA was lost, and by the settings of its children some of them are to be set up again."""
+
+    connection: str
+    path: Path
+    """Where the peer was."""
+    start: tuple[str, ...]
+    """Names of those children."""
+
+
 class PhaseDone(msgspec.Struct, frozen=True, gc=False):
     """As initiator: the response to a request of the set-up has come and was accepted."""
 
@@ -234,6 +244,7 @@ Effect = (
     | SaMoved
     | InitialContact
     | SaClosed
+    | Revive
     | PhaseDone
     | Retransmitted
     | TaskDone

@@ -27,6 +27,14 @@ class StartAction(Enum):
     START = "start"
 
 
+class EndAction(Enum):
+    """What happens when a child is lost with its IKE_SA (`dpd_action =`, `close_action =`)."""
+
+    NONE = "none"
+    START = "start"
+    """It is set up again."""
+
+
 class Fragmentation(Enum):
     """Whether long messages go in fragments (`fragmentation =`, RFC 7383)."""
 
@@ -99,6 +107,10 @@ class ChildSettings(msgspec.Struct, frozen=True):
     remote_ts: tuple[SelectorSettings, ...] = (DYNAMIC,)
     mode: Mode = Mode.TUNNEL
     start_action: StartAction = StartAction.NONE
+    dpd_action: EndAction = EndAction.NONE
+    """When the peer is found dead."""
+    close_action: EndAction = EndAction.NONE
+    """When the peer ends the IKE_SA."""
     replay_window: int = 32
     """Packets; 0 switches replay protection off."""
     tfc_padding: int = 0

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from cygnet.auth.identity import Identity
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike import ageing, nat, requests, uniqueness
+from cygnet.ike import ageing, nat, requests, revival, uniqueness
 from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
@@ -372,6 +372,8 @@ class IkeTable:
         if words is not None:
             self.strays.remember(sa.spi, words, turn.now)
         turn.effects.append(SaClosed(sa.spi, sa.name, reason, was_established, sa))
+        if was_established:
+            revival.sa_closed(sa, reason, turn)
 
     # Receiving.
 

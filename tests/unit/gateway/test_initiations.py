@@ -4,8 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from cygnet.gateway.initiations import FIRST_PAUSE_S, LAST_PAUSE_S, Initiations, initiating_worker, path_to_peer
-from cygnet.ike.connections import Connection
-from cygnet.ike.effects import Effect, SaClosed, SaEstablished
+from cygnet.ike.connections import Child, Connection
+from cygnet.ike.effects import Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.errors import LocalError
 from cygnet.ike.path import Path
@@ -46,10 +46,14 @@ class FakeTable:
     def __init__(self, settings: Settings) -> None:
         self.env = Environment(settings, entropy=bytes, count=lambda name: None)
         self.initiated: list[tuple[bytes, str, Path]] = []
+        self.children: list[str] = []
 
-    def initiate(self, each: Connection, path: Path, now: float) -> tuple[bytes, list[Effect]]:
+    def initiate(
+        self, each: Connection, path: Path, now: float, *, child: Child | None = None
+    ) -> tuple[bytes, list[Effect]]:
         spi = new_ike_spi(1, 0, lambda octets: len(self.initiated).to_bytes(octets, "big"))
         self.initiated.append((spi, each.settings.name, path))
+        self.children.append(child.settings.name if child is not None else "")
         return spi, []
 
 
@@ -82,9 +86,10 @@ class Rig:
     def __init__(self, *connections: ConnectionSettings, worker: int = 0, workers: int = 1) -> None:
         driver = FakeDriver(Settings(connections=connections))
         self.initiated = driver.table.initiated
+        self.children = driver.table.children
         self.loop = FakeLoop()
         loop: asyncio.AbstractEventLoop = self.loop  # type: ignore[assignment]
-        self.initiations = Initiations(driver, loop, port=500, worker=worker, workers=workers)  # type: ignore[arg-type]
+        self.initiations = Initiations(driver, loop, port=500, worker=worker, workers=workers, entropy=bytes)  # type: ignore[arg-type]
         self.initiations.start()
 
     def fail(self, reason: str = "timeout_ike_sa_init") -> None:
@@ -139,3 +144,49 @@ def test_when_stopped_it_begins_nothing_more() -> None:
     rig.fail()
     rig.initiations.stop()
     assert rig.loop.callbacks == []
+
+
+LOST = Revive("out", Path("192.0.2.9", 4500, "198.51.100.7", 40001), ("net",))
+
+
+def test_begins_with_the_child_that_is_to_be_started() -> None:
+    assert Rig(connection()).children == ["net"]
+
+
+def test_a_lost_connection_is_set_up_again_where_the_peer_was() -> None:
+    rig = Rig(connection(action=StartAction.NONE))
+    rig.initiations.revive(LOST)
+    assert rig.initiated == [], "not at once: others may have lost the same peer"
+    rig.loop.callbacks.pop()()
+    assert [(name, str(path)) for _, name, path in rig.initiated] == [("out", "192.0.2.9[500]...198.51.100.7[500]")]
+    assert rig.children == ["net"]
+
+
+def test_what_is_lost_twice_is_set_up_once_and_again_when_it_is_lost_again() -> None:
+    rig = Rig(connection(action=StartAction.NONE))
+    rig.initiations.revive(LOST)
+    rig.initiations.revive(LOST)
+    assert len(rig.loop.callbacks) == 1
+    rig.loop.callbacks.pop()()
+    rig.initiations.on_sa(SaEstablished(rig.initiated[0][0], "out", connection().remote.id, (), 0.1))
+    rig.initiations.revive(LOST)
+    assert len(rig.loop.callbacks) == 1
+
+
+def test_a_connection_that_is_no_more_or_a_worker_that_ends_revives_nothing() -> None:
+    rig = Rig(connection(action=StartAction.NONE))
+    rig.initiations.revive(Revive("gone", LOST.path, ("net",)))
+    rig.initiations.revive(Revive("out", LOST.path, ("gone",)))
+    rig.initiations.stop()
+    rig.initiations.revive(LOST)
+    assert rig.loop.callbacks == []
+
+
+def test_pauses_differ() -> None:
+    """Many that lost one peer do not come back to it in step."""
+    first, second = Rig(connection(tries=0)), Rig(connection(tries=0))
+    second.initiations._entropy = lambda octets: b"\xff" * octets
+    for rig in (first, second):
+        rig.fail()
+    assert first.loop.pauses == [FIRST_PAUSE_S]
+    assert second.loop.pauses == [pytest.approx(FIRST_PAUSE_S / 2, rel=1e-6)]
