@@ -107,7 +107,6 @@ _DROPS: Final = (
     "message_id",
     "stale_request",
     "unexpected_response",
-    "not_encrypted",
     "fragment_unexpected",
     "fragment_duplicate",
     "fragment_of_fewer",
