@@ -201,8 +201,7 @@ def test_failure_shows_the_log() -> None:
 
 SESSION = """
     import signal, time
-    from tests.interop.controlled import parse_raw
-from tests.interop.strongswan import StrongSwan, server_config
+    from tests.interop.strongswan import StrongSwan, server_config
     from tests.interop.topologies import direct_topology
 
     # A shell that started pytest in the background has had SIGINT ignored for all below.

@@ -38,7 +38,17 @@ from cygnet.gateway.worker_requests import (
     encode_body,
 )
 from cygnet.ike.connections import Child, Connection
-from cygnet.ike.effects import Effect, InstallChild, RemoveChild, SaClosed, SaEstablished
+from cygnet.ike.effects import (
+    ChildFailed,
+    ChildRekeyed,
+    Effect,
+    InstallChild,
+    RemoveChild,
+    SaClosed,
+    SaEstablished,
+    SaMoved,
+    SaRekeyed,
+)
 from cygnet.ike.errors import LocalError
 from cygnet.ike.sa import ChildSa, IkeSa
 from cygnet.ike.settings import Settings
@@ -149,14 +159,14 @@ class WorkerService:
             _succeed(self._set_up.pop((effect.sa, ""), None))
         elif isinstance(effect, InstallChild):
             _succeed(self._set_up.pop((effect.sa, effect.name), None))
+        elif isinstance(effect, ChildFailed):
+            _fail(self._set_up.pop((effect.sa, effect.name), None), effect.reason)
         elif isinstance(effect, RemoveChild):
             _succeed(self._ended.pop(effect.spi_in, None))
         elif isinstance(effect, SaClosed):
             _succeed(self._ended.pop(effect.sa, None))
             for key in [key for key in self._set_up if key[0] == effect.sa]:
-                waiting = self._set_up.pop(key)
-                if not waiting.done():
-                    waiting.set_exception(LocalError(effect.reason.replace("_", " ")))
+                _fail(self._set_up.pop(key), effect.reason)
 
     def _tell(self, effect: Effect) -> None:
         if isinstance(effect, SaEstablished):
@@ -171,6 +181,12 @@ class WorkerService:
                 self._happened("child-updown", view, is_up=True, children=children)
         elif isinstance(effect, RemoveChild):
             self._child_leaves(effect.spi_in)
+        elif isinstance(effect, ChildRekeyed | SaRekeyed):
+            self._rekeyed(effect)
+        elif isinstance(effect, SaMoved):
+            sa = self._table.sas.get(effect.sa)
+            if sa is not None:
+                self._publish("ike-update", sa.name, self._view(sa).layout(()))
         elif isinstance(effect, SaClosed):
             leaving = self._leaving.pop(effect.sa, ())
             if effect.was_established and isinstance(effect.final, IkeSa):
@@ -178,6 +194,26 @@ class WorkerService:
                 for child in leaving:
                     self._happened("child-updown", view, is_up=False, children=(child,))
                 self._happened("ike-updown", view, is_up=False)
+
+    def _rekeyed(self, effect: ChildRekeyed | SaRekeyed) -> None:
+        sa = self._table.sas.get(effect.sa)
+        if sa is None:
+            return
+        view = self._view(sa)
+        if isinstance(effect, SaRekeyed):
+            old = self._table.sas.get(effect.old)
+            before = self._view(old).layout(()) if old is not None else None
+            self._publish("ike-rekey", sa.name, {"old": before, "new": view.layout(())})
+            return
+        pair = {
+            which: child.layout()
+            for which, spi_in in (("old", effect.old), ("new", effect.spi_in))
+            for child in view.children
+            if child.spi_in == spi_in
+        }
+        named = next((child for child in view.children if child.spi_in == effect.spi_in), None)
+        if named is not None:
+            self._publish("child-rekey", sa.name, {**view.layout(()), "child-sas": {named.name: pair}})
 
     def _child_leaves(self, spi_in: bytes) -> None:
         dataplane = self._driver.dataplane
@@ -197,6 +233,10 @@ class WorkerService:
         if event in self._wanted:
             message: Encodable = {"up": True if is_up else None, sa.name: sa.layout(children)}
             self._send(Happened(event, encode(message)))
+
+    def _publish(self, event: str, name: str, section: Encodable) -> None:
+        if event in self._wanted:
+            self._send(Happened(event, encode({name: section})))
 
     # Answers.
 
@@ -386,6 +426,11 @@ def _only(spis: list[bytes]) -> list[bytes]:
     if len(spis) > 1:
         raise LocalError("several SAs have that number: choose by the name, the peer or its identity")
     return spis
+
+
+def _fail(waiting: asyncio.Future[None] | None, reason: str) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_exception(LocalError(reason.replace("_", " ")))
 
 
 def _succeed(waiting: asyncio.Future[None] | None) -> None:

@@ -233,6 +233,7 @@ METRICS: Final = (
     counter("retransmissions_total", "Requests of ours that went unanswered and were sent again."),
     counter("responses_repeated_total", "Retransmitted requests of peers, answered from the cache."),
     counter("ike_sas_rekeyed_total", "IKE_SAs that were replaced by one with new keys."),
+    counter("ike_sas_rekeyed_by_us_total", "Those of them that were replaced because we began to."),
     counter("child_sas_rekeyed_total", "CHILD_SAs that were replaced by one with new keys."),
     counter("reauthentications_total", "IKE_SAs begun to take the place of one that is to be authenticated anew."),
     by_reason("rekeyings_refused_total", "Rekeyings of ours that peers answered with an error.", _ERROR_NOTIFIES),

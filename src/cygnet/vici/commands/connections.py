@@ -14,6 +14,9 @@ from cygnet.vici.server import Call, Command, CommandError
 
 _AUTH_CLASSES: Mapping[AuthKind, str] = {AuthKind.PSK: "pre-shared key"}
 
+_ACTIONS: Mapping[str, str] = {"clear": "none", "restart": "start"}
+"""strongSwan's names of actions, where they are not those of its configuration."""
+
 
 def table(backend: Backend) -> dict[str, Command]:
     """The commands by name."""
@@ -79,6 +82,7 @@ def _round(auth: AuthSettings) -> Encodable:
         "class": _AUTH_CLASSES[auth.auth],
         "id": str(auth.id) if not auth.id.is_any else None,
         "groups": (),
+        "cert_policy": (),
         "certs": (),
         "cacerts": (),
     }
@@ -98,4 +102,5 @@ def _child(child: ChildSettings) -> Encodable:
 
 
 def _value(setting: object) -> str:
-    return str(getattr(setting, "value", setting))
+    value = str(getattr(setting, "value", setting))
+    return _ACTIONS.get(value, value)

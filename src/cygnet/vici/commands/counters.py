@@ -10,14 +10,14 @@ from cygnet.vici.message import Encodable
 from cygnet.vici.server import Call, Command, CommandError
 
 SERIES: Final[Mapping[str, tuple[str, ...]]] = {
-    "ike-rekey-init": (),
-    "ike-rekey-resp": (),
-    "child-rekey": (),
+    "ike-rekey-init": ("ike_sas_rekeyed_by_us_total",),
+    "ike-rekey-resp": ("ike_sas_rekeyed_total", "-ike_sas_rekeyed_by_us_total"),
+    "child-rekey": ("child_sas_rekeyed_total",),
     "invalid": tuple(f'datagrams_dropped_total{{reason="{reason}"}}' for reason in MALFORMED),
     "invalid-spi": ('datagrams_dropped_total{reason="unknown_spi"}',),
     **{name: (f'ike_messages_total{{message="{name}"}}',) for name in EXCHANGE_MESSAGES},
 }
-"""Each counter is the sum of some of ours."""
+"""Each counter is the sum of some of ours, and those with a minus are taken off."""
 
 
 class _Since:
@@ -34,7 +34,8 @@ class _Since:
         self._base = {name: self._now(name) for name in SERIES}
 
     def _now(self, name: str) -> int:
-        return sum(map(self._counters.value, SERIES[name]))
+        value = self._counters.value
+        return sum(-value(series[1:]) if series[0] == "-" else value(series) for series in SERIES[name])
 
 
 def table(counters: Counters) -> dict[str, Command]:
