@@ -37,6 +37,8 @@ PACKET_S: Final = 10.0
 COMMAND_S: Final = 30.0
 """After which a command is given up that has no time limit of its own."""
 _BACKLOG: Final = 128
+_TURNS_TO_ACCEPT: Final = 8
+"""Turns of the loop after which a connection that asyncio has accepted is being served, with some to spare."""
 _LOW_WATER_OCTETS: Final = 1 << 16
 
 
@@ -124,6 +126,8 @@ class Server:
         """Hang up on everybody, and see their commands end."""
         if self._server is not None:
             self._server.close()
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         for client in list(self._clients):
             client.hang_up()
         await asyncio.gather(*self._serving, return_exceptions=True)

@@ -1,6 +1,7 @@
 """The server on a real socket, with clients that behave and clients that don't."""
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -222,6 +223,15 @@ def test_interest_in_events_is_told(daemon: Daemon) -> None:
         while daemon.server.is_wanted("log"):
             client.request("echo")
     assert daemon.interest == [frozenset({"log"}), frozenset()]
+
+
+def test_a_client_that_came_a_moment_ago_is_hung_up_on_too(tmp_path: Path) -> None:
+    """Its connection is accepted, and nobody serves it yet."""
+    with Daemon(tmp_path / "vici") as daemon:
+        late = raw(daemon)
+    with late:
+        assert late.recv(1) == b""
+    gc.collect()
 
 
 def test_clients_beyond_the_bound_are_refused_and_counted(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
