@@ -58,7 +58,7 @@ class ViciService:
             raise LocalError(f"the control socket can't be given to its owner: {exc.args[0]}") from None
         except OSError as exc:
             raise LocalError(f"cannot open the control socket {path}: {exc.strerror or exc}") from None
-        loop.run_until_complete(self._server.start(listener, path))
+        self._server.start(loop, listener, path)
 
     def stop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hang up on everybody, and see their commands cancelled."""

@@ -37,9 +37,10 @@ PACKET_S: Final = 10.0
 COMMAND_S: Final = 30.0
 """After which a command is given up that has no time limit of its own."""
 _BACKLOG: Final = 128
-_TURNS_TO_ACCEPT: Final = 8
-"""Turns of the loop after which a connection that asyncio has accepted is being served, with some to spare."""
 _LOW_WATER_OCTETS: Final = 1 << 16
+_ACCEPTS_PER_TURN: Final = 16
+ACCEPT_PAUSE_S: Final = 1.0
+"""After the process has run out of descriptors: a client that waits would have us try again in every turn."""
 
 
 class CommandError(Exception):
@@ -109,7 +110,9 @@ class Server:
         self._clients: set[_Client] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._interest: Counter[str] = Counter()
-        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listener: socket.socket | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._path: Path | None = None
 
     @property
@@ -117,20 +120,27 @@ class Server:
         """How many are connected."""
         return len(self._clients)
 
-    async def start(self, listener: socket.socket, path: Path | None = None) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, path: Path | None = None) -> None:
         """Serve on a socket that listens; `path` is removed at the end."""
+        self._loop = loop
+        self._listener = listener
         self._path = path
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_PACKET_OCTETS)
+        loop.add_reader(listener, self._accept)
 
     async def stop(self) -> None:
         """Hang up on everybody, and see their commands end."""
-        if self._server is not None:
-            self._server.close()
-        for _ in range(_TURNS_TO_ACCEPT):
-            await asyncio.sleep(0)
-        for client in list(self._clients):
-            client.hang_up()
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+        # A task that has not begun would not close its connection.
+        await asyncio.sleep(0)
+        for task in self._serving:
+            task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        # What was hung up on is closed in the next turn of the loop.
+        await asyncio.sleep(0)
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -147,17 +157,40 @@ class Server:
         """Whether any client has registered for that event."""
         return self._interest[event] > 0
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= MAX_CLIENTS:
-            self._count("vici_clients_refused_total")
-            writer.transport.abort()
-            return
+    def _accept(self) -> None:
+        assert self._loop is not None and self._listener is not None
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                connection, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                _log.error("no client of the control socket can be taken for %.0f s: %s", ACCEPT_PAUSE_S, exc.strerror)
+                self._loop.remove_reader(self._listener)
+                self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
+                return
+            if len(self._serving) >= MAX_CLIENTS:
+                self._count("vici_clients_refused_total")
+                connection.close()
+                continue
+            task = self._loop.create_task(self._serve(connection))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+
+    def _accept_again(self) -> None:
+        assert self._loop is not None and self._listener is not None
+        self._pause = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_PACKET_OCTETS)
+        except BaseException:
+            connection.close()
+            raise
         client = _Client(self, reader, writer)
         self._clients.add(client)
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
         try:
             await client.run()
         finally:
@@ -206,10 +239,6 @@ class _Client:
                     _log.warning("a vici client is hung up on: %s", outcome)
                 elif isinstance(outcome, Exception) and not isinstance(outcome, OSError | EOFError | TimeoutError):
                     _log.error("internal error while serving a vici client", exc_info=outcome)
-
-    def hang_up(self) -> None:
-        """End the connection."""
-        self._writer.transport.abort()
 
     def offer(self, packet: bytes) -> bool:
         """Send if there is room; False if this client doesn't read."""
