@@ -26,7 +26,16 @@ from tests.sim.world import (
 from cygnet.dataplane.echo import build_echo_request
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.iana import ProtocolId
-from cygnet.ike.effects import ChildFailed, ChildRekeyed, Effect, InstallChild, RemoveChild, RetireChild, UseChild
+from cygnet.ike.effects import (
+    ChildFailed,
+    ChildRekeyed,
+    Effect,
+    InstallChild,
+    RekeyFailed,
+    RemoveChild,
+    RetireChild,
+    UseChild,
+)
 from cygnet.ike.exchanges import create_child_sa
 from cygnet.ike.exchanges.child import LINGER_S, PATIENCE_S
 from cygnet.ike.path import Path
@@ -314,6 +323,7 @@ def test_the_end_of_life_of_an_ike_sa_that_cannot_be_rekeyed(world: World) -> No
     world.run(715.0)
     assert agree(ends.client, ends.gateway) and len(ends.client.table.sas) == 1
     assert ends.client.counters['rekeyings_refused_total{reason="no_proposal_chosen"}'] >= 2
+    assert ends.client.of_kind(RekeyFailed)[0] == RekeyFailed(sa_of(ends.client).spi, "no_proposal_chosen")
     world.run(10.0)
     assert not ends.client.table.sas and not ends.gateway.table.sas
     assert "expired" in ends.client.closed + ends.gateway.closed

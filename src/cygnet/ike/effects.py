@@ -109,6 +109,14 @@ class ChildFailed(msgspec.Struct, frozen=True, gc=False):
     """The peer's error notify, in lower case."""
 
 
+class RekeyFailed(msgspec.Struct, frozen=True, gc=False):
+    """The peer will not have an IKE_SA rekeyed; it stands as before."""
+
+    sa: bytes
+    reason: str
+    """The peer's error notify, in lower case."""
+
+
 class SaRekeyed(msgspec.Struct, frozen=True, gc=False):
     """An IKE_SA has a successor, which has its CHILD_SAs and addresses; the old one will be closed."""
 
@@ -238,6 +246,7 @@ Effect = (
     | RetireChild
     | ChildRekeyed
     | ChildFailed
+    | RekeyFailed
     | SaRekeyed
     | SaReauthenticated
     | SaEstablished

@@ -179,6 +179,15 @@ class IkeTable:
                 self._settle(sa, turn)
         return turn.effects
 
+    def move(self, spi: bytes, path: Path, now: float) -> list[Effect]:
+        """Have an IKE_SA that stands go on from another address or port of ours."""
+        turn = Turn(self.env, self, now)
+        sa = self.serving = self.sas.get(spi)
+        if sa is not None and sa.state == _ESTABLISHED:
+            mobike.move(sa, path, turn)
+            self._settle(sa, turn)
+        return turn.effects
+
     def drop_peer(
         self,
         identity: Identity,

@@ -131,6 +131,11 @@ class Driver:
         self._carry_out(self.table.roam(self.clock(), is_list_new=is_list_new))
         self._arm()
 
+    def move(self, spi: bytes, path: Path) -> None:
+        """Have an IKE_SA go on from another address or port of ours."""
+        self._carry_out(self.table.move(spi, path, self.clock()))
+        self._arm()
+
     def limit_reached(self, spi_in: bytes, is_hard: bool) -> None:
         """A CHILD_SA has carried what it may; `UserspaceDataplane` calls this as its `limit_reached`."""
         self._carry_out(self.table.limit_reached(spi_in, self.clock(), is_hard=is_hard))

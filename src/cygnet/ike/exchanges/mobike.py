@@ -22,7 +22,7 @@ from cygnet.ike.nat import begin_keepalives, detect_nat, detection_notifies, mov
 from cygnet.ike.path import Path
 from cygnet.ike.paths import best_path, candidate_paths, is_reachable, other_addresses
 from cygnet.ike.sa import IkeSa, MobikeRole, Turn
-from cygnet.ike.tasks import CheckPath, MoveAddresses, TellAddresses
+from cygnet.ike.tasks import CheckPath, MoveAddresses, Probe, TellAddresses
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.notify import Notify
 
@@ -249,6 +249,18 @@ def roam(sa: IkeSa, turn: Turn, *, is_list_new: bool) -> None:
         _send_again(sa, turn)
     elif is_list_new:
         turn.table.request(sa, TellAddresses(), turn)
+
+
+def move(sa: IkeSa, path: Path, turn: Turn) -> None:
+    """Go on from another address or port of ours. Without MOBIKE that is to the peer what the mapping of a NAT in front
+    of us does when it changes, and any authentic message tells it where we are (RFC 7296 section 2.23)."""
+    if sa.mobike is _INITIATOR:
+        _move(sa, path, turn)
+        _send_again(sa, turn)
+    else:
+        sa.path = path
+        move_children(sa, turn)
+        turn.table.request(sa, Probe(), turn)
 
 
 def _move(sa: IkeSa, path: Path, turn: Turn, *, tries: int = 0) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from cygnet.crypto.keymat import derive_rekeyed_ike_keys
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike import ageing
-from cygnet.ike.effects import MoveChild, SaRekeyed
+from cygnet.ike.effects import MoveChild, RekeyFailed, SaRekeyed
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, PeerRefused, TemporaryFailure
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import creation, reauthentication
@@ -171,6 +171,7 @@ def _refused(sa: IkeSa, task: RekeyIke, refusal: PeerRefused, parts: Parts, turn
     else:
         turn.env.count(f'rekeyings_refused_total{{reason="{refusal.reason}"}}')
         sa.rekey_due = creation.again_at(turn)
+        turn.effects.append(RekeyFailed(sa.spi, refusal.reason))
 
 
 # Both.
