@@ -42,7 +42,8 @@ from cygnet.ike.settings import (
     Settings,
     SharedSecret,
 )
-from cygnet.load.fleet import Fleet, Tally
+from cygnet.load.attempts import Tally
+from cygnet.load.fleet import Fleet
 from cygnet.load.options import LoadOptions
 from cygnet.load.results import Measured
 from cygnet.load.sources import open_sources

@@ -30,6 +30,7 @@ from cygnet.load.options import (
     Arrivals,
     LoadOptions,
     PingOptions,
+    Rekeyed,
 )
 from cygnet.load.plan import IdentityPattern, parse_addresses, parse_port_pairs
 from cygnet.load.processes import run_load
@@ -115,6 +116,15 @@ def _parse_target(text: str) -> tuple[str, int | None]:
     return host, _integer(1, _LAST_PORT)(port) if port else None
 
 
+def _parse_rekey(text: str) -> tuple[float, Rekeyed]:
+    """How often, and what, of `SECONDS[:child|ike]`."""
+    seconds, colon, what = text.partition(":")
+    try:
+        return _number()(seconds), Rekeyed(what) if colon else Rekeyed.CHILD
+    except ValueError:
+        raise ValueError(f'"{what}" is neither child nor ike') from None
+
+
 def _read_secret(path: str) -> bytes:
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -169,6 +179,21 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     add("--dpd", metavar="S", type=_number(), default=0.0, help="ask in each tunnel that often if the responder lives")
     add(
         "--churn", metavar="R", type=_number(), default=0.0, help="replace so many tunnels a second while they are held"
+    )
+    add(
+        "--rekey",
+        metavar="S[:WHAT]",
+        type=_by(_parse_rekey),
+        default=(0.0, Rekeyed.CHILD),
+        help="rekey each tunnel that often while it is held: its child SA, or its ike SA (child)",
+    )
+    add(
+        "--roam",
+        metavar="S",
+        type=_number(),
+        default=0.0,
+        help="move each tunnel to the next source that often while it is held: with --mobike by UPDATE_SA_ADDRESSES, "
+        "else as a NAT does whose mapping has changed, for which --encap is the default",
     )
     add("--delete", action="store_true", help="delete the tunnels at the end")
     add(
@@ -242,6 +267,7 @@ def _add_peer_options(parser: argparse.ArgumentParser) -> None:
 def _add_traffic_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("traffic")
     add = group.add_argument
+    add("--mobike", action="store_true", help="offer MOBIKE (RFC 4555)")
     add("--vip", action="store_true", help="ask for a virtual IPv4 address")
     add("--vip6", action="store_true", help="ask for a virtual IPv6 address")
     add("--local-ts", metavar="LIST", type=_by(parse_selectors), help="traffic selectors of our side (dynamic)")
@@ -342,6 +368,10 @@ def _options(args: argparse.Namespace) -> LoadOptions:
         hold_s=args.hold,
         dpd_s=args.dpd,
         churn_rate=args.churn,
+        rekey_s=args.rekey[0],
+        rekeyed=args.rekey[1],
+        roam_s=args.roam,
+        mobike=args.mobike,
         delete=args.delete,
     )
 

@@ -98,6 +98,12 @@ class Churn:
             self._close_failures += 1
         return True
 
+    def rekeyed(self, old: bytes, new: bytes) -> None:
+        """An IKE_SA that is to go has another in its place, which is to go then."""
+        due = self._leaving.pop(old, None)
+        if due is not None:
+            self._leaving[new] = due
+
     def measure(self) -> Changes:
         """What came of it."""
         return Changes(

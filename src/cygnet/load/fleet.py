@@ -18,9 +18,12 @@ from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import (
+    ChildFailed,
+    ChildRekeyed,
     Effect,
     InstallChild,
     PhaseDone,
+    RekeyFailed,
     Retransmitted,
     SaClosed,
     SaEstablished,
@@ -33,6 +36,7 @@ from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.table import IkeTable
 from cygnet.load.arrivals import ClosedLoop, OpenLoop, Pacing, constant_arrivals, of_process, poisson_arrivals
+from cygnet.load.attempts import Attempt, Tally
 from cygnet.load.books import Books
 from cygnet.load.churn import Churn
 from cygnet.load.echoes import Echoes
@@ -40,7 +44,7 @@ from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.plan import attempt_number, share_of
 from cygnet.load.results import LATE_START_S, Measured
 from cygnet.load.sources import SourceSockets
-from cygnet.load.upkeep import LivenessChecks
+from cygnet.load.upkeep import Upkeep
 from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Batch, Endpoint
 
@@ -60,31 +64,6 @@ REFUSED: Final = "connection_refused"
 INTERRUPTED: Final = "interrupted"
 TESTER_FULL: Final = "tester_full"
 """The tester has as many attempts under way as it may, and makes no more of this one."""
-
-
-class Attempt:
-    """One attempt under way."""
-
-    __slots__ = ("child", "init_done", "intended", "number")
-
-    def __init__(self, number: int, intended: float) -> None:
-        self.number = number
-        self.intended = intended
-        self.init_done = 0.0
-        """When IKE_SA_INIT was answered; 0.0 while it isn't."""
-        self.child: InstallChild | None = None
-
-
-class Tally:
-    """What can be watched while a fleet runs."""
-
-    __slots__ = ("attempted", "deleted", "established", "failed")
-
-    def __init__(self) -> None:
-        self.attempted = 0
-        self.established = 0
-        self.failed = 0
-        self.deleted = 0
 
 
 class Fleet:
@@ -172,9 +151,9 @@ class Fleet:
             loop=self._loop,
             clock=self._clock,
         )
-        self._checks: LivenessChecks | None = None
-        if options.dpd_s:
-            self._checks = LivenessChecks(options.dpd_s, self._driver, loop=self._loop, clock=self._clock)
+        self._upkeep = Upkeep(
+            options, self._driver, self._sources.sources, process=self._process, loop=self._loop, clock=self._clock
+        )
         self._churn: Churn | None = None
         if options.churn_rate:
             self._churn = Churn(
@@ -219,9 +198,7 @@ class Fleet:
             if self._churn is not None:
                 self._churn.stop()
                 measured.changes = self._churn.measure()
-            if self._checks is not None:
-                self._checks.stop()
-                measured.checks = self._checks.measure()
+            measured.checks, measured.rekeyings, measured.moves = self._upkeep.end()
             if options.delete:
                 await self._delete_all()
             self._books.deleted = self.tally.deleted
@@ -317,8 +294,7 @@ class Fleet:
         spi = next(iter(self._up), None)
         if spi is not None:
             del self._up[spi]
-            if self._checks is not None:
-                self._checks.forget(spi)
+            self._upkeep.forget(spi)
             self._driver.delete(spi)
         return spi
 
@@ -349,9 +325,8 @@ class Fleet:
                 self._on_rekeyed(effect)
             case Retransmitted():
                 self._on_retransmitted(effect)
-            case TaskDone():
-                if self._checks is not None:
-                    self._checks.on_done(effect)
+            case TaskDone() | ChildRekeyed() | ChildFailed() | RekeyFailed():
+                self._upkeep.on_event(effect)
             case _:
                 pass
 
@@ -377,8 +352,8 @@ class Fleet:
                     # Late, but it is to go with the others.
                     self._to_delete.append(established.sa)
                     self._loop.call_soon(self._delete_next)
-                elif self._checks is not None:
-                    self._checks.add(established.sa, self._clock())
+                else:
+                    self._upkeep.add(established.sa, self._clock())
             return
         now = self._clock()
         self.tally.established += 1
@@ -386,8 +361,7 @@ class Fleet:
         child = attempt.child
         self._up[established.sa] = child.spi_in if child is not None else b""
         self._books.note_suite(self._driver.table.sas.get(established.sa), child)
-        if self._checks is not None:
-            self._checks.add(established.sa, now)
+        self._upkeep.add(established.sa, now)
         if self._echoes is not None and child is not None and self._options.ping is not None:
             size = len(self._options.ping.target)
             inner = (vip for vip in established.virtual_ips if len(vip) == size)
@@ -397,13 +371,13 @@ class Fleet:
 
     def _on_rekeyed(self, rekeyed: SaRekeyed | SaReauthenticated) -> None:
         """The target, or the core, has put another IKE_SA in the place of one: the tunnel is the same."""
+        if self._churn is not None:
+            self._churn.rekeyed(rekeyed.old, rekeyed.sa)
         spi_in = self._up.pop(rekeyed.old, None)
         if spi_in is None:
             return
         self._up[rekeyed.sa] = spi_in
-        if self._checks is not None:
-            self._checks.forget(rekeyed.old)
-            self._checks.add(rekeyed.sa, self._clock())
+        self._upkeep.rekeyed(rekeyed)
         if self._is_deleting:
             self._to_delete.append(rekeyed.sa)
             self._loop.call_soon(self._delete_next)
@@ -421,8 +395,7 @@ class Fleet:
             return
         if self._echoes is not None:
             self._echoes.forget(spi_in)
-        if self._checks is not None:
-            self._checks.forget(closed.sa)
+        self._upkeep.forget(closed.sa, closed.reason)
         if not self._is_deleting:
             self._books.lost[closed.reason] += 1
             return
@@ -503,6 +476,7 @@ class Fleet:
         """Keep the tunnels up, or as many of them; the core answers whoever asks whether we live."""
         if self._churn is not None:
             self._churn.start()
+        self._upkeep.hold(tuple(self._up), self._clock())
         try:
             await asyncio.wait_for(self._interrupt.wait(), seconds)
         except TimeoutError:

@@ -48,6 +48,13 @@ class Arrivals(Enum):
     """Closed loop: as soon as an earlier attempt has ended."""
 
 
+class Rekeyed(Enum):
+    """What `--rekey` replaces."""
+
+    CHILD = "child"
+    IKE = "ike"
+
+
 class PingOptions(msgspec.Struct, frozen=True):
     """How a new tunnel is tried out."""
 
@@ -103,6 +110,13 @@ class LoadOptions(msgspec.Struct, frozen=True):
     """Each tunnel asks that often whether the responder lives; 0 never asks."""
     churn_rate: float = 0.0
     """Tunnels that are closed and replaced each second of the hold, by all processes together."""
+    rekey_s: float = 0.0
+    """Each tunnel is rekeyed that often during the hold; 0 never."""
+    rekeyed: Rekeyed = Rekeyed.CHILD
+    roam_s: float = 0.0
+    """Each tunnel moves to another source that often during the hold; 0 never."""
+    mobike: bool = False
+    """Offer MOBIKE, and move by it."""
     delete: bool = False
 
     def __repr__(self) -> str:
@@ -113,7 +127,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
         """Whether we pretend to be behind a NAT: ESP on its own needs a raw socket, and so root."""
         if self.encap is not None:
             return self.encap
-        return self.ping is not None and os.geteuid() != 0
+        # Only a peer behind a NAT is followed without MOBIKE (RFC 7296 section 2.23).
+        return (self.ping is not None and os.geteuid() != 0) or bool(self.roam_s and not self.mobike)
 
     def problem(self) -> str | None:
         """What is wrong in how the options go together, as one line for the user; None if nothing is."""
@@ -126,6 +141,10 @@ class LoadOptions(msgspec.Struct, frozen=True):
             return f"--count {self.count} is not enough for {self.processes} processes, one for each"
         if self.churn_rate and not self.hold_s:
             return "--churn is about tunnels that are held: give it a --hold"
+        if self.rekey_s and not self.hold_s:
+            return "--rekey is about tunnels that are held: give it a --hold"
+        if self.roam_s and not self.hold_s:
+            return "--roam is about tunnels that are held: give it a --hold"
         if self.ping is not None and self.encap is False and os.geteuid() != 0:
             return "--ping with --no-encap needs root: ESP without UDP goes through a raw socket"
         family = ipaddress.ip_address(self.target).version
@@ -136,6 +155,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
             sources = max(1, len(self.addresses)) * len(self.port_pairs)
             if sources < self.processes:
                 return f"{sources} source ports are not enough for {self.processes} processes: each needs its own"
+            if self.roam_s and sources < 2 * self.processes:
+                return f"{sources} source ports are not enough for --roam: each process needs two"
         return None
 
     def settings(self) -> Settings:
@@ -168,5 +189,5 @@ class LoadOptions(msgspec.Struct, frozen=True):
             # What rekeys is the target, if it does; we answer.
             rekey_time_s=0.0,
             encap=self.is_encapsulation_forced,
-            mobike=False,
+            mobike=self.mobike,
         )

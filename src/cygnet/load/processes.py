@@ -23,7 +23,8 @@ from typing import Any, Final
 import msgspec
 
 from cygnet.ike.errors import LocalError
-from cygnet.load.fleet import Fleet, Tally
+from cygnet.load.attempts import Tally
+from cygnet.load.fleet import Fleet
 from cygnet.load.options import LoadOptions
 from cygnet.load.results import Measured, Results
 from cygnet.load.sources import open_sources

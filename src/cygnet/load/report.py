@@ -11,7 +11,7 @@ from rich.table import Table
 from cygnet.load.fleet import TESTER_FULL
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.processes import Progress
-from cygnet.load.results import Results, join_address
+from cygnet.load.results import Results, Routines, join_address
 from cygnet.load.samples import PERCENTILES, Samples
 
 
@@ -139,12 +139,15 @@ def _rows(results: Results) -> list[tuple[str, str]]:
     if options.hold_s:
         rows.append(("lost while held", _failures(sum(results.lost.values()), results.lost)))
     if options.dpd_s:
-        unanswered = results.checks_asked - len(results.check_delays)
-        overdue = (
-            f", {results.checks_overdue} not asked since the one before had no answer" if results.checks_overdue else ""
-        )
-        rows.append(("liveness checks", f"{results.checks_asked}, {unanswered} unanswered{overdue}"))
-        rows.append(("  answered after", describe_percentiles(results.check_delays)))
+        checks = results.checks
+        unanswered = checks.begun - len(checks.delays)
+        overdue = f", {checks.overdue} not asked since the one before had no answer" if checks.overdue else ""
+        rows.append(("liveness checks", f"{checks.begun}, {unanswered} unanswered{overdue}"))
+        rows.append(("  answered after", describe_percentiles(checks.delays)))
+    if options.rekey_s:
+        rows += _routine(f"rekeyings ({options.rekeyed.value})", "  rekeyed after", results.rekeyings)
+    if options.roam_s:
+        rows += _routine(f"moves ({'mobike' if options.mobike else 'nat'})", "  answered after", results.moves)
     if options.churn_rate:
         failed = _failures(results.came_failures.total(), results.came_failures)
         rows.append(("replaced while held", f"{len(results.came_delays)} of {results.came}, failed {failed}"))
@@ -158,6 +161,13 @@ def _rows(results: Results) -> list[tuple[str, str]]:
     rows.append(("tester CPU", f"{cost}{results.cpu_share:.0%} of its cores"))
     rows.append(("tester kernel drops", str(results.kernel_drops)))
     return rows
+
+
+def _routine(name: str, name_of_delay: str, found: Routines) -> list[tuple[str, str]]:
+    failed = _failures(found.failures.total(), found.failures)
+    overdue = f", {found.overdue} not begun since the tunnel was busy" if found.overdue else ""
+    done = f"{len(found.delays)} of {found.begun}, failed {failed}{overdue}"
+    return [(name, done), (name_of_delay, describe_percentiles(found.delays))]
 
 
 def _arrivals(options: LoadOptions) -> str:

@@ -60,11 +60,40 @@ class Measured(msgspec.Struct):
     delete_failures: int = 0
     checks: Answers = Answers()
     """Of whether the responder lives."""
+    rekeyings: Answers = Answers()
+    moves: Answers = Answers()
+    """To other sources."""
     changes: Changes = Changes()
     """Of tunnels for others while they were held."""
     counters: dict[str, int] = {}
     """What core, sockets and data plane counted."""
     is_interrupted: bool = False
+
+
+class Routines:
+    """What came of something that the tunnels of all processes did again and again."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.overdue = 0
+        self.delays = Samples()
+        self.failures: Counter[str] = Counter()
+
+    def add(self, answers: Answers) -> None:
+        """Add those of one process."""
+        self.begun += answers.asked
+        self.overdue += answers.overdue
+        self.delays.extend(answers.delays)
+        self.failures.update(answers.failures)
+
+    def to_json(self) -> dict[str, Any]:
+        """How much was begun, and what became of it; the rest was under way at the end."""
+        return {
+            "begun": self.begun,
+            "completed": len(self.delays),
+            "failures": dict(self.failures.most_common()),
+            "overdue": self.overdue,
+        }
 
 
 class Results:
@@ -90,9 +119,9 @@ class Results:
         self.lost: Counter[str] = Counter()
         self.deleted = 0
         self.delete_failures = 0
-        self.checks_asked = 0
-        self.checks_overdue = 0
-        self.check_delays = Samples()
+        self.checks = Routines()
+        self.rekeyings = Routines()
+        self.moves = Routines()
         self.came = 0
         self.came_delays = Samples()
         self.came_failures: Counter[str] = Counter()
@@ -130,9 +159,9 @@ class Results:
         self.lost.update(measured.lost)
         self.deleted += measured.deleted
         self.delete_failures += measured.delete_failures
-        self.checks_asked += measured.checks.asked
-        self.checks_overdue += measured.checks.overdue
-        self.check_delays.extend(measured.checks.delays)
+        self.checks.add(measured.checks)
+        self.rekeyings.add(measured.rekeyings)
+        self.moves.add(measured.moves)
         self.came += measured.changes.begun
         self.came_delays.extend(measured.changes.delays)
         self.came_failures.update(measured.changes.failures)
@@ -250,11 +279,17 @@ class Results:
             result["lost"] = dict(self.lost)
         if options.dpd_s:
             result["liveness_checks"] = {
-                "asked": self.checks_asked,
-                "answered": len(self.check_delays),
-                "overdue": self.checks_overdue,
-                "delay_ms": self.check_delays.percentiles_ms(),
+                "asked": self.checks.begun,
+                "answered": len(self.checks.delays),
+                "overdue": self.checks.overdue,
+                "delay_ms": self.checks.delays.percentiles_ms(),
             }
+        if options.rekey_s:
+            result["rekeys"] = {"of": options.rekeyed.value, **self.rekeyings.to_json()}
+            result["rekey_delay_ms"] = self.rekeyings.delays.percentiles_ms()
+        if options.roam_s:
+            result["moves"] = {"by": "mobike" if options.mobike else "nat", **self.moves.to_json()}
+            result["move_delay_ms"] = self.moves.delays.percentiles_ms()
         if options.churn_rate:
             result["churn"] = {
                 "begun": self.came,

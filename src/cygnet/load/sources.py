@@ -39,7 +39,10 @@ def open_sources(options: LoadOptions, process: int) -> SourceSockets:
     """
     addresses = options.addresses or (source_address(options.target, options.port),)
     planned = sources_of(addresses, options.port_pairs, process=process, processes=options.processes)
-    planned = planned[: max(1, share_of(options.count, process, options.processes))]
+    planned = planned[: max(2 if options.roam_s else 1, share_of(options.count, process, options.processes))]
+    if options.roam_s and len(planned) == 1:
+        # Its ports are ephemeral: from one pair of them to another is far enough.
+        planned *= 2
     _allow_files(2 * len(planned) + 64)
     sources: list[Source] = []
     natt_ports: dict[int, int] = {}

@@ -1,37 +1,48 @@
-"""Asks, as clients do, whether the gateway lives: each tunnel every so many seconds from its own beginning (`--dpd`).
+"""What each tunnel does again and again: asks if the gateway lives (`--dpd`), rekeys (`--rekey`), moves (`--roam`).
 
-The questions are at their times also when the gateway is slow, as the attempts of an open loop are: a delay counts from
-the time at which the question was due.
+Things are done at their times also when the gateway is slow, as the attempts of an open loop are: a delay counts from
+the time at which one was due.
 """
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Final
 
 import msgspec
 
-from cygnet.ike.effects import TaskDone
-from cygnet.ike.tasks import Probe
+from cygnet.ike.effects import ChildFailed, ChildRekeyed, Effect, RekeyFailed, SaReauthenticated, SaRekeyed, TaskDone
+from cygnet.ike.path import Path
+from cygnet.ike.sa import ChildState
+from cygnet.ike.tasks import CreateChild, MoveAddresses, Probe, RekeyChild, RekeyIke
+from cygnet.load.options import LoadOptions, Rekeyed
+from cygnet.load.plan import Source
 from cygnet.load.samples import Samples
 from cygnet.net.driver import Driver
 
-PROBES_PER_TURN = 16
-"""Before the sockets are looked at again: some two milliseconds."""
+BEGUN_PER_TURN: Final = 16
+"""Before the sockets are looked at again: of liveness checks some two milliseconds, of rekeyings some ten."""
+
+NO_MOBIKE: Final = "no_mobike"
+"""The gateway does not do what the move was to be made with."""
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What came of the questions."""
+    """What came of it."""
 
     asked: int = 0
     delays: bytes = b""
     """Octets of `Samples`, one for each answer."""
     overdue: int = 0
-    """Times at which a tunnel's question before had no answer yet, so that no other could be asked (RFC 7296 section
-    2.3)."""
+    """Times at which a tunnel still waited for an answer, so that it could not ask again (RFC 7296 section 2.3)."""
+    failures: dict[str, int] = {}
+    """By reason. The rest of `asked` was under way at the end."""
 
 
-class LivenessChecks:
-    """Asks, for each tunnel, whether the gateway lives."""
+class Routine:
+    """Something that each tunnel does every so many seconds."""
 
     def __init__(
         self, interval_s: float, driver: Driver, *, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]
@@ -40,67 +51,266 @@ class LivenessChecks:
         self._driver = driver
         self._loop = loop
         self._clock = clock
-        self._due: list[tuple[float, bytes]] = []
-        """A heap."""
+        self._numbers = count()
+        self._due: list[tuple[float, int]] = []
+        """A heap of times and tunnels, each with a number of its own: its SPI changes with a rekeying."""
+        self._spis: dict[int, bytes] = {}
+        self._up: dict[bytes, int] = {}
         self._asked: dict[bytes, float] = {}
-        """The questions without an answer, and when they were due."""
+        """What has no answer yet, and when it was due."""
         self._handle: asyncio.Handle | None = None
         self._delays = Samples()
         self._asked_in_all = 0
         self._overdue = 0
-        self._up: set[bytes] = set()
+        self._failures: Counter[str] = Counter()
 
     def add(self, spi: bytes, now: float) -> None:
-        """A tunnel is up."""
-        self._up.add(spi)
-        heapq.heappush(self._due, (now + self._interval_s, spi))
+        """A tunnel is up: its first time is an interval from now."""
+        self._add(spi, now + self._interval_s)
         self._schedule()
 
-    def forget(self, spi: bytes) -> None:
-        """A tunnel is no more."""
-        self._up.discard(spi)
-        self._asked.pop(spi, None)
+    def spread(self, spis: Sequence[bytes], now: float, *, process: int = 0, processes: int = 1) -> None:
+        """These tunnels are up: their first times are at even distances over the interval that begins now.
 
-    def on_done(self, done: TaskDone) -> None:
-        """A question was answered."""
-        due = self._asked.pop(done.sa, None) if type(done.task) is Probe else None
+        Other processes have as many, and their times lie between these.
+        """
+        phase = (process + 1) / processes
+        for index, spi in enumerate(spis):
+            self._add(spi, now + self._interval_s * (index + phase) / len(spis))
+        self._schedule()
+
+    def forget(self, spi: bytes, reason: str = "") -> None:
+        """A tunnel is no more; with a reason, that is also why what it waited for has failed."""
+        self._spis.pop(self._up.pop(spi, -1), None)
+        if self._asked.pop(spi, None) is not None and reason:
+            self._failures[reason] += 1
+
+    def rekeyed(self, old: bytes, new: bytes) -> None:
+        """An IKE_SA has another in its place: the tunnel is the same."""
+        number = self._up.pop(old, None)
+        if number is not None:
+            self._spis[number] = new
+            self._up[new] = number
+        due = self._asked.pop(old, None)
         if due is not None:
-            self._delays.add(self._clock() - due)
+            self._asked[new] = due
+
+    def on_event(self, effect: Effect) -> None:
+        """The core has told of something that may be an answer."""
 
     def stop(self) -> None:
-        """Ask no more."""
-        self._up.clear()
-        self._due.clear()
+        """Begin no more, and take no more answers."""
+        for kept in (self._up, self._spis, self._due, self._asked):
+            kept.clear()
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
     def measure(self) -> Answers:
         """What came of it so far."""
-        return Answers(self._asked_in_all, self._delays.to_octets(), self._overdue)
+        return Answers(self._asked_in_all, self._delays.to_octets(), self._overdue, dict(self._failures))
+
+    def _begin(self, spi: bytes) -> bool:
+        """Do it in this tunnel; False if that is not possible now."""
+        raise NotImplementedError
+
+    def _answered(self, spi: bytes) -> None:
+        due = self._asked.pop(spi, None)
+        if due is not None:
+            self._delays.add(self._clock() - due)
+
+    def _failed(self, spi: bytes, reason: str) -> None:
+        if self._asked.pop(spi, None) is not None:
+            self._failures[reason] += 1
+
+    def _add(self, spi: bytes, due: float) -> None:
+        number = next(self._numbers)
+        self._up[spi] = number
+        self._spis[number] = spi
+        heapq.heappush(self._due, (due, number))
 
     def _schedule(self) -> None:
         if self._handle is None and self._due:
-            self._handle = self._loop.call_later(max(0.0, self._due[0][0] - self._clock()), self._ask_due)
+            self._handle = self._loop.call_later(max(0.0, self._due[0][0] - self._clock()), self._begin_due)
 
-    def _ask_due(self) -> None:
+    def _begin_due(self) -> None:
         self._handle = None
         now = self._clock()
-        for _ in range(PROBES_PER_TURN):
+        for _ in range(BEGUN_PER_TURN):
             if not self._due or self._due[0][0] > now:
                 break
-            due, spi = self._due[0]
-            if spi in self._up:
-                heapq.heapreplace(self._due, (due + self._interval_s, spi))
-                self._ask(spi, due)
-            else:
+            due, number = self._due[0]
+            spi = self._spis.get(number)
+            if spi is None:
                 heapq.heappop(self._due)
+                continue
+            heapq.heapreplace(self._due, (due + self._interval_s, number))
+            if spi in self._asked:
+                self._overdue += 1
+                continue
+            self._asked[spi] = due
+            if self._begin(spi):
+                self._asked_in_all += 1
+            else:
+                del self._asked[spi]
+                self._overdue += 1
         self._schedule()
 
-    def _ask(self, spi: bytes, due: float) -> None:
-        if spi in self._asked:
-            self._overdue += 1
-            return
-        self._asked[spi] = due
-        self._asked_in_all += 1
+
+class LivenessChecks(Routine):
+    """Asks whether the gateway lives."""
+
+    def on_event(self, effect: Effect) -> None:
+        """Answered, if it is the response."""
+        if type(effect) is TaskDone and type(effect.task) is Probe:
+            self._answered(effect.sa)
+
+    def _begin(self, spi: bytes) -> bool:
         self._driver.order(spi, Probe())
+        return True
+
+
+class ChildRekeyings(Routine):
+    """Replaces the CHILD_SA by one with new keys."""
+
+    def on_event(self, effect: Effect) -> None:
+        """Done when the successor stands; whose request that was is all the same."""
+        if type(effect) is ChildRekeyed:
+            self._answered(effect.sa)
+        elif type(effect) is ChildFailed:
+            self._failed(effect.sa, effect.reason)
+        elif type(effect) is TaskDone and type(effect.task) is CreateChild:
+            # A tester has no other reason to create one (RFC 7296 section 2.25).
+            self._failed(effect.sa, "child_sa_not_found")
+
+    def _begin(self, spi: bytes) -> bool:
+        sa = self._driver.table.sa(spi)
+        children = sa.children if sa is not None else ()
+        spi_in = next((child.spi_in for child in children if child.state == ChildState.INSTALLED), None)
+        if spi_in is None:
+            return False
+        self._driver.order(spi, RekeyChild(spi_in))
+        return True
+
+
+class IkeRekeyings(Routine):
+    """Replaces the IKE_SA by one with new keys."""
+
+    def on_event(self, effect: Effect) -> None:
+        """Done when the successor has taken over; whose request that was is all the same."""
+        if type(effect) is SaRekeyed:
+            self._answered(effect.old)
+        elif type(effect) is RekeyFailed:
+            self._failed(effect.sa, effect.reason)
+
+    def _begin(self, spi: bytes) -> bool:
+        self._driver.order(spi, RekeyIke())
+        return True
+
+
+class Moves(Routine):
+    """Goes on from the next source: by MOBIKE, or else as if a NAT had forgotten its mapping."""
+
+    def __init__(
+        self,
+        interval_s: float,
+        driver: Driver,
+        sources: Sequence[Source],
+        *,
+        is_mobike: bool,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(interval_s, driver, loop=loop, clock=clock)
+        self._is_mobike = is_mobike
+        self._next: dict[tuple[str, int], tuple[str, int]] = {}
+        for source, other in zip(sources, (*sources[1:], *sources[:1]), strict=True):
+            self._next[source.address, source.port] = (other.address, other.port)
+            self._next[source.address, source.natt_port] = (other.address, other.natt_port)
+
+    def on_event(self, effect: Effect) -> None:
+        """Answered, if it is the response to what went out from the new source."""
+        if type(effect) is TaskDone and type(effect.task) in (Probe, MoveAddresses):
+            self._answered(effect.sa)
+
+    def _begin(self, spi: bytes) -> bool:
+        sa = self._driver.table.sa(spi)
+        # Otherwise an answer on the old path could be taken for one on the new.
+        if sa is None or sa.message_ids.outstanding is not None or sa.pending:
+            return False
+        if self._is_mobike and not sa.mobike:
+            self._failed(spi, NO_MOBIKE)
+            return True
+        address, port = self._next[sa.path.local, sa.path.local_port]
+        self._driver.move(spi, Path(address, port, sa.path.remote, sa.path.remote_port))
+        return True
+
+
+class Upkeep:
+    """All that the tunnels of one process do again and again."""
+
+    def __init__(
+        self,
+        options: LoadOptions,
+        driver: Driver,
+        sources: Sequence[Source],
+        *,
+        process: int,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+    ) -> None:
+        self._process = process
+        self._processes = options.processes
+        self._checks: Routine | None = None
+        self._rekeyings: Routine | None = None
+        self._moves: Routine | None = None
+        if options.dpd_s:
+            self._checks = LivenessChecks(options.dpd_s, driver, loop=loop, clock=clock)
+        if options.rekey_s:
+            kind = IkeRekeyings if options.rekeyed is Rekeyed.IKE else ChildRekeyings
+            self._rekeyings = kind(options.rekey_s, driver, loop=loop, clock=clock)
+        if options.roam_s:
+            self._moves = Moves(options.roam_s, driver, sources, is_mobike=options.mobike, loop=loop, clock=clock)
+        self._all: tuple[Routine, ...] = tuple(
+            each for each in (self._checks, self._rekeyings, self._moves) if each is not None
+        )
+        self._running: tuple[Routine, ...] = () if self._checks is None else (self._checks,)
+        """The others begin with the hold."""
+
+    def add(self, spi: bytes, now: float) -> None:
+        """A tunnel is up."""
+        for routine in self._running:
+            routine.add(spi, now)
+
+    def hold(self, spis: Sequence[bytes], now: float) -> None:
+        """No attempt is under way any more; these tunnels are up."""
+        for routine in self._all:
+            if routine not in self._running:
+                routine.spread(spis, now, process=self._process, processes=self._processes)
+        self._running = self._all
+
+    def forget(self, spi: bytes, reason: str = "") -> None:
+        """A tunnel is no more; without a reason it has gone on purpose."""
+        for routine in self._running:
+            routine.forget(spi, reason)
+
+    def rekeyed(self, effect: SaRekeyed | SaReauthenticated) -> None:
+        """An IKE_SA has another in its place: the tunnel is the same."""
+        for routine in self._running:
+            routine.on_event(effect)
+            routine.rekeyed(effect.old, effect.sa)
+
+    def on_event(self, effect: Effect) -> None:
+        """The core has told of something."""
+        for routine in self._running:
+            routine.on_event(effect)
+
+    def end(self) -> tuple[Answers, Answers, Answers]:
+        """Do no more; returns what came of the liveness checks, the rekeyings and the moves."""
+        self._running = ()
+        for routine in self._all:
+            routine.stop()
+        checks, rekeyings, moves = (
+            each.measure() if each is not None else Answers() for each in (self._checks, self._rekeyings, self._moves)
+        )
+        return checks, rekeyings, moves

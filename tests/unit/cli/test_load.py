@@ -11,7 +11,7 @@ from tests.unit.load.responder import ECHO_TEXT, Responder
 from tests.unit.load.test_results import measured
 
 from cygnet.cli import load
-from cygnet.load.options import Arrivals, LoadOptions
+from cygnet.load.options import Arrivals, LoadOptions, Rekeyed
 from cygnet.load.processes import Progress
 from cygnet.load.results import Results
 
@@ -210,3 +210,37 @@ def test_a_port_at_which_nobody_listens_is_told(capfd: pytest.CaptureFixture[str
     captured = capfd.readouterr()
     assert json.loads(captured.out)["failures"] == {"connection_refused": 5}
     assert f"127.0.0.1:{port} refuses datagrams: no IKE responder listens there." in captured.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("60", (60, Rekeyed.CHILD)), ("0.5:child", (0.5, Rekeyed.CHILD)), ("60:ike", (60, Rekeyed.IKE))],
+)
+def test_what_is_rekeyed_and_how_often(
+    options: Callable[..., LoadOptions], text: str, expected: tuple[float, Rekeyed]
+) -> None:
+    found = options(*GOOD, "--hold", "5", "--rekey", text)
+    assert (found.rekey_s, found.rekeyed) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("60:both", "neither child nor ike"),
+        ("60:", "neither child nor ike"),
+        ("0", "more than 0"),
+        (":ike", "no number"),
+    ],
+)
+def test_other_rekeyings_are_wrong_usage(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command(*GOOD, "--hold", "5", "--rekey", text)
+    assert message in capsys.readouterr().err
+
+
+def test_who_moves_without_mobike_is_behind_a_nat(options: Callable[..., LoadOptions]) -> None:
+    moving = (*GOOD, "--hold", "5", "--roam", "1")
+    assert options(*moving).is_encapsulation_forced
+    assert not options(*moving, "--no-encap").is_encapsulation_forced
+    by_mobike = options(*moving, "--mobike")
+    assert by_mobike.mobike and not by_mobike.is_encapsulation_forced

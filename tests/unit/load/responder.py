@@ -14,7 +14,7 @@ from cygnet.auth.identity import Identity, parse_identity
 from cygnet.dataplane.echo import InnerEcho
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.iana import ProtocolId
-from cygnet.ike.effects import Effect, SaEstablished
+from cygnet.ike.effects import Effect, SaEstablished, SaMoved
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
@@ -119,6 +119,8 @@ class Responder:
             counts[name] += n
 
         def on_event(effect: Effect) -> None:
+            if isinstance(effect, SaMoved):
+                count("moved")
             if isinstance(effect, SaEstablished):
                 peers.append(str(effect.remote_id))
                 if self._deletes_after_s:
@@ -175,6 +177,7 @@ class Responder:
         self.counts.update(found["counts"])
         self.peers += found["peers"]
         self.left: int = found["left"]
+        self.moved = self.counts.pop("moved", 0)
 
     def __enter__(self) -> "Responder":
         return self
