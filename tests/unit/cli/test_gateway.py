@@ -169,7 +169,7 @@ def test_a_full_disk_costs_the_status_and_no_tunnels(config: Path, tmp_path: Pat
 @pytest.mark.parametrize("full", ["stdout", "stderr"])
 def test_an_output_that_takes_nothing_is_no_reason_not_to_serve(config: Path, tmp_path: Path, full: str) -> None:
     """As with a log on a full disk. The configuration has something to warn of."""
-    config.write_text(CONFIG.replace("pools = clients", "pools = clients\n  childless = prefer"))
+    config.write_text(CONFIG.replace("pools = clients", "pools = clients\n  dscp = 000001"))
     port, natt_port = map(str, free_ports())
     state = tmp_path / "state"
     words = [sys.executable, "-m", "cygnet", "gateway", "--config", str(config), "--state-dir", str(state)]
@@ -191,7 +191,7 @@ def test_an_output_that_takes_nothing_is_no_reason_not_to_serve(config: Path, tm
             else:
                 assert process.stderr is not None
                 said = [process.stderr.readline() for _ in range(2)]
-                assert "childless in connections.rw has no effect" in said[0]
+                assert "dscp in connections.rw has no effect" in said[0]
                 while "cannot write to standard output" not in said[-1]:
                     assert "WARNING limit of " in said[-1]
                     said.append(process.stderr.readline())
