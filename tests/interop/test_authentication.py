@@ -69,7 +69,7 @@ def test_child_is_refused(direct: Topology, role: Role, client: dict[str, Any], 
 def test_we_try_again_until_the_peer_lets_us_in(direct: Topology) -> None:
     client, server = {"connection": "keyingtries = 0"}, {"secret": "another-secret"}
     with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
-        eventually(lambda: "home: attempt 1 failed, again in 1 s: authentication_failed" in pair.cygnet.log())
+        eventually(lambda: "home: attempt 1 failed, again in" in pair.cygnet.log())
         pair.strongswan.write_config(server_config())
         pair.strongswan.load()
         pair.set_up()

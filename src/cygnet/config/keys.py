@@ -115,8 +115,8 @@ _CONNECTION = Table(
             "childless",
             values.CHILDLESS,
             "allow",
-            "Whether the IKE_SA may begin without a CHILD_SA (RFC 6023): `allow`, as responder; `prefer`, as initiator "
-            "too, where the peer supports it; `force`, always; `never`.",
+            "Whether a peer may begin the IKE_SA without a CHILD_SA (RFC 6023): `allow` or `prefer`, it may; `force`, it "
+            "must; `never`. As initiator we begin with a CHILD_SA where the connection has one.",
         ),
         Key(
             "unique",

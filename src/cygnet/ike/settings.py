@@ -65,9 +65,9 @@ class Childless(Enum):
     ALLOW = "allow"
     """As responder yes; as initiator only where there is no child to begin with."""
     PREFER = "prefer"
-    """As initiator too, where the peer supports it."""
+    """The same."""
     FORCE = "force"
-    """Always, in both roles."""
+    """As responder always; as initiator as with the others."""
     NEVER = "never"
 
 
