@@ -31,7 +31,7 @@ def session(cygnet: Cygnet) -> Iterator[vici.Session]:
 VOLATILE = {
     *("name", "uniqueid", "reqid", "initiator-spi", "responder-spi", "spi-in", "spi-out", "local-port", "remote-port"),
     *("established", "rekey-time", "reauth-time", "life-time", "install-time", "use-in", "use-out"),
-    *("bytes-in", "bytes-out", "packets-in", "packets-out"),
+    *("bytes-in", "bytes-out", "packets-in", "packets-out", "tasks-active", "tasks-queued", "tasks-passive"),
     *("encap", "nat-local", "nat-remote", "nat-fake", "nat-any"),
 }
 """The last line because kernel-libipsec always encapsulates, and pretends to be behind a NAT for it."""
