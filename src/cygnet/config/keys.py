@@ -115,8 +115,8 @@ _CONNECTION = Table(
             "childless",
             values.CHILDLESS,
             "allow",
-            "Whether a peer may begin the IKE_SA without a CHILD_SA (RFC 6023): `allow` or `prefer`, it may; `force`, it "
-            "must; `never`. As initiator we begin with a CHILD_SA where the connection has one.",
+            "Whether a peer may begin the IKE_SA without a CHILD_SA (RFC 6023): `allow` or `prefer`, it may; `force`, "
+            "it must; `never`. As initiator we begin with a CHILD_SA where the connection has one.",
         ),
         Key(
             "unique",

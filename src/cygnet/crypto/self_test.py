@@ -5,12 +5,19 @@ read the library's files any more.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from cygnet.crypto.encr import ENCR
 from cygnet.crypto.errors import CryptoError
+from cygnet.crypto.integ import INTEG
+from cygnet.crypto.ke import KE
 from cygnet.crypto.keymat import ChildSuite, IkeSuite, derive_child_keys, derive_ike_keys
+from cygnet.crypto.prf import PRF
 from cygnet.crypto.protection import Entropy, make_protection
+from cygnet.iana import KeId
 
 _AAD = b"associated data"
 _NONCE_OCTETS = 32
@@ -31,6 +38,30 @@ def try_ike_suite(suite: IkeSuite, entropy: Entropy) -> None:
     )
     plaintext = entropy(4 * suite.encr.block_octets)
     _guard(suite.encr.id.name, lambda: _same(protection.open(_AAD, protection.seal(_AAD, plaintext)), plaintext))
+
+
+def load_everything(entropy: Entropy) -> None:
+    """Use each algorithm of the tables once, so that the library has loaded what it needs for any of them.
+
+    For what nobody has configured yet, and somebody may while the process runs. One that the library lacks is passed
+    over: it is tried again, and reported, by whoever asks for it.
+    """
+    # All MODP groups are one piece of code, and the long ones are slow.
+    rows = [row for row in KE.values() if not row.keywords[0].startswith("modp") or row.id == KeId.MODP_2048]
+    attempts: list[Callable[[], object]] = [row.generate for row in rows]
+    attempts += [partial(row.factory, entropy(row.key_octets)) for row in INTEG.values()]
+    attempts += [partial(row.plus, entropy(row.key_octets), b"seed", 2 * row.output_octets) for row in PRF.values()]
+    for row in ENCR.values():
+        integ = None if row.is_aead else next(iter(INTEG.values()))
+        keys = {
+            "encr_key": entropy(row.key_octets(row.key_bits[0])),
+            "integ_key": entropy(integ.key_octets) if integ is not None else b"",
+        }
+        protection = make_protection(row, row.key_bits[0], integ, **keys, entropy=entropy)
+        attempts.append(partial(protection.seal, _AAD, entropy(4 * row.block_octets)))
+    for attempt in attempts:
+        with suppress(UnsupportedAlgorithm, CryptoError):
+            attempt()
 
 
 def try_child_suite(suite: ChildSuite, ike: IkeSuite, entropy: Entropy) -> None:

@@ -3,7 +3,7 @@
 import os
 
 from cygnet.crypto.errors import CryptoError
-from cygnet.crypto.self_test import try_child_suite, try_ike_suite
+from cygnet.crypto.self_test import load_everything, try_child_suite, try_ike_suite
 from cygnet.ike.errors import LocalError
 from cygnet.ike.proposals import child_suite, covering_suites, ike_suite
 from cygnet.ike.settings import Settings
@@ -13,8 +13,9 @@ def try_algorithms(settings: Settings) -> None:
     """Use every algorithm that a connection may choose; raises LocalError if one does not work here.
 
     A worker runs without privileges, and perhaps without the right to read the files of the libraries that it uses:
-    this also makes them load everything while we still may.
+    this also makes them load everything while we still may, be it for connections that are loaded later.
     """
+    load_everything(os.urandom)
     ike_proposals = dict.fromkeys(p for c in settings.connections for p in c.proposals)
     esp_proposals = dict.fromkeys(p for c in settings.connections for child in c.children for p in child.esp_proposals)
     try:

@@ -56,6 +56,8 @@ _TICK_S: Final = 0.1
 _RESTS_PER_TICK: Final = 256
 _REFUSED_AFTER_S: Final = 1.0
 """When a target that has refused datagrams, and answered none, is given up."""
+_ENDED_AT_BOTH_ENDS: Final = frozenset(("deleted", "deleted_by_peer", "rekeyed", "redundant"))
+"""Ends of an IKE_SA that its peer knows of: ours may cross with the peer's, or with a rekeying that was under way."""
 
 # The news that nobody listens comes with whatever is done next: receiving or sending.
 _REFUSED_COUNTERS: Final = ('receive_failures_total{reason="refused"}', 'send_failures_total{reason="refused"}')
@@ -399,7 +401,7 @@ class Fleet:
         if not self._is_deleting:
             self._books.lost[closed.reason] += 1
             return
-        if closed.reason == "deleted":
+        if closed.reason in _ENDED_AT_BOTH_ENDS:
             self.tally.deleted += 1
         else:
             self._books.delete_failures += 1

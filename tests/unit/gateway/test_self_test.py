@@ -80,3 +80,27 @@ def test_an_algorithm_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(self_test, "ike_suite", lambda transforms: broken)
     with pytest.raises(LocalError, match="key exchange x448 does not work on this machine"):
         try_algorithms(settings)
+
+
+_LOADS_NOTHING_LATER = """
+import os, sys
+from cygnet.crypto.encr import ENCR
+from cygnet.crypto.ke import KE
+from cygnet.gateway.self_test import try_algorithms
+from cygnet.ike.settings import Settings
+try_algorithms(Settings())
+before = set(sys.modules)
+for row in KE.values():
+    if row.keywords[0] in ("modp2048", "modp3072") or not row.keywords[0].startswith("modp"):
+        a, b = row.generate(), row.generate()
+        assert a.shared(b.public) == b.shared(a.public)
+for row in ENCR.values():
+    row.factory(os.urandom(row.key_octets(row.key_bits[0]) - row.salt_octets))
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_nothing_is_loaded_late_for_a_connection_that_comes_later() -> None:
+    """A worker may not be able to read the library's files: found where all was in a folder of root's alone."""
+    done = subprocess.run([sys.executable, "-c", _LOADS_NOTHING_LATER], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
