@@ -109,6 +109,8 @@ class Fleet:
         self._interrupt = asyncio.Event()
         self._to_delete: deque[bytes] = deque()
         self._all_down = asyncio.Event()
+        self._is_broken_off = False
+        """Whether the deletion at the end is not waited for any more."""
         self._books = Books()
         self._build(options)
 
@@ -218,6 +220,7 @@ class Fleet:
         self._is_starting = False
         self._interrupt.set()
         if self._is_deleting:
+            self._is_broken_off = True
             self._all_down.set()
         self._give_up_all(INTERRUPTED)
 
@@ -490,7 +493,9 @@ class Fleet:
         self._to_delete.extend(self._up)
         for _ in range(DELETES_UNDER_WAY):
             self._delete_next()
-        if self._up:
+        while self._up and not self._is_broken_off:
+            # Set too when the last but one was gone in whose place a rekeying was about to put another.
+            self._all_down.clear()
             await self._all_down.wait()
         self._books.delete_failures += len(self._up)
 
