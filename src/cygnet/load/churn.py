@@ -76,6 +76,11 @@ class Churn:
             self._handle.cancel()
             self._handle = None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that came are up or have failed, and all that went are gone."""
+        return not self._coming and not self._leaving
+
     def established(self, spi: bytes) -> bool:
         """A tunnel is up; whether it was one of those that came."""
         due = self._coming.pop(spi, None)

@@ -56,8 +56,6 @@ _TICK_S: Final = 0.1
 _RESTS_PER_TICK: Final = 256
 _REFUSED_AFTER_S: Final = 1.0
 """When a target that has refused datagrams, and answered none, is given up."""
-_ENDED_AT_BOTH_ENDS: Final = frozenset(("deleted", "deleted_by_peer", "rekeyed", "redundant"))
-"""Ends of an IKE_SA that its peer knows of: ours may cross with the peer's, or with a rekeying that was under way."""
 
 # The news that nobody listens comes with whatever is done next: receiving or sending.
 _REFUSED_COUNTERS: Final = ('receive_failures_total{reason="refused"}', 'send_failures_total{reason="refused"}')
@@ -109,8 +107,6 @@ class Fleet:
         self._interrupt = asyncio.Event()
         self._to_delete: deque[bytes] = deque()
         self._all_down = asyncio.Event()
-        self._is_broken_off = False
-        """Whether the deletion at the end is not waited for any more."""
         self._books = Books()
         self._build(options)
 
@@ -220,7 +216,6 @@ class Fleet:
         self._is_starting = False
         self._interrupt.set()
         if self._is_deleting:
-            self._is_broken_off = True
             self._all_down.set()
         self._give_up_all(INTERRUPTED)
 
@@ -394,6 +389,7 @@ class Fleet:
             self._ended(self._clock())
             return
         if self._churn is not None and self._churn.closed(closed.sa, closed.reason):
+            self._note_end()
             return
         spi_in = self._up.pop(closed.sa, None)
         if spi_in is None:
@@ -404,14 +400,19 @@ class Fleet:
         if not self._is_deleting:
             self._books.lost[closed.reason] += 1
             return
-        if closed.reason in _ENDED_AT_BOTH_ENDS:
+        if closed.reason == "deleted":
             self.tally.deleted += 1
         else:
             self._books.delete_failures += 1
-        if self._up:
-            self._loop.call_soon(self._delete_next)
-        else:
+        self._loop.call_soon(self._delete_next)
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self._is_deleting and self._is_all_down():
             self._all_down.set()
+
+    def _is_all_down(self) -> bool:
+        return not self._up and (self._churn is None or self._churn.is_settled)
 
     def _on_answer(self, spi_in: bytes, delay_s: float) -> None:
         self._books.first_packets.add(delay_s)
@@ -488,14 +489,15 @@ class Fleet:
             pass
 
     async def _delete_all(self) -> None:
-        """End all tunnels, some at a time, and wait until each is answered for or given up."""
+        """End all tunnels, some at a time, and wait until each is answered for or given up.
+
+        So are those that churn has begun to end, and those that it has begun: they go as soon as they are up.
+        """
         self._is_deleting = True
         self._to_delete.extend(self._up)
         for _ in range(DELETES_UNDER_WAY):
             self._delete_next()
-        while self._up and not self._is_broken_off:
-            # Set too when the last but one was gone in whose place a rekeying was about to put another.
-            self._all_down.clear()
+        if not self._is_all_down():
             await self._all_down.wait()
         self._books.delete_failures += len(self._up)
 
