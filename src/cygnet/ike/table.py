@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from cygnet.auth.identity import Identity
-from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike import ageing, nat, requests, revival, uniqueness
+from cygnet.ike import ageing, nat, reception, requests, revival, uniqueness
 from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
@@ -26,14 +25,9 @@ from cygnet.ike.effects import (
 )
 from cygnet.ike.environment import Environment
 from cygnet.ike.errors import (
-    InvalidSyntax,
-    LocalError,
-    PeerRefused,
     ProtocolViolation,
-    Scope,
-    error_notify,
 )
-from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike, virtual_ip
+from cygnet.ike.exchanges import ike_sa_init, mobike, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.fragments import Fragments
@@ -42,16 +36,15 @@ from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.puzzles import Solver, Solvers
 from cygnet.ike.record import SaStore
-from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa, MobikeRole, Turn
+from cygnet.ike.sa import IkeSa, MobikeRole, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
-from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
+from cygnet.ike.states import SaState
 from cygnet.ike.strays import Strays
-from cygnet.ike.tally import REQUEST_IN, RESPONSE_IN
 from cygnet.ike.tasks import DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
-from cygnet.wire.errors import IkeError, WireError, WireFault
+from cygnet.wire.errors import WireError, WireFault
 from cygnet.wire.header import NO_SPI, Header, decode_header
-from cygnet.wire.message import decode_message, decode_payloads
+from cygnet.wire.message import decode_message
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _DELETING = SaState.DELETING
@@ -398,11 +391,11 @@ class IkeTable:
             self._receive_unknown(header, datagram, spi, path, turn)
         elif header.is_response:
             self.serving = sa
-            self._receive_response(sa, header, datagram, path, turn)
+            reception.receive_response(sa, header, datagram, path, turn, self._fragments)
             self._settle(sa, turn)
         else:
             self.serving = sa
-            self._receive_request(sa, header, datagram, path, turn)
+            reception.receive_request(sa, header, datagram, path, turn, self._fragments)
             self._settle(sa, turn)
 
     def _receive_unknown(self, header: Header, datagram: bytes, spi: bytes, path: Path, turn: Turn) -> None:
@@ -458,133 +451,6 @@ class IkeTable:
         if header.major_version > _MAJOR_VERSION and not header.is_response:
             turn.effects.append(Send(stateless_answer(header, plain_notify(_INVALID_MAJOR_VERSION)), path))
 
-    def _receive_request(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
-        arrival = sa.message_ids.classify(header.message_id, datagram)
-        if arrival is _REPEATED:
-            self._fragments.answer_again(sa, turn)
-            return
-        if arrival is not _NEW:
-            self._receive_old(sa, header, datagram, arrival, turn)
-            return
-        if not is_request_allowed(sa.state, header.exchange_type):
-            self.env.count(_drop("exchange_not_allowed"))
-            return
-        if sa.handshake is not None and sa.handshake.failed_opens >= MAX_FAILED_OPENS:
-            self.env.count(_drop("too_many_failures"))
-            return
-        self.env.count(REQUEST_IN[header.exchange_type])
-        try:
-            opened = self._fragments.open(sa, header, datagram, turn)
-        except InvalidKeyExchange:
-            # There will never be keys; and each further try would cost us the key exchange.
-            self.close(sa, "peer_invalid_key_exchange", turn)
-            return
-        except CryptoError:
-            if sa.handshake is not None:
-                sa.handshake.failed_opens += 1
-            self.env.count(_drop("integrity"))
-            return
-        if opened is None:
-            return
-        inner_type, plaintext, datagram = opened
-        # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
-        self._note_alive(sa, path, turn)
-        try:
-            try:
-                parts = Parts(decode_payloads(inner_type, plaintext))
-            except WireError as error:
-                raise InvalidSyntax(f"the payloads don't decode: {error}") from error
-            self._run_request(sa, header, datagram, parts, turn)
-        except ProtocolViolation as error:
-            self._fail_request(sa, header, datagram, error, turn)
-
-    def _receive_old(self, sa: IkeSa, header: Header, datagram: bytes, arrival: Arrival, turn: Turn) -> None:
-        """A request outside the window, or the last one in other fragments than before."""
-        if arrival is not _STALE:
-            raise WireError("message_id")
-        try:
-            self._fragments.stale(sa, header, datagram, turn)
-        except CryptoError:
-            self.env.count(_drop("integrity"))
-
-    def _run_request(self, sa: IkeSa, header: Header, datagram: bytes, parts: Parts, turn: Turn) -> None:
-        if header.exchange_type == _IKE_AUTH:
-            ike_auth.respond(sa, datagram, parts, turn)
-        elif header.exchange_type == _INFORMATIONAL:
-            informational.respond(sa, datagram, parts, turn)
-        else:
-            create_child_sa.respond(sa, datagram, parts, turn)
-
-    def _fail_request(self, sa: IkeSa, header: Header, datagram: bytes, error: ProtocolViolation, turn: Turn) -> None:
-        """Answer with the error; then end what it ends (RFC 7296 section 2.21)."""
-        self.env.count(f'requests_failed_total{{reason="{error.notify.name.lower()}"}}')
-        sa.send_response(datagram, header.exchange_type, (error_notify(error),), turn)
-        if error.scope is Scope.SA or sa.state == _HALF_OPEN:
-            self.close(sa, error.notify.name.lower(), turn, is_answered=True)
-
-    def _receive_response(self, sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
-        if not sa.message_ids.is_awaited(header.message_id, header.exchange_type):
-            self.env.count(_drop("unexpected_response"))
-            return
-        if not is_response_allowed(sa.state, header.exchange_type):
-            self.env.count(_drop("exchange_not_allowed"))
-            return
-        self.env.count(RESPONSE_IN[header.exchange_type])
-        if sa.state == _INIT_SENT:
-            self._finish_initial(sa, header, datagram, turn)
-            return
-        try:
-            opened = self._fragments.open(sa, header, datagram, turn)
-        except CryptoError:
-            self.env.count(_drop("integrity"))
-            return
-        if opened is None:
-            return
-        inner_type, plaintext, _ = opened
-        self._note_alive(sa, path, turn)
-        try:
-            try:
-                parts = Parts(decode_payloads(inner_type, plaintext))
-            except WireError as error:
-                raise InvalidSyntax(f"the payloads don't decode: {error}") from error
-            if header.exchange_type == _IKE_AUTH:
-                ike_auth.finish(sa, parts, turn)
-            else:
-                requests.finish(sa, parts, turn)
-        except IkeError as error:
-            self._give_up(sa, error, turn)
-
-    def _finish_initial(self, sa: IkeSa, header: Header, datagram: bytes, turn: Turn) -> None:
-        """IKE_SA_INIT's response is not authenticated: what doesn't decode is dropped, and a good one may come yet."""
-        try:
-            parts = Parts(decode_message(datagram, header).payloads)
-            ike_sa_init.finish(sa, header, datagram, parts, turn)
-        except WireError:
-            raise
-        except IkeError as error:
-            self._give_up(sa, error, turn)
-
-    def _give_up(self, sa: IkeSa, error: IkeError, turn: Turn) -> None:
-        """A response ends the SA. If the peer may believe that it stands, it is told (RFC 7296 section 2.21.2)."""
-        reason = _reason_of(error)
-        peer_refused = isinstance(error, PeerRefused) and sa.message_ids.outstanding is not None
-        if sa.state != _INIT_SENT and not peer_refused:
-            sa.message_ids.response_received()
-            sa.ending = reason
-            self.request(sa, DeleteIke(), turn)
-        else:
-            self.close(sa, reason, turn)
-
-    def _note_alive(self, sa: IkeSa, path: Path, turn: Turn) -> None:
-        """An authenticated message has come: the peer lives, and perhaps on another path (RFC 7296 section 2.23)."""
-        sa.last_inbound = turn.now
-        if sa.path == path:
-            return
-        if sa.mobike:
-            mobike.heard_elsewhere(sa, path, turn)
-        else:
-            nat.follow(sa, path, turn)
-
     # Time.
 
     def _settle(self, sa: IkeSa, turn: Turn) -> None:
@@ -636,17 +502,6 @@ class IkeTable:
                 self.close(sa, "half_open_timeout", turn)
         self.strays.forget(turn.now)
         self._fragments.expire(turn)
-
-
-def _reason_of(error: IkeError) -> str:
-    """The counter's label for an error that ended an SA."""
-    if isinstance(error, PeerRefused):
-        return error.reason
-    if isinstance(error, ProtocolViolation):
-        return f"peer_{error.notify.name.lower()}"
-    if isinstance(error, CryptoError):
-        return "peer_invalid_key_exchange"
-    return "local_error" if isinstance(error, LocalError) else "peer_error"
 
 
 def _phase_of(sa: IkeSa) -> str:
