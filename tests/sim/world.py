@@ -32,6 +32,7 @@ from cygnet.ike.effects import (
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
+from cygnet.ike.record import SaStore
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import (
@@ -177,6 +178,9 @@ class Host:
         )
         self.env.last_sent = lambda spi_in: self.esp_sent.get(spi_in, 0.0)
         self.table = IkeTable(self.env)
+        if self.packs_always:
+            # No sweep besides: it would come due all the time, since what is packed here is awake again at once.
+            self.table.sas = SaStore(self.env.entropy, idle_s=math.inf)
         self.is_down = False
         world.add(self)
 

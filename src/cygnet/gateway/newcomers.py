@@ -30,7 +30,8 @@ BACKLOG_S: Final = 1.0
 """New peers that can be served within this time may come; only above it the kernel is asked to turn some away."""
 MARGIN: Final = 1.25
 """So many times what is served is let in, so that there is always somebody to serve."""
-SMALLEST_SHARE: Final = 1 / 1024
+_DOUBLINGS_TO_ALL: Final = 10
+SMALLEST_SHARE: Final = 1 / 2**_DOUBLINGS_TO_ALL
 
 _QUEUE_FULL: Final = 'datagrams_dropped_total{reason="queue_full"}'
 _TOO_LATE: Final = 'datagrams_dropped_total{reason="too_late"}'
@@ -43,12 +44,14 @@ def next_share(
     """The share of new peers that the kernel is to let in from now on, 1 for all of them.
 
     While it let in `share` of them, for `elapsed_s` seconds, `arrived` came, `served` were served, and now `waiting`
-    wait, one of them for `longest_wait_s`. A share that is right stays: MARGIN times as many come as are served.
+    wait, one of them for `longest_wait_s`. A share that is right stays: MARGIN times as many come as are served. Once
+    there is no overload, it doubles in each REVIEW_S.
     """
     # Who has just come says nothing of how fast we serve: after a pause nobody was served, since nobody was there.
     is_overload = longest_wait_s > LINE_S and waiting * elapsed_s > BACKLOG_S * served
     if not is_overload or not arrived:
-        return min(1.0, 2 * share)
+        # By time, since nobody looks but once a second when nobody comes.
+        return min(1.0, share * 2 ** min(elapsed_s / REVIEW_S, _DOUBLINGS_TO_ALL))
     return min(1.0, max(SMALLEST_SHARE, share * MARGIN * served / arrived))
 
 

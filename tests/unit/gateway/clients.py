@@ -16,7 +16,7 @@ from cygnet.ike.connections import Connection
 from cygnet.ike.effects import Effect, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
-from cygnet.ike.proposals import parse_proposal
+from cygnet.ike.proposals import ProposalSettings, parse_proposal
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import (
     AuthSettings,
@@ -37,6 +37,8 @@ GATEWAY_ID = parse_identity("gw.example.org")
 ECHO = ipaddress.ip_address("10.1.0.1").packed
 SECRETS = (SharedSecret(b"a secret of the tests"),)
 IKE = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519"),)
+COSTLY_IKE = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-modp2048"),)
+"""A costly key exchange: one process can ask for far more of them than another can make."""
 ESP = (parse_proposal(ProtocolId.ESP, "aes128gcm16"),)
 
 
@@ -113,12 +115,12 @@ class Clients:
         self._endpoint.close()
         self.loop.close()
 
-    def start(self, name: str, vip: str = "0.0.0.0") -> bytes:
+    def start(self, name: str, vip: str = "0.0.0.0", proposals: tuple[ProposalSettings, ...] = IKE) -> bytes:
         """Begin as `name@example.org`; returns our SPI."""
         connection = ConnectionSettings(
             name=name,
             remote_natt_port=self._natt_port,
-            proposals=IKE,
+            proposals=proposals,
             local=AuthSettings(id=parse_identity(f"{name}@example.org")),
             remote=AuthSettings(id=GATEWAY_ID),
             vips=(ipaddress.ip_address(vip).packed,),

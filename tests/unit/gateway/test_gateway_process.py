@@ -13,7 +13,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.unit.gateway.clients import LOOPBACK, SECRETS, Clients, loopback_gateway, responder_settings
+from tests.unit.gateway.clients import (
+    COSTLY_IKE,
+    IKE,
+    LOOPBACK,
+    SECRETS,
+    Clients,
+    loopback_gateway,
+    responder_settings,
+)
 
 from cygnet.auth.identity import parse_identity
 from cygnet.gateway import memory
@@ -130,9 +138,13 @@ def test_a_flood_of_new_peers_is_turned_away_in_the_kernel_and_those_who_are_in_
     settings = msgspec.structs.replace(
         responder_settings(), admission=AdmissionSettings(cookie_threshold=10**6, cookie_threshold_ip=10**6)
     )
+    (model,) = settings.connections
+    settings = msgspec.structs.replace(
+        settings, connections=(msgspec.structs.replace(model, proposals=IKE + COSTLY_IKE),)
+    )
     with gateway(1, settings) as (process, clients), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
         (spi,) = clients.establish(1)
-        waiting = clients.table.sas[clients.start("model")].message_ids.outstanding
+        waiting = clients.table.sas[clients.start("model", proposals=COSTLY_IKE)].message_ids.outstanding
         assert waiting is not None
         deadline = time.monotonic() + 10
         sent = 0

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from cygnet.gateway.newcomers import BACKLOG_S, LINE_S, MARGIN, REVIEW_S, SMALLEST_SHARE, Newcomers, next_share
+from cygnet.gateway.newcomers import LINE_S, MARGIN, REVIEW_S, SMALLEST_SHARE, Newcomers, next_share
 from cygnet.ike.path import Path
 
 PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
@@ -105,9 +105,9 @@ class TestNextShare:
             (0.1, 125, 100, 900, 0.1),
             (0.1, 250, 100, 900, 0.05),
             (0.1, 100, 100, 900, 0.125),
-            (0.1, 100, 100, 0, 0.2),
+            (0.1, 100, 100, 0, 0.1 * 2**1.25),
             (0.8, 100, 100, 0, 1.0),
-            (0.1, 0, 0, 900, 0.2),
+            (0.1, 0, 0, 900, 0.1 * 2**1.25),
             # Nobody new is served: we are busy with finishing.
             (0.5, 1000, 0, 900, SMALLEST_SHARE),
             # Little more than we can take comes: the queue can have it all.
@@ -123,13 +123,22 @@ class TestNextShare:
             served=served,
             waiting=waiting,
             longest_wait_s=LINE_S + 0.1,
-            elapsed_s=0.25 * BACKLOG_S,
+            elapsed_s=1.25 * REVIEW_S,
         )
         assert found == pytest.approx(expected)
 
     def test_those_who_have_just_come_are_no_overload(self) -> None:
         found = next_share(1.0, arrived=900, served=0, waiting=900, longest_wait_s=LINE_S, elapsed_s=60.0)
         assert found == 1.0
+
+    def test_once_a_flood_is_over_all_are_let_in_soon_however_seldom_anybody_looks(self) -> None:
+        often = seldom = SMALLEST_SHARE
+        for _ in range(10):
+            often = next_share(often, arrived=0, served=0, waiting=0, longest_wait_s=0.0, elapsed_s=REVIEW_S)
+        for _ in range(2):
+            seldom = next_share(seldom, arrived=0, served=0, waiting=0, longest_wait_s=0.0, elapsed_s=5 * REVIEW_S)
+        assert often == pytest.approx(seldom) == pytest.approx(1.0)
+        assert next_share(often, arrived=0, served=0, waiting=0, longest_wait_s=0.0, elapsed_s=1e6) == 1.0
 
 
 def test_the_first_peers_after_a_pause_are_let_in() -> None:
@@ -149,7 +158,7 @@ def test_the_share_is_set_at_most_so_often_and_only_when_it_changes() -> None:
     rig.queue.review(LINE_S + 0.01)
     assert rig.shares == [pytest.approx(MARGIN * 0.05)]
     rig.queue.take(LINE_S, 1000)
-    for n in range(3, 9):
-        rig.queue.review(n * REVIEW_S)
+    for n in range(1, 7):
+        rig.queue.review(LINE_S + 0.02 + n * REVIEW_S)
     assert rig.shares[-1] == 1.0
     assert len(rig.shares) == 5
