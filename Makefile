@@ -17,7 +17,7 @@ demo: $(RUNTIME) ## set everything up, then open 5,000 tunnels on loopback
 
 test: $(DEV) ## set everything up, then run every test
 	@tests/interop/packages --if-root
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST)
 
 check: $(DEV) ## formatter, linter, types, layers
 	$(BIN)/ruff format --check .

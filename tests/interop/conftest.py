@@ -24,10 +24,13 @@ def missing_requirements() -> str:
     return ", ".join(lacking)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process runs all of them, one after the other, while another runs the other tests: they mostly wait."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.interop)
+            item.add_marker(pytest.mark.xdist_group("interop"))
 
 
 @pytest.hookimpl(wrapper=True)

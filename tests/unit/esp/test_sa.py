@@ -274,7 +274,11 @@ def test_authentic_but_malformed(plaintext: bytes, reason: str) -> None:
     assert inbound.window.highest == 1
 
 
-@pytest.mark.parametrize("packet", [ipv4_packet(20), ipv4_packet(61), ipv6_packet(40), ipv6_packet(99)])
+@pytest.mark.parametrize(
+    "packet",
+    [ipv4_packet(20), ipv4_packet(61), ipv6_packet(40), ipv6_packet(99)],
+    ids=["ipv4_20", "ipv4_61", "ipv6_40", "ipv6_99"],
+)
 def test_tfc_padding_is_cut_off(packet: bytes) -> None:
     next_header = IPV4 if packet[0] >> 4 == 4 else IPV6
     plaintext = packet + os.urandom(300) + bytes([1, 2, 2, next_header])
