@@ -163,7 +163,7 @@ def test_a_child_that_the_peer_lost_is_set_up_anew(world: World) -> None:
     [lost] = sa.children
     sa.children = ()
     ends.gateway.table.release_child_spi(lost.spi_in)
-    ends.gateway.carry_out([RemoveChild(lost.spi_in)])
+    ends.gateway.carry_out([RemoveChild(sa.spi, lost.spi_in)])
     ends.order(ends.client, RekeyChild(old))
     world.run(1.0)
     assert agree(ends.client, ends.gateway)

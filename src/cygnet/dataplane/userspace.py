@@ -129,7 +129,7 @@ class UserspaceDataplane:
 
     def child(self, spi_in: bytes) -> InstallChild | None:
         """The SA as it was installed; None if it isn't there."""
-        tunnel = self._by_spi.get(spi_in)
+        tunnel = self._by_spi.view(spi_in)
         return None if tunnel is None else tunnel.child
 
     def close(self) -> None:

@@ -163,6 +163,10 @@ class WorkerService:
             _fail(self._set_up.pop((effect.sa, effect.name), None), effect.reason)
         elif isinstance(effect, RemoveChild):
             _succeed(self._ended.pop(effect.spi_in, None))
+        elif isinstance(effect, SaRekeyed):
+            # What was asked of it is the successor's to do.
+            for key in [key for key in self._set_up if key[0] == effect.old]:
+                self._set_up[effect.sa, key[1]] = self._set_up.pop(key)
         elif isinstance(effect, SaClosed):
             _succeed(self._ended.pop(effect.sa, None))
             for key in [key for key in self._set_up if key[0] == effect.sa]:
@@ -170,21 +174,21 @@ class WorkerService:
 
     def _tell(self, effect: Effect) -> None:
         if isinstance(effect, SaEstablished):
-            sa = self._table.sas.get(effect.sa)
+            sa = self._table.sas.view(effect.sa)
             if sa is not None:
                 self._happened("ike-updown", self._view(sa), is_up=True)
         elif isinstance(effect, InstallChild):
-            sa = self._table.sas.get(effect.sa)
+            sa = self._table.sas.view(effect.sa)
             if sa is not None:
                 view = self._view(sa)
                 children = SaFilter(child_id=unique_id(effect.spi_in)).children_of(view)
                 self._happened("child-updown", view, is_up=True, children=children)
         elif isinstance(effect, RemoveChild):
-            self._child_leaves(effect.spi_in)
+            self._child_leaves(effect)
         elif isinstance(effect, ChildRekeyed | SaRekeyed):
             self._rekeyed(effect)
         elif isinstance(effect, SaMoved):
-            sa = self._table.sas.get(effect.sa)
+            sa = self._table.sas.view(effect.sa)
             if sa is not None:
                 self._publish("ike-update", sa.name, self._view(sa).layout(()))
         elif isinstance(effect, SaClosed):
@@ -196,12 +200,12 @@ class WorkerService:
                 self._happened("ike-updown", view, is_up=False)
 
     def _rekeyed(self, effect: ChildRekeyed | SaRekeyed) -> None:
-        sa = self._table.sas.get(effect.sa)
+        sa = self._table.sas.view(effect.sa)
         if sa is None:
             return
         view = self._view(sa)
         if isinstance(effect, SaRekeyed):
-            old = self._table.sas.get(effect.old)
+            old = self._table.sas.view(effect.old)
             before = self._view(old).layout(()) if old is not None else None
             self._publish("ike-rekey", sa.name, {"old": before, "new": view.layout(())})
             return
@@ -215,19 +219,19 @@ class WorkerService:
         if named is not None:
             self._publish("child-rekey", sa.name, {**view.layout(()), "child-sas": {named.name: pair}})
 
-    def _child_leaves(self, spi_in: bytes) -> None:
+    def _child_leaves(self, effect: RemoveChild) -> None:
         dataplane = self._driver.dataplane
-        carried = dataplane.child(spi_in)
+        carried = dataplane.child(effect.spi_in)
         if carried is None:
             return
-        child = ChildSa(carried.name, spi_in, carried.spi_out)
+        child = ChildSa(carried.name, effect.spi_in, carried.spi_out)
         view = view_child(child, dataplane, self._driver.clock())
-        sa = self._table.sas.get(carried.sa)
+        sa = self._table.sas.view(effect.sa)
         if sa is not None:
             self._happened("child-updown", self._view(sa), is_up=False, children=(view,))
         else:
             # The IKE_SA is ending, and its end comes after those of its children.
-            self._leaving.setdefault(carried.sa, []).append(view)
+            self._leaving.setdefault(effect.sa, []).append(view)
 
     def _happened(self, event: str, sa: SaView, *, is_up: bool, children: tuple[ChildView, ...] = ()) -> None:
         if event in self._wanted:
@@ -384,8 +388,11 @@ class WorkerService:
                 waiting += [self._end(sa, child.spi_in, is_forced=False) for child in children]
             else:
                 waiting.append(self._end(sa, b"", is_forced=request.is_forced))
-        if waiting:
-            await asyncio.wait(waiting)
+        try:
+            if waiting:
+                await asyncio.wait(waiting)
+        finally:
+            self._see_to_listening()
         return Counted(len(waiting), sum(future.done() for future in waiting))
 
     def _end(self, sa: IkeSa, spi_in: bytes, *, is_forced: bool) -> asyncio.Future[None]:

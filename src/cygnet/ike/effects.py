@@ -64,6 +64,8 @@ class InstallChild(msgspec.Struct, frozen=True, gc=False):
 class RemoveChild(msgspec.Struct, frozen=True, gc=False):
     """A CHILD_SA is gone: carry its traffic no longer, in either direction."""
 
+    sa: bytes
+    """Our SPI of the IKE_SA that it belonged to: after a rekeying another one than it was installed with."""
     spi_in: bytes
 
 

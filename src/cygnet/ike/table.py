@@ -359,7 +359,7 @@ class IkeTable:
             self.admission.left(sa)
         for child in sa.children:
             self._children.pop(child.spi_in, None)
-            turn.effects.append(RemoveChild(child.spi_in))
+            turn.effects.append(RemoveChild(sa.spi, child.spi_in))
         if sa.handshake is not None and sa.handshake.spi_in and not sa.children:
             self._children.pop(sa.handshake.spi_in, None)
         if sa.draft is not None:

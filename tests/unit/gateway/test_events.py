@@ -60,7 +60,7 @@ def established(number: int = 1) -> SaEstablished:
 def test_gauges_follow_sas_and_children() -> None:
     rig = Rig()
     closed = SaClosed(SPI, "rw", "deleted_by_peer", True)
-    for effect in (established(), child(), established(), RemoveChild(b"\1\0\0\1"), closed):
+    for effect in (established(), child(), established(), RemoveChild(SPI, b"\1\0\0\1"), closed):
         rig.events(effect)
     rig.events(SaClosed(SPI, "", "half_open_timeout", False))
     values = rig.counters.values()
@@ -104,14 +104,14 @@ def test_a_prefix_is_routed_while_a_child_leads_there() -> None:
     range_7 = ("10.7.0.0", "10.7.255.255")
     rig.events(child(range_7, spi_in=b"\1\0\0\1"))
     rig.events(child(range_7, spi_in=b"\1\0\0\2"))
-    rig.events(RemoveChild(b"\1\0\0\1"))
+    rig.events(RemoveChild(SPI, b"\1\0\0\1"))
     assert rig.sent == [AddRoute("10.7.0.0/16")]
-    rig.events(RemoveChild(b"\1\0\0\2"))
+    rig.events(RemoveChild(SPI, b"\1\0\0\2"))
     assert rig.sent == [AddRoute("10.7.0.0/16"), DelRoute("10.7.0.0/16")]
 
 
 def test_without_devices_there_are_no_routes() -> None:
     rig = Rig(has_routes=False)
     rig.events(child(("10.7.0.0", "10.7.255.255")))
-    rig.events(RemoveChild(b"\1\0\0\1"))
+    rig.events(RemoveChild(SPI, b"\1\0\0\1"))
     assert rig.sent == []

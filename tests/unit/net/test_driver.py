@@ -29,7 +29,7 @@ class Core:
         self.log.append(f"receive {name}")
         if name.startswith("core fails"):
             raise RuntimeError
-        return [Retransmitted(datagram), RemoveChild(datagram[:4]), Send(datagram, path)]
+        return [Retransmitted(datagram), RemoveChild(bytes(8), datagram[:4]), Send(datagram, path)]
 
     def abort(self, sa: str, now: float) -> list[Effect]:
         return [SaClosed(sa.encode(), "", "internal_error", False)]

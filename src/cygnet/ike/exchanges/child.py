@@ -231,7 +231,7 @@ def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     """Forget it."""
     sa.children = tuple(other for other in sa.children if other is not child)
     turn.table.release_child_spi(child.spi_in)
-    turn.effects.append(RemoveChild(child.spi_in))
+    turn.effects.append(RemoveChild(sa.spi, child.spi_in))
 
 
 def _carriage(child: Child, parts: Parts) -> Carriage:
