@@ -14,9 +14,6 @@ from cygnet.vici.server import Call, Command, CommandError
 
 _AUTH_CLASSES: Mapping[AuthKind, str] = {AuthKind.PSK: "pre-shared key"}
 
-_ACTIONS: Mapping[str, str] = {"clear": "none", "restart": "start"}
-"""strongSwan's names of actions, where they are not those of its configuration."""
-
 
 def table(backend: Backend) -> dict[str, Command]:
     """The commands by name."""
@@ -69,7 +66,7 @@ def layout(connection: ConnectionSettings) -> Encodable:
         "version": "IKEv2",
         "reauth_time": round(connection.reauth_time_s),
         "rekey_time": round(IkeLifetimes.of(connection).rekey.soft),
-        "unique": f"UNIQUE_{_value(getattr(connection, 'unique', 'no')).upper()}",
+        "unique": f"UNIQUE_{connection.unique.name}",
         "dpd_delay": round(connection.dpd_delay_s) or None,
         "local-1": _round(connection.local),
         "remote-1": _round(connection.remote),
@@ -94,13 +91,8 @@ def _child(child: ChildSettings) -> Encodable:
         "rekey_time": round(child.rekey_time_s),
         "rekey_bytes": child.rekey_bytes,
         "rekey_packets": child.rekey_packets,
-        "dpd_action": _value(getattr(child, "dpd_action", "clear")),
-        "close_action": _value(getattr(child, "close_action", "none")),
+        "dpd_action": child.dpd_action.value,
+        "close_action": child.close_action.value,
         "local-ts": [format_setting(selector) for selector in child.local_ts],
         "remote-ts": [format_setting(selector) for selector in child.remote_ts],
     }
-
-
-def _value(setting: object) -> str:
-    value = str(getattr(setting, "value", setting))
-    return _ACTIONS.get(value, value)
