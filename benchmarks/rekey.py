@@ -67,7 +67,7 @@ class Initiator:
         env = Environment(
             Settings(secrets=(SharedSecret(SECRET.encode()),)),
             entropy=os.urandom,
-            count=lambda name: None,
+            count=lambda name, n=1: None,
             natt_ports=PORTS,
             sends_initial_contact=False,
         )

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from tests.sim.world import (
     CLIENT,
@@ -187,3 +188,63 @@ def test_a_response_for_an_unknown_sa_is_never_answered(world: World) -> None:
     gateway = Host(world, GATEWAY, gateway_settings(invalid_ike_spi_rate=3))
     flood(gateway, lambda number: informational(number, is_response=True))
     assert not answers(gateway)
+
+
+class TestAskedTogether:
+    """`ask_cookies` gives a crowd what `receive` gives each of them."""
+
+    LIMITS = AdmissionSettings(cookie_threshold=0)
+
+    @pytest.fixture
+    def asking(self, world: World) -> Host:
+        settings = gateway_settings()
+        return Host(world, GATEWAY, msgspec.structs.replace(settings, admission=self.LIMITS), ListPool(counted(10)))
+
+    @pytest.fixture
+    def request_octets(self, world: World) -> bytes:
+        """What a client begins with, to somebody who does not answer."""
+        client = Host(world, CLIENT, client_settings())
+        client.initiate(Host(world, "192.0.2.99", gateway_settings()), client_connection())
+        return answers(client)[0].datagram
+
+    def test_the_cookie_is_that_of_receive(self, world: World, asking: Host, request_octets: bytes) -> None:
+        sent, others = asking.table.ask_cookies(
+            [(request_octets, attacker(1)), (request_octets, attacker(2))], world.now
+        )
+        assert not others
+        for number, (answer, path) in enumerate(sent, start=1):
+            assert path == attacker(number)
+            (effect,) = asking.table.receive(request_octets, path, world.now)
+            assert isinstance(effect, Send)
+            assert effect.datagram == answer
+        assert asking.counters["cookies_sent_total"] == 4
+
+    def test_who_is_not_asked_is_left(self, world: World, gateway: Host, request_octets: bytes) -> None:
+        """While there is no need for cookies, and one that repeats what was answered with an SA."""
+        batch = [(request_octets, attacker(1))]
+        assert gateway.table.ask_cookies(batch, world.now) == ([], batch)
+        gateway.table.receive(*batch[0], world.now)
+        gateway.env.settings = msgspec.structs.replace(gateway.env.settings, admission=self.LIMITS)
+        assert gateway.table.ask_cookies(batch, world.now) == ([], batch)
+        assert len(gateway.table.ask_cookies([(request_octets, attacker(2))], world.now)[0]) == 1
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_whatever_is_asked_would_have_been_asked(
+        self, world: World, asking: Host, request_octets: bytes, seed: int
+    ) -> None:
+        """Mutated requests: either `receive` says the same, or it is left to it."""
+        rng = random.Random(seed)
+        asked = 0
+        for _ in range(500):
+            mutated = bytearray(request_octets)
+            for _ in range(rng.randrange(1, 4)):
+                mutated[rng.randrange(40)] = rng.choice((0, 1, 0x20, 0x21, 0x28, 0xFF, rng.randrange(256)))
+            octets = bytes(mutated[: rng.choice((len(mutated), len(mutated), rng.randrange(len(mutated))))])
+            sent, others = asking.table.ask_cookies([(octets, attacker(1))], world.now)
+            assert len(sent) + len(others) == 1
+            if sent:
+                asked += 1
+                (effect,) = asking.table.receive(octets, attacker(1), world.now)
+                assert isinstance(effect, Send)
+                assert effect.datagram == sent[0][0]
+        assert asked > 20

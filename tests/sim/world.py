@@ -184,8 +184,8 @@ class Host:
         self.is_down = False
         world.add(self)
 
-    def _count(self, name: str) -> None:
-        self.counters[name] += 1
+    def _count(self, name: str, n: int = 1) -> None:
+        self.counters[name] += n
 
     def initiate(self, peer: "Host", connection: ConnectionSettings) -> bytes:
         """Begin an IKE_SA with the peer."""

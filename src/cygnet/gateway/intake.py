@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
-from cygnet.gateway.newcomers import Entry, Newcomers
+from cygnet.gateway.newcomers import LINE_S, Entry, Newcomers
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
 from cygnet.observe.counters import Count
@@ -45,6 +45,8 @@ StandingOf = Callable[[bytes], Standing]
 """The standing of the SA with that SPI of ours; STRAY if there is none."""
 HasCookie = Callable[[bytes, Path, float], bool]
 """Whether a request for a new SA brings a cookie that is good, at that time."""
+AskCookies = Callable[[list[Entry], float], list[Entry]]
+"""Answers those requests of new peers that get nothing but a cookie, at that time; returns the others."""
 Serve = Callable[[Sequence[Entry], float], object]
 
 SLICE_S: Final = 0.005
@@ -89,6 +91,7 @@ class Intake:
         *,
         standing_of_sa: StandingOf,
         has_cookie: HasCookie,
+        ask_cookies: AskCookies,
         serve: Serve,
         count: Count,
         again: Callable[[Callable[[], None]], object],
@@ -104,6 +107,7 @@ class Intake:
         """
         self._standing_of_sa = standing_of_sa
         self._has_cookie = has_cookie
+        self._ask_cookies = ask_cookies
         self._serve = serve
         self._count = count
         self._again = again
@@ -141,6 +145,7 @@ class Intake:
         queues = self._simple
         capacity = self._capacity
         standing_of_sa = self._standing_of_sa
+        new: list[Entry] = []
         for entry in batch:
             datagram = entry[0]
             standing = standing_of(datagram, standing_of_sa)
@@ -150,7 +155,7 @@ class Intake:
                     continue
                 # A cookie stands first (RFC 7296 section 2.6), a notify; in hardly any other first message does one.
                 if datagram[_NEXT_PAYLOAD_OFFSET] != _NOTIFY or not self._has_cookie(datagram, entry[1], now):
-                    self._newcomers.put(entry, now)
+                    new.append(entry)
                     continue
                 standing = _UNDER_WAY
             queue = queues[standing]
@@ -158,6 +163,12 @@ class Intake:
                 self._count(_UNKNOWN_SPI if standing is _STRAY else _QUEUE_FULL)
             else:
                 queue.append((now, entry))
+        # A cookie asks them to come back, and then they stand before those who haven't one: so nobody is asked while
+        # those who have come back must wait. What a flood sends from forged addresses never comes back.
+        if new and self._wait_s(self._under_way, now) <= LINE_S:
+            new = self._ask_cookies(new, now)
+        for entry in new:
+            self._newcomers.put(entry, now)
         self._newcomers.review(now)
         self._schedule()
 
@@ -190,6 +201,11 @@ class Intake:
             else:
                 chunk.append(entry)
         return chunk
+
+    @staticmethod
+    def _wait_s(queue: deque[tuple[float, Entry]], now: float) -> float:
+        """How long the first in line has waited."""
+        return now - queue[0][0] if queue else 0.0
 
     def _schedule(self) -> None:
         if not self._is_scheduled and any(self._queues):

@@ -162,6 +162,7 @@ class Worker:
         self._intake = Intake(
             standing_of_sa=self._standing_of_sa,
             has_cookie=self._table.admission.is_proven,
+            ask_cookies=self._ask_cookies,
             serve=self._serve,
             count=kit.counters.count,
             again=loop.call_soon,
@@ -205,6 +206,12 @@ class Worker:
         if sa is None:
             return _UNDER_WAY if self._table.strays.knows(spi) else _STRAY
         return _ESTABLISHED if isinstance(sa, bytes) or sa.state >= _SA_ESTABLISHED else _UNDER_WAY
+
+    def _ask_cookies(self, requests: list[Entry], now: float) -> list[Entry]:
+        answers, others = self._table.ask_cookies(requests, now)
+        for datagram, path in answers:
+            self._endpoint.send_ike(datagram, path)
+        return others
 
     def _serve(self, batch: Sequence[Entry], now: float) -> None:
         self._driver.receive_ike(batch, now)

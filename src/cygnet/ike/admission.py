@@ -15,11 +15,12 @@ be forged:
 Each count has an entry only while an SA is half open, so there are never more entries than half-open SAs.
 """
 
+import struct
 from enum import IntEnum
 
 import msgspec
 
-from cygnet.iana import NotifyType
+from cygnet.iana import ExchangeType, NotifyType, PayloadType
 from cygnet.ike.answers import cookie_answer, plain_notify, stateless_answer
 from cygnet.ike.cookies import MAX_COOKIE_LIFE_S, NO_NOTE, CookieJar
 from cygnet.ike.effects import Send
@@ -39,12 +40,18 @@ from cygnet.ike.rate_limit import RateLimit
 from cygnet.ike.sa import Admitted, IkeSa, Turn
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.wire.errors import WireError
-from cygnet.wire.header import Header
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_OCTETS, NO_SPI, Header
 from cygnet.wire.message import decode_message
 from cygnet.wire.payloads.security_association import SecurityAssociation
 from cygnet.wire.peek import peek_cookie, peek_nonce, peek_solution
 
+MAX_INITIAL_OCTETS = 10_000
+"""IKE_SA_INIT requests above are dropped: a half-open SA keeps its request, and its peer has proven nothing. As much as
+strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
 _IPV4_OCTETS = 4
+_INITIAL_HEADER = struct.Struct("!8s8sBBBBQ")
+"""A header whose last two fields are one: the Message ID of a first message is 0, so they read as its length."""
+_MAJOR_VERSION = 2
 _MAX_SPENT = 50_000
 """Cookies whose puzzles were solved that are remembered; above that the oldest is forgotten early."""
 
@@ -77,6 +84,8 @@ class Proof(IntEnum):
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _COOKIE = NotifyType.COOKIE
 _PUZZLE = NotifyType.PUZZLE
+_IKE_SA_INIT = int(ExchangeType.IKE_SA_INIT)
+_NOTIFY = int(PayloadType.NOTIFY)
 _NOTHING = Proof.NOTHING
 _PROVEN = Proof.COOKIE
 _SOLVED = Proof.SOLVED
@@ -169,6 +178,38 @@ class Admission:
             env.count(f'datagrams_dropped_total{{reason="{verdict}"}}')
             return None
         return Admitted(source, proof is not _NOTHING, cookie if proof is _SOLVED else b"")
+
+    def asks_all(self, ike_sas: int) -> bool:
+        """Whether each new peer gets nothing but a cookie now, wherever it is."""
+        load = Load(ike_sas, self.half_open, self._env.waiting(), 0, 0, self.is_out_of_memory)
+        return judge(load, self._env.settings.admission, _NOTHING) == ASK_COOKIE
+
+    def ask(self, datagram: bytes, path: Path, now: float) -> bytes | None:
+        """The cookie for a new peer, where `asks_all` is in force; None for what needs a closer look.
+
+        What a flood consists of is answered here with less than a fourth of what `admit` and all before it costs, and
+        in the same way.
+        """
+        octets = len(datagram)
+        if not HEADER_OCTETS <= octets <= MAX_INITIAL_OCTETS:
+            return None
+        spi_i, spi_r, next_payload, version, exchange_type, flags, length = _INITIAL_HEADER.unpack_from(datagram)
+        if (
+            length != octets
+            or spi_r != NO_SPI
+            or spi_i == NO_SPI
+            or exchange_type != _IKE_SA_INIT
+            or version >> 4 != _MAJOR_VERSION
+            or flags & (FLAG_INITIATOR | FLAG_RESPONSE) != FLAG_INITIATOR
+            # Perhaps a cookie.
+            or next_payload == _NOTIFY
+        ):
+            return None
+        try:
+            nonce = peek_nonce(datagram)
+        except WireError:
+            return None
+        return cookie_answer(spi_i, self._cookies.make(nonce, pack_address(path.remote), spi_i, now))
 
     def _examine(self, cookie: bytes, header: Header, datagram: bytes, remote: bytes, now: float) -> Proof:
         """What a cookie, and what comes with it, prove."""

@@ -1,6 +1,7 @@
 """Answers outside of any IKE_SA: in the clear, and leaving nothing behind (RFC 7296 sections 1.5 and 2.6)."""
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from cygnet.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
@@ -14,7 +15,7 @@ _COOKIE: Final = int(NotifyType.COOKIE)
 _IKE_SA_INIT: Final = int(ExchangeType.IKE_SA_INIT)
 _NOTIFY: Final = int(PayloadType.NOTIFY)
 
-_HEADER_AND_NOTIFY: Final = struct.Struct("!8s8sBBBBIIBBHBBH")
+_AFTER_SPI_AND_NOTIFY: Final = struct.Struct("!8sBBBBIIBBHBBH")
 _NOTIFY_OCTETS: Final = 8
 
 
@@ -35,25 +36,15 @@ def stateless_answer(request: Header, *notifies: Notify) -> bytes:
     )
 
 
+@lru_cache(maxsize=4)
+def _before_cookie(cookie_octets: int) -> bytes:
+    """What stands between the initiator's SPI and a cookie of that length: the rest of the header and the notify."""
+    octets = _NOTIFY_OCTETS + cookie_octets
+    length = HEADER_OCTETS + octets
+    header = (NO_SPI, _NOTIFY, VERSION_2, _IKE_SA_INIT, FLAG_RESPONSE, 0, length)
+    return _AFTER_SPI_AND_NOTIFY.pack(*header, 0, 0, octets, 0, 0, _COOKIE)
+
+
 def cookie_answer(spi_i: bytes, cookie: bytes) -> bytes:
     """The same as `stateless_answer` with a cookie alone: what a flood gets, so made in one step."""
-    octets = _NOTIFY_OCTETS + len(cookie)
-    return (
-        _HEADER_AND_NOTIFY.pack(
-            spi_i,
-            NO_SPI,
-            _NOTIFY,
-            VERSION_2,
-            _IKE_SA_INIT,
-            FLAG_RESPONSE,
-            0,
-            HEADER_OCTETS + octets,
-            0,
-            0,
-            octets,
-            0,
-            0,
-            _COOKIE,
-        )
-        + cookie
-    )
+    return spi_i + _before_cookie(len(cookie)) + cookie

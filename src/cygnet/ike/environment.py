@@ -15,6 +15,12 @@ from cygnet.ike.settings import Settings
 from cygnet.ike.spi import owner, worker_of_ike_spi
 
 
+class Count(Protocol):
+    """Adds `n` to the counter of that name."""
+
+    def __call__(self, name: str, n: int = 1, /) -> None: ...
+
+
 class VirtualAddresses(Protocol):
     """Where a responder takes virtual addresses from."""
 
@@ -95,7 +101,7 @@ class Environment:
         settings: Settings,
         *,
         entropy: Callable[[int], bytes],
-        count: Callable[[str], None],
+        count: Count,
         addresses: VirtualAddresses | None = None,
         last_traffic: Callable[[bytes], float] = lambda spi_in: 0.0,
         last_sent: Callable[[bytes], float] = lambda spi_in: 0.0,
@@ -114,7 +120,6 @@ class Environment:
         self.entropy = entropy
         """Returns that many random octets, fit for keys."""
         self.count = count
-        """Adds one to the counter of that name."""
         self.addresses: VirtualAddresses = addresses if addresses is not None else NoAddresses()
         self.last_traffic = last_traffic
         """When a packet last came in on the CHILD_SA with that inbound SPI; the same clock as `now`."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from cygnet.auth.identity import Identity
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike import ageing, nat, reception, requests, revival, uniqueness
-from cygnet.ike.admission import Admission
+from cygnet.ike.admission import MAX_INITIAL_OCTETS, Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
@@ -58,10 +58,6 @@ _INVALID_MAJOR_VERSION = NotifyType.INVALID_MAJOR_VERSION
 _NEW = Arrival.NEW
 _REPEATED = Arrival.REPEATED
 _STALE = Arrival.STALE
-
-MAX_INITIAL_OCTETS = 10_000
-"""IKE_SA_INIT requests above are dropped: a half-open SA keeps its request, and its peer has proven nothing. As much as
-strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
 
 _MAJOR_VERSION = 2
 _DUE_PER_CALL = 64
@@ -112,6 +108,30 @@ class IkeTable:
         except WireError as error:
             self.env.count(_drop(error.reason))
         return turn.effects
+
+    def ask_cookies(
+        self, requests: list[tuple[bytes, Path]], now: float
+    ) -> tuple[list[tuple[bytes, Path]], list[tuple[bytes, Path]]]:
+        """What to send to new peers that get nothing but a cookie now, and those requests that are yet to be received.
+
+        `receive` comes to the same one by one, and takes several times as long.
+        """
+        admission = self.admission
+        if not admission.asks_all(len(self.sas)):
+            return [], requests
+        answers, others = [], []
+        for request in requests:
+            datagram, path = request
+            # One that is repeated gets again what it got.
+            is_known = self._initial.get((hash(datagram), path.remote)) is not None
+            answer = None if is_known else admission.ask(datagram, path, now)
+            if answer is None:
+                others.append(request)
+            else:
+                answers.append((answer, path))
+        if answers:
+            self.env.count("cookies_sent_total", len(answers))
+        return answers, others
 
     def initiate(
         self, connection: Connection, path: Path, now: float, *, child: Child | None = None

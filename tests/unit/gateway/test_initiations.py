@@ -44,7 +44,7 @@ class TestPath:
 
 class FakeTable:
     def __init__(self, settings: Settings) -> None:
-        self.env = Environment(settings, entropy=bytes, count=lambda name: None)
+        self.env = Environment(settings, entropy=bytes, count=lambda name, n=1: None)
         self.initiated: list[tuple[bytes, str, Path]] = []
         self.children: list[str] = []
 

@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from cygnet.gateway.intake import Intake, Standing, standing_of
-from cygnet.gateway.newcomers import Entry
+from cygnet.gateway.newcomers import LINE_S, Entry
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, encode_header
@@ -89,9 +89,12 @@ class Rig:
         self.served: list[bytes] = []
         self.counted: list[str] = []
         self.scheduled: list[Callable[[], None]] = []
+        self.asked: list[bytes] = []
+        self.asks = False
         self.intake = Intake(
             standing_of_sa=of_sa,
             has_cookie=lambda octets, path, now: octets.endswith(GOOD),
+            ask_cookies=self.ask_cookies,
             serve=self.serve,
             count=self.count,
             again=self.scheduled.append,
@@ -100,6 +103,12 @@ class Rig:
             slice_s=0.005,
             patience_s=4.0,
         )
+
+    def ask_cookies(self, requests: list[Entry], now: float) -> list[Entry]:
+        if not self.asks:
+            return requests
+        self.asked += [octets for octets, _ in requests]
+        return []
 
     def serve(self, batch: Sequence[Entry], now: float) -> None:
         assert now == self.now
@@ -120,6 +129,29 @@ class Rig:
 
     def dropped(self, reason: str) -> int:
         return self.counted.count(f'datagrams_dropped_total{{reason="{reason}"}}')
+
+
+class TestAskingForCookies:
+    def test_those_who_are_asked_wait_for_nothing_and_take_nobody_s_place(self) -> None:
+        rig = Rig()
+        rig.asks = True
+        rig.put(new(1), established(2), new(3), returning(4, GOOD), returning(5, BAD))
+        assert rig.asked == [new(1), new(3), returning(5, BAD)]
+        rig.turn()
+        assert rig.served == [established(2), returning(4, GOOD)]
+
+    def test_nobody_is_asked_back_while_those_who_came_back_must_wait(self) -> None:
+        rig = Rig(cost_s=0.01)
+        rig.asks = True
+        rig.put(*(returning(number, GOOD) for number in range(60)))
+        rig.now += LINE_S + 0.01
+        rig.put(new(100))
+        assert not rig.asked
+        while rig.scheduled:
+            rig.turn()
+        assert rig.served[-1] == new(100)
+        rig.put(new(101))
+        assert rig.asked == [new(101)]
 
 
 class TestIntake:

@@ -85,6 +85,7 @@ class Model:
         self.intake = Intake(
             standing_of_sa=self.standing_of,
             has_cookie=lambda octets, path, now: False,
+            ask_cookies=lambda requests, now: requests,
             serve=self.serve,
             count=lambda name, n=1, /: None,
             again=self.scheduled.append,

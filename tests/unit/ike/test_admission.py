@@ -111,13 +111,16 @@ class Door:
         self.env = Environment(
             Settings(admission=limits),
             entropy=rng.randbytes,
-            count=lambda name: self.counters.update((name,)),
+            count=self._count,
             waiting=lambda: self.waiting,
         )
         self.waiting = 0
         self.admission = Admission(self.env)
         self.answers: list[Effect] = []
         self.spis = iter(range(1, 10**6))
+
+    def _count(self, name: str, n: int = 1, /) -> None:
+        self.counters[name] += n
 
     def knock(self, remote: str, cookie: bytes = b"", spi: int = 0) -> IkeSa | None:
         """A peer's IKE_SA_INIT; its half-open SA if it is let in."""

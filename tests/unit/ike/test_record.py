@@ -30,7 +30,7 @@ from cygnet.ike.tasks import Probe
 SPI_I, SPI_R = b"initiatr", b"respondr"
 PATH = Path("198.51.100.1", 4500, "192.0.2.1", 40321)
 NOW = 1000.0
-ENV = Environment(Settings(), entropy=os.urandom, count=lambda name: None)
+ENV = Environment(Settings(), entropy=os.urandom, count=lambda name, n=1: None)
 SUITES = {
     "aead": "aes128gcm16-prfsha256-x25519",
     "aead_short_icv": "aes256gcm8-prfsha384-x25519",

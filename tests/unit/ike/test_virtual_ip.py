@@ -62,7 +62,7 @@ def test_what_was_given(payloads: tuple[Configuration, ...], addresses: tuple[by
 def assign(
     connection: Connection, pool: ListPool, *asked: Configuration
 ) -> tuple[tuple[bytes, ...], tuple[Configuration, ...]]:
-    env = Environment(client_settings(), entropy=bytes, count=lambda name: None, addresses=pool)
+    env = Environment(client_settings(), entropy=bytes, count=lambda name, n=1: None, addresses=pool)
     return virtual_ip.assign(connection, ANY_IDENTITY, Parts(asked), Turn(env, IkeTable(env), 0.0))
 
 
