@@ -198,10 +198,11 @@ def client_config(
     esp_proposals: str = "default",
     connection: str = "",
     child: str = "",
+    children: str = "",
 ) -> str:
     """swanctl.conf of a road warrior: connection `name`, child "net". Cygnet reads it as well.
 
-    `connection` and `child` are further lines for those sections.
+    `connection` and `child` are further lines for those sections, `children` are further sections beside `net`.
     """
     return f"""
 connections {{
@@ -224,6 +225,7 @@ connections {{
                 esp_proposals = {esp_proposals}
                 {child}
             }}
+            {children}
         }}
         {connection}
     }}
@@ -246,6 +248,7 @@ def server_config(
     esp_proposals: str = "default",
     connection: str = "",
     child: str = "",
+    children: str = "",
 ) -> str:
     """swanctl.conf of the gateway for it: connection "rw", child "net"; `pools` maps names to addresses.
 
@@ -274,6 +277,7 @@ connections {{
                 esp_proposals = {esp_proposals}
                 {child}
             }}
+            {children}
         }}
         {connection}
     }}

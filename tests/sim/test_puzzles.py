@@ -68,6 +68,17 @@ def test_a_puzzle_comes_after_the_cookie_and_is_solved() -> None:
     assert isinstance(solution, PuzzleSolution) and third[2:] == first
 
 
+def test_nothing_is_asked_for_while_it_is_solved() -> None:
+    """Nothing is outstanding then, and there are no keys yet."""
+    world = World()
+    gateway = wary_gateway(world)
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection(), further=("lan",))
+    world.run(1.0)
+    assert client.counters["puzzles_solved_total"] == 1 and client.children
+    assert client.closed == []
+
+
 def test_without_load_there_is_none() -> None:
     world = World()
     gateway = Host(world, GATEWAY, gateway_settings(admission=WARY), ListPool(counted(10)))

@@ -50,6 +50,7 @@ class Pair(Ends):
         names: tuple[str, ...] = ("net",),
         kind: type[Host] = Host,
         retransmit: RetransmitPolicy | None = None,
+        further: tuple[str, ...] = (),
     ) -> None:
         self.world = world
         servers = [parse_selector(f"10.{number}.0.0/16") for number in range(1, 1 + len(names))]
@@ -66,7 +67,7 @@ class Pair(Ends):
         self.gateway = kind(world, GATEWAY, settings, self.pool)
         self.client = kind(world, CLIENT, client_settings(retransmit=policy))
         self.connection = client_connection(children=tuple(ours), **{**NEVER, **(client or {})})
-        self.client.initiate(self.gateway, self.connection)
+        self.client.initiate(self.gateway, self.connection, further=further)
 
     def add_children(self) -> None:
         """Set up the other ones too."""

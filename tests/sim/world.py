@@ -187,10 +187,10 @@ class Host:
     def _count(self, name: str, n: int = 1) -> None:
         self.counters[name] += n
 
-    def initiate(self, peer: "Host", connection: ConnectionSettings) -> bytes:
-        """Begin an IKE_SA with the peer."""
+    def initiate(self, peer: "Host", connection: ConnectionSettings, *, further: Iterable[str] = ()) -> bytes:
+        """Begin an IKE_SA with the peer: with the first child, and then those that are named."""
         path = Path(self.address, 500, peer.address, 500)
-        spi, effects = self.table.initiate(Connection(connection), path, self.world.now)
+        spi, effects = self.table.initiate(Connection(connection), path, self.world.now, further=further)
         self.carry_out(effects)
         return spi
 

@@ -219,7 +219,7 @@ _CHILD = Table(
             "start_action",
             values.START_ACTION,
             "none",
-            "`start` sets the CHILD_SA up when the configuration is loaded; of several the first.",
+            "`start` sets the CHILD_SA up when the configuration is loaded.",
         ),
         Key(
             "dpd_action",
@@ -231,7 +231,8 @@ _CHILD = Table(
             "close_action",
             values.END_ACTION,
             "none",
-            "What happens when the peer ends the IKE_SA: `none`, or `start` to set the CHILD_SA up again.",
+            "What happens when the peer ends the CHILD_SA, alone or with its IKE_SA: `none`, or `start` to set it up "
+            "again.",
         ),
         Key(
             "replay_window",

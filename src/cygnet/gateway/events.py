@@ -9,6 +9,7 @@ from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.effects import (
+    ChildFailed,
     Effect,
     InitialContact,
     InstallChild,
@@ -98,6 +99,8 @@ class Events:
             self._sa_rekeyed(effect)  # type: ignore[arg-type]
         elif kind is InitialContact and self._on_initial_contact is not None:
             self._on_initial_contact(effect)  # type: ignore[arg-type]
+        elif kind is ChildFailed:
+            self._child_failed(effect)  # type: ignore[arg-type]
         elif kind is Revive:
             self._revive(effect)  # type: ignore[arg-type]
 
@@ -171,6 +174,11 @@ class Events:
         self._set("child_sas", self._children)
         if self._network is not None:
             self._network.child_installed(child)
+
+    def _child_failed(self, effect: ChildFailed) -> None:
+        self._count(f'child_sas_failed_total{{reason="{effect.reason}"}}')
+        if self._may_log():
+            _log.warning("IKE_SA %s: CHILD_SA %s not set up: %s", effect.sa.hex(), effect.name, effect.reason)
 
     def _child_removed(self, spi_in: bytes) -> None:
         self._children -= 1

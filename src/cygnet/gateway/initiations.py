@@ -1,6 +1,6 @@
 """The connections that a worker sets up by itself, and sets up again: `start_action`, `dpd_action`, `close_action`.
 
-Each begins with the first of the children that are to be started. Deviation: the others stay down.
+Each begins with the first of the children that are to be started; the others are set up when the IKE_SA stands.
 """
 
 import asyncio
@@ -47,13 +47,13 @@ def path_to_peer(
 
 
 class _Attempt:
-    """A connection that is being set up, with one child."""
+    """A connection that is being set up, with some of its children."""
 
-    __slots__ = ("child", "connection", "number", "path", "pause_s")
+    __slots__ = ("children", "connection", "number", "path", "pause_s")
 
-    def __init__(self, connection: Connection, child: Child, path: Path | None = None) -> None:
+    def __init__(self, connection: Connection, children: tuple[Child, ...], path: Path | None = None) -> None:
         self.connection = connection
-        self.child = child
+        self.children = children
         self.path = path
         """Where the peer was when it was lost; None if the settings are to say it."""
         self.number = 0
@@ -85,10 +85,9 @@ class Initiations:
         self._by_peer: dict[tuple[str, str], _Attempt] = {}
         """What is being set up again, by the connection and the peer's address."""
         self._attempts = [
-            _Attempt(connection, child)
+            _Attempt(connection, children)
             for connection in driver.table.env.connections.all()
-            if initiating_worker(connection.settings.name, workers) == worker
-            and (child := _first_to_start(connection)) is not None
+            if initiating_worker(connection.settings.name, workers) == worker and (children := _to_start(connection))
         ]
         self._pauses: set[asyncio.TimerHandle] = set()
         self._is_stopped = False
@@ -123,11 +122,11 @@ class Initiations:
         peer = (effect.connection, effect.path.remote)
         if connection is None or self._is_stopped or peer in self._by_peer:
             return
-        child = next((c for c in connection.children if c.settings.name == effect.start[0]), None)
-        if child is None:
+        children = tuple(child for name in effect.start if (child := connection.child(name)) is not None)
+        if not children:
             return
         path = Path(effect.path.local, self._port, effect.path.remote, connection.settings.remote_port)
-        attempt = self._by_peer[peer] = _Attempt(connection, child, path)
+        attempt = self._by_peer[peer] = _Attempt(connection, children, path)
         self._after(FIRST_PAUSE_S * self._fraction(), attempt)
 
     def _fraction(self) -> float:
@@ -142,7 +141,9 @@ class Initiations:
         except LocalError as exc:
             self._retry(attempt, str(exc))
             return
-        spi, effects = driver.table.initiate(attempt.connection, path, driver.clock(), child=attempt.child)
+        first, *others = attempt.children
+        further = [child.settings.name for child in others]
+        spi, effects = driver.table.initiate(attempt.connection, path, driver.clock(), child=first, further=further)
         # Known before its effects are carried out: they may tell that it has ended already.
         self._by_sa[spi] = attempt
         driver.carry_out(effects)
@@ -171,8 +172,8 @@ class Initiations:
             self._by_peer.pop((attempt.connection.settings.name, attempt.path.remote), None)
 
 
-def _first_to_start(connection: Connection) -> Child | None:
-    return next((c for c in connection.children if c.settings.start_action is StartAction.START), None)
+def _to_start(connection: Connection) -> tuple[Child, ...]:
+    return tuple(child for child in connection.children if child.settings.start_action is StartAction.START)
 
 
 def _first_single(addresses: tuple[str, ...]) -> str | None:

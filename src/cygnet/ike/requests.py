@@ -31,6 +31,7 @@ from cygnet.ike.tasks import (
 _CREATE_CHILD_SA = ExchangeType.CREATE_CHILD_SA
 _DELETING = SaState.DELETING
 _INFORMATIONAL = ExchangeType.INFORMATIONAL
+_INIT_SENT = SaState.INIT_SENT
 _INVALID_SYNTAX = NotifyType.INVALID_SYNTAX
 
 
@@ -69,7 +70,10 @@ def add(sa: IkeSa, task: Task) -> None:
 
 
 def start_next(sa: IkeSa, turn: Turn) -> None:
-    """Begin the next task, if nothing is outstanding."""
+    """Begin the next task, if nothing is outstanding and there are keys for it."""
+    if sa.state == _INIT_SENT:
+        # Nothing is outstanding there while the peer's puzzle is being solved.
+        return
     is_quiet = sa.quiet_until is not None and turn.now < sa.quiet_until
     if not is_quiet:
         sa.quiet_until = None

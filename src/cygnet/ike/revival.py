@@ -1,10 +1,12 @@
 """What is set up again when the peer is gone, or has ended the IKE_SA: `dpd_action` and `close_action`."""
 
 from cygnet.ike.effects import Revive
-from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.sa import ChildSa, ChildState, IkeSa, Turn
 from cygnet.ike.settings import EndAction
+from cygnet.ike.tasks import CreateChild, DeleteChild
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_INSTALLED = ChildState.INSTALLED
 _START = EndAction.START
 
 _DEAD = "timeout_informational", "timeout_create_child_sa"
@@ -20,8 +22,26 @@ def sa_closed(sa: IkeSa, reason: str, turn: Turn) -> None:
     # A peer that has its virtual address from us comes to us for the next one.
     if sa.has_leases:
         return
-    names = {child.name for child in sa.children}
+    names = {child.name for child in sa.children} | _asked_for(sa)
     settings = [child.settings for child in connection.children if child.settings.name in names]
     start = tuple(c.name for c in settings if (c.dpd_action if is_dead else c.close_action) is _START)
     if start:
         turn.effects.append(Revive(sa.name, sa.path, start))
+
+
+def child_closed(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
+    """The peer ends a CHILD_SA alone: ask for it again in the same IKE_SA, unless there is a successor or no wish."""
+    if child.state != _INSTALLED or sa.connection is None or sa.has_leases:
+        return
+    if DeleteChild(child.spi_in) in sa.pending:
+        return
+    settings = sa.connection.child(child.name)
+    if settings is not None and settings.settings.close_action is _START:
+        turn.table.request(sa, CreateChild(child.name), turn)
+
+
+def _asked_for(sa: IkeSa) -> set[str]:
+    """The names of the children that were still to be set up."""
+    waiting = sa.message_ids.outstanding
+    under_way = (waiting.task,) if waiting is not None else ()
+    return {task.name for task in (*under_way, *sa.pending) if isinstance(task, CreateChild)}

@@ -110,7 +110,7 @@ class ChildSettings(msgspec.Struct, frozen=True):
     dpd_action: EndAction = EndAction.NONE
     """When the peer is found dead."""
     close_action: EndAction = EndAction.NONE
-    """When the peer ends the IKE_SA."""
+    """When the peer ends it, alone or with the IKE_SA."""
     replay_window: int = 32
     """Packets; 0 switches replay protection off."""
     tfc_padding: int = 0

@@ -40,7 +40,7 @@ from cygnet.ike.sa import IkeSa, MobikeRole, Turn
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState
 from cygnet.ike.strays import Strays
-from cygnet.ike.tasks import DeleteIke, Probe, Task
+from cygnet.ike.tasks import CreateChild, DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import WireError, WireFault
 from cygnet.wire.header import NO_SPI, Header, decode_header
@@ -134,12 +134,22 @@ class IkeTable:
         return answers, others
 
     def initiate(
-        self, connection: Connection, path: Path, now: float, *, child: Child | None = None
+        self,
+        connection: Connection,
+        path: Path,
+        now: float,
+        *,
+        child: Child | None = None,
+        further: Iterable[str] = (),
     ) -> tuple[bytes, list[Effect]]:
-        """Begin an IKE_SA with `child`, or the first child of the connection; returns our SPI and the effects."""
+        """Begin an IKE_SA with `child`, or the first child of the connection; returns our SPI and the effects.
+
+        `further` are the names of children that are to be set up in it when it stands.
+        """
         turn = Turn(self.env, self, now)
         self.serving = None
         sa = self.begin(connection, path, turn, child)
+        sa.pending = tuple(map(CreateChild, further))
         return sa.spi, turn.effects
 
     def delete(self, spi: bytes, now: float) -> list[Effect]:
@@ -369,7 +379,6 @@ class IkeTable:
         """
         if self.sas.pop(sa.spi, None) is None:
             return
-        sa.pending = ()
         self._roamers.discard(sa.spi)
         # One that was to take the place of another, and did not, never counted as one.
         was_established = sa.handshake is None and not sa.predecessor
@@ -396,6 +405,7 @@ class IkeTable:
         turn.effects.append(SaClosed(sa.spi, sa.name, reason, was_established, sa))
         if was_established:
             revival.sa_closed(sa, reason, turn)
+        sa.pending = ()
 
     # Receiving.
 

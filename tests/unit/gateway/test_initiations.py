@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -49,11 +49,17 @@ class FakeTable:
         self.children: list[str] = []
 
     def initiate(
-        self, each: Connection, path: Path, now: float, *, child: Child | None = None
+        self,
+        each: Connection,
+        path: Path,
+        now: float,
+        *,
+        child: Child | None = None,
+        further: Iterable[str] = (),
     ) -> tuple[bytes, list[Effect]]:
         spi = new_ike_spi(1, 0, lambda octets: len(self.initiated).to_bytes(octets, "big"))
         self.initiated.append((spi, each.settings.name, path))
-        self.children.append(child.settings.name if child is not None else "")
+        self.children += [child.settings.name if child is not None else "", *further]
         return spi, []
 
 
@@ -151,6 +157,20 @@ LOST = Revive("out", Path("192.0.2.9", 4500, "198.51.100.7", 40001), ("net",))
 
 def test_begins_with_the_child_that_is_to_be_started() -> None:
     assert Rig(connection()).children == ["net"]
+
+
+def test_begins_with_every_child_that_is_to_be_started() -> None:
+    names = ("net", "lan", "dmz")
+    actions = (StartAction.START, StartAction.NONE, StartAction.START)
+    children = tuple(ChildSettings(name=n, start_action=a) for n, a in zip(names, actions, strict=True))
+    rig = Rig(ConnectionSettings(name="out", remote_addrs=("127.0.0.1",), children=children, keyingtries=2))
+    assert len(rig.initiated) == 1 and rig.children == ["net", "dmz"]
+    rig.fail()
+    rig.loop.callbacks.pop()()
+    assert rig.children == ["net", "dmz"] * 2
+    rig.initiations.revive(Revive("out", LOST.path, ("lan", "gone", "dmz")))
+    rig.loop.callbacks.pop()()
+    assert rig.children[4:] == ["lan", "dmz"]
 
 
 def test_a_lost_connection_is_set_up_again_where_the_peer_was() -> None:

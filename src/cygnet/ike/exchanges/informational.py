@@ -1,7 +1,7 @@
 """INFORMATIONAL (RFC 7296 section 1.4): liveness checks, deletion, notifications."""
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
-from cygnet.ike import uniqueness
+from cygnet.ike import revival, uniqueness
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import mobike, reauthentication, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
@@ -61,6 +61,8 @@ def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:
         # One that we don't know is gone already: both sides deleted it at once (RFC 7296 section 1.4.1).
         if child is not None:
             is_ours = requested == DeleteChild(child.spi_in)
+            if not is_ours:
+                revival.child_closed(sa, child, turn)
             children.end(sa, child, turn)
             # That we are trying to close it ourselves is said by our own Delete (RFC 7296 section 1.4.1).
             if not is_ours:
