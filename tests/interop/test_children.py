@@ -92,3 +92,40 @@ def test_the_one_that_the_peer_ends_is_set_up_again_in_the_same_ike_sa(direct: T
         pair.cygnet.await_count('ike_messages_total{message="create-child-out-req"}', 2)
         eventually(lambda: _has_both(pair), what="both CHILD_SAs are there again")
         assert pair.cygnet.count("ike_sas_established_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "policy"),
+    [(Role.INITIATOR, "prefer"), (Role.INITIATOR, "force"), (Role.RESPONDER, "force")],
+    ids=lambda each: each.value if isinstance(each, Role) else each,
+)
+def test_the_ike_sa_begins_without_a_child(direct: Topology, role: Role, policy: str) -> None:
+    """The CHILD_SA comes by CREATE_CHILD_SA, with a key exchange of its own."""
+    options = {"esp_proposals": "aes128gcm16-x25519"}
+    client = {**options, "connection": f"childless = {policy}"}
+    with paired(role, direct, client=client, server=options) as pair:
+        [address] = pair.virtual_addresses(pair.set_up())
+        way = "in" if role is Role.RESPONDER else "out"
+        pair.cygnet.await_count(f'ike_messages_total{{message="create-child-{way}-req"}}', 1)
+        pair.cygnet.await_count("child_sas", 1)
+        [ike_sa] = pair.strongswan.sas()
+        [child] = section(ike_sa["child-sas"]).values()
+        assert section(child)["dh-group"] == "CURVE_25519"
+        if role is Role.INITIATOR:
+            direct.client.add_address(f"{address}/32")
+        assert direct.client.ping(SERVER_INNER, source=address, count=2) == 2
+
+
+def test_where_the_peer_does_not_let_us_begin_without_a_child_we_begin_with_one(direct: Topology) -> None:
+    client, server = {"connection": "childless = prefer"}, {"connection": "childless = never"}
+    with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
+        pair.set_up()
+        pair.cygnet.await_count("child_sas", 1)
+        assert pair.cygnet.count('ike_messages_total{message="create-child-out-req"}') == 0
+
+
+def test_there_is_no_ike_sa_with_a_peer_that_does_not_let_us_begin_without_a_child(direct: Topology) -> None:
+    client, server = {"connection": "childless = force"}, {"connection": "childless = never"}
+    with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
+        pair.cygnet.await_count('ike_sas_closed_total{reason="childless_unsupported"}', 1)
+        assert pair.cygnet.established == 0

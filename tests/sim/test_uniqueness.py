@@ -1,4 +1,4 @@
-"""How many IKE_SAs a peer may have (`unique =`), and IKE_SAs without a CHILD_SA (RFC 6023)."""
+"""How many IKE_SAs a peer may have (`unique =`)."""
 
 import pytest
 from tests.sim.world import (
@@ -18,11 +18,8 @@ from tests.sim.world import (
     sa_of,
 )
 
-from cygnet.iana import NotifyType
 from cygnet.ike.effects import Demand
-from cygnet.ike.settings import Childless, Unique
-from cygnet.wire.message import decode_message
-from cygnet.wire.payloads.notify import Notify
+from cygnet.ike.settings import Unique
 
 ELSEWHERE = "192.0.2.77"
 """Another address that the same client comes from."""
@@ -120,49 +117,3 @@ def test_an_initiator_says_initial_contact_unless_it_never_enforces_anything() -
         client.initiate(gateway, client_connection(unique=unique))
         world.run(1.0)
         assert len(gateway.initial_contacts) == (unique is not Unique.NEVER)
-
-
-def announced(world: World, host: Host) -> set[int]:
-    """The notifies of the IKE_SA_INIT message of `host`."""
-    first = next(send for sender, send in world.sent if sender is host)
-    return {p.notify_type for p in decode_message(first.datagram).payloads if isinstance(p, Notify)}
-
-
-@pytest.mark.parametrize("childless", Childless)
-def test_childless_support_is_announced_by_the_responder_alone(childless: Childless) -> None:
-    world = World()
-    gateway = Host(world, GATEWAY, change_connection(gateway_settings(), childless=childless), ListPool(counted(2)))
-    client = Host(world, CLIENT, client_settings())
-    client.initiate(gateway, client_connection())
-    world.run(1.0)
-    notify = NotifyType.CHILDLESS_IKEV2_SUPPORTED
-    assert (notify in announced(world, gateway)) == (childless is not Childless.NEVER)
-    assert notify not in announced(world, client)
-    if childless is Childless.FORCE:
-        assert gateway.closed == client.closed == ["invalid_syntax"]
-    else:
-        assert agree(client, gateway)
-
-
-def test_an_ike_sa_without_a_child_gets_its_virtual_address() -> None:
-    world = World()
-    gateway = Host(world, GATEWAY, gateway_settings(), ListPool(counted(2)))
-    client = Host(world, CLIENT, client_settings())
-    client.initiate(gateway, client_connection(children=()))
-    world.run(1.0)
-    assert agree(client, gateway) and not gateway.children
-    assert client.established[0].virtual_ips == gateway.established[0].virtual_ips == (bytes((10, 0, 0, 1)),)
-    client.delete(sa_of(client).spi)
-    world.run(1.0)
-    assert not gateway.pool.used
-
-
-def test_a_peer_that_does_not_support_it_is_not_asked_to_do_without_a_child() -> None:
-    world = World()
-    settings = change_connection(gateway_settings(), childless=Childless.NEVER)
-    gateway = Host(world, GATEWAY, settings, ListPool(counted(2)))
-    client = Host(world, CLIENT, client_settings())
-    client.initiate(gateway, client_connection(children=()))
-    world.run(1.0)
-    assert client.closed == ["local_error"]
-    assert not gateway.established

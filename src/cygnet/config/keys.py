@@ -115,8 +115,10 @@ _CONNECTION = Table(
             "childless",
             values.CHILDLESS,
             "allow",
-            "Whether a peer may begin the IKE_SA without a CHILD_SA (RFC 6023): `allow` or `prefer`, it may; `force`, "
-            "it must; `never`. As initiator we begin with a CHILD_SA where the connection has one.",
+            "Whether the IKE_SA may begin without a CHILD_SA (RFC 6023). A peer that begins: `allow` or `prefer`, it "
+            "may; `force`, it must; `never`. When we begin, `prefer` does without where the peer supports that, and "
+            "`force` always: then each CHILD_SA has a key exchange of its own, if its proposals have one. Else the "
+            "first CHILD_SA comes with the IKE_SA.",
         ),
         Key(
             "unique",

@@ -355,7 +355,10 @@ class WorkerService:
             effects = self._table.order(standing.spi, CreateChild(child.settings.name), self._driver.clock())
         else:
             path = path_to_peer(connection.settings, self._port)
-            spi, effects = self._table.initiate(connection, path, self._driver.clock(), child=child)
+            is_childless = child is None
+            spi, effects = self._table.initiate(
+                connection, path, self._driver.clock(), child=child, is_childless=is_childless
+            )
             key = (spi, child.settings.name if child is not None else "")
             self._set_up[key] = future
             self._see_to_listening()

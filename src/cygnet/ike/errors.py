@@ -30,6 +30,15 @@ class Scope(Enum):
 class LocalError(IkeError):
     """Something on our side is missing or wrong; the text is for the operator."""
 
+    reason: ClassVar[str] = "local_error"
+    """A counter's label, where an IKE_SA ends by it."""
+
+
+class ChildlessUnsupported(LocalError):
+    """The IKE_SA is to begin without a CHILD_SA, and the peer does not support that (RFC 6023 section 3)."""
+
+    reason = "childless_unsupported"
+
 
 class ProtocolViolation(IkeError):
     """The peer asked for something that RFC 7296 answers with an error notify."""

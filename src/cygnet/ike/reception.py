@@ -189,4 +189,4 @@ def _reason_of(error: IkeError) -> str:
         return f"peer_{error.notify.name.lower()}"
     if isinstance(error, CryptoError):
         return "peer_invalid_key_exchange"
-    return "local_error" if isinstance(error, LocalError) else "peer_error"
+    return error.reason if isinstance(error, LocalError) else "peer_error"

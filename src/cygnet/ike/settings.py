@@ -65,10 +65,11 @@ class Childless(Enum):
     ALLOW = "allow"
     """As responder yes; as initiator only where there is no child to begin with."""
     PREFER = "prefer"
-    """The same."""
+    """As responder yes; as initiator with peers that support it: the children are set up in the IKE_SA then."""
     FORCE = "force"
-    """As responder always; as initiator as with the others."""
+    """In both roles always; with a peer that does not support it there is no IKE_SA."""
     NEVER = "never"
+    """As responder no; as initiator as with `allow`."""
 
 
 class Mode(Enum):

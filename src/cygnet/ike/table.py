@@ -141,15 +141,19 @@ class IkeTable:
         *,
         child: Child | None = None,
         further: Iterable[str] = (),
+        is_childless: bool = False,
     ) -> tuple[bytes, list[Effect]]:
         """Begin an IKE_SA with `child`, or the first child of the connection; returns our SPI and the effects.
 
-        `further` are the names of children that are to be set up in it when it stands.
+        `further` are the names of children that are to be set up in it when it stands. With `is_childless` it begins
+        with none (RFC 6023), or fails if the peer does not support that.
         """
         turn = Turn(self.env, self, now)
         self.serving = None
         sa = self.begin(connection, path, turn, child)
         sa.pending = tuple(map(CreateChild, further))
+        if is_childless and sa.handshake is not None:
+            sa.handshake.child = None
         return sa.spi, turn.effects
 
     def delete(self, spi: bytes, now: float) -> list[Effect]:

@@ -181,6 +181,7 @@ _ENDINGS: Final = (
     "peer_invalid_key_exchange",
     "peer_error",
     "local_error",
+    "childless_unsupported",
     "unknown_error_notify",
     "timeout_ike_sa_init",
     "timeout_ike_auth",

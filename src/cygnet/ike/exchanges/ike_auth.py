@@ -6,13 +6,21 @@ from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
 from cygnet.ike import uniqueness
 from cygnet.ike.connections import Candidates, choose_connection
 from cygnet.ike.effects import PhaseDone
-from cygnet.ike.errors import AuthenticationFailed, InvalidSyntax, LocalError, ProtocolViolation, Scope, error_notify
+from cygnet.ike.errors import (
+    AuthenticationFailed,
+    ChildlessUnsupported,
+    InvalidSyntax,
+    ProtocolViolation,
+    Scope,
+    error_notify,
+)
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import mobike, reauthentication, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.nat import pack_address
-from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.sa import Handshake, IkeSa, Turn
 from cygnet.ike.settings import Childless, ConnectionSettings, Unique
+from cygnet.ike.tasks import CreateChild
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.authentication import Authentication
 from cygnet.wire.payloads.identification import IdentificationInitiator, IdentificationResponder
@@ -23,6 +31,7 @@ from cygnet.wire.payloads.security_association import SecurityAssociation
 _ESP = ProtocolId.ESP
 _FORCE_CHILDLESS = Childless.FORCE
 _NEVER_CHILDLESS = Childless.NEVER
+_PREFER = Childless.PREFER
 _IKE_AUTH = ExchangeType.IKE_AUTH
 _INITIAL_CONTACT = NotifyType.INITIAL_CONTACT
 _IPV4_ADDR = IdType.IPV4_ADDR
@@ -148,7 +157,7 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
 def start(sa: IkeSa, turn: Turn) -> None:
     """Send the request.
 
-    Raises AuthenticationFailed if we have no secret for the peer, LocalError if we have no child for it to begin with.
+    Raises AuthenticationFailed if we have no secret for the peer, ChildlessUnsupported if it wants a CHILD_SA now.
     """
     handshake, connection = sa.handshake, sa.connection
     assert handshake is not None and connection is not None
@@ -161,9 +170,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
     wanted = settings.remote.id
     id_r = () if wanted.is_pattern else (IdentificationResponder(id_type=wanted.id_type, data=wanted.data),)
     child: tuple[Payload, ...] = ()
-    if handshake.child is None and not handshake.takes_childless:
-        # RFC 6023 section 3: such a request is for peers only that have said that they take it.
-        raise LocalError("the peer does not support an IKE_SA without a CHILD_SA")
+    _put_child_off(sa, handshake, settings.childless)
     if handshake.child is not None:
         handshake.spi_in = turn.table.new_child_spi(sa)
         child = children.offer(sa, handshake.child, handshake.spi_in, is_first=True)
@@ -179,6 +186,23 @@ def start(sa: IkeSa, turn: Turn) -> None:
         *mobike.offer(sa, turn),
     )
     sa.send_request(_IKE_AUTH, payloads, turn)
+
+
+def _put_child_off(sa: IkeSa, handshake: Handshake, policy: Childless) -> None:
+    """See whether the IKE_SA begins without a CHILD_SA; one that it was to begin with is set up in it then."""
+    child = handshake.child
+    if (
+        child is not None
+        and policy is not _FORCE_CHILDLESS
+        and (policy is not _PREFER or not handshake.takes_childless)
+    ):
+        return
+    if not handshake.takes_childless:
+        # RFC 6023 section 3: such a request is for peers only that have said that they take it.
+        raise ChildlessUnsupported("the peer does not support an IKE_SA without a CHILD_SA")
+    if child is not None:
+        handshake.child = None
+        sa.pending = (CreateChild(child.settings.name), *sa.pending)
 
 
 def _is_initial_contact(settings: ConnectionSettings, turn: Turn) -> bool:
