@@ -89,6 +89,37 @@ def test_everything_is_loaded_shown_and_unloaded(direct: Topology) -> None:
         assert cygnet.swanctl("--list-conns") == cygnet.swanctl("--list-pools") == ""
 
 
+def test_authorities_are_loaded_listed_and_unloaded(direct: Topology) -> None:
+    config = EMPTY + "authorities { a { file = /etc/ca.pem\n crl_uris = http://a/crl, http://b/crl\n } }"
+    with Cygnet(direct.server, EMPTY) as cygnet:
+        (cygnet.directory / "swanctl.conf").write_text(config)
+        assert "loaded authority 'a'" in cygnet.swanctl("--load-all", "--noprompt")
+        listed = cygnet.swanctl("--list-authorities")
+        assert re.search(
+            r"^a:\n +cacert: /etc/ca\.pem\n +crl_uris: +http://a/crl\n +http://b/crl$", listed, re.MULTILINE
+        )
+        (cygnet.directory / "swanctl.conf").write_text(EMPTY)
+        cygnet.swanctl("--load-authorities")
+        assert cygnet.swanctl("--list-authorities") == ""
+
+
+def test_what_pools_tell_is_loaded_shown_and_told(direct: Topology) -> None:
+    """charon as the client logs each attribute that it does not know what to do with."""
+    config = server_config(pools={"v4": "10.3.0.0/24"})
+    config = config.replace("10.3.0.0/24", "10.3.0.0/24\n dns = 10.1.0.53\n subnet = 10.1.0.0/16\n 25 = example.org")
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    with (
+        Cygnet(direct.server, EMPTY) as cygnet,
+        StrongSwan("strongswan", direct.client, client_config(direct.server_address)) as client,
+    ):
+        (cygnet.directory / "swanctl.conf").write_text(config)
+        cygnet.load()
+        shown = cygnet.swanctl("--list-pools", "--raw")
+        assert "dns=[10.1.0.53] subnet=[10.1.0.0/16] 25=[example.org]" in shown
+        client.initiate("net")
+        assert "CPRP(ADDR DNS SUBNET DOMAIN)" in client.log()
+
+
 def test_what_can_not_be_loaded_is_refused_by_name(direct: Topology) -> None:
     config = server_config(connection="ppk_required = yes")
     with Cygnet(direct.server, EMPTY) as cygnet:

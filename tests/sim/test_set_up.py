@@ -24,13 +24,14 @@ from tests.sim.world import (
 )
 
 from cygnet.auth.identity import parse_identity
-from cygnet.iana import ExchangeType, KeId, NotifyType, ProtocolId
+from cygnet.iana import CfgAttribute, ExchangeType, KeId, NotifyType, ProtocolId
 from cygnet.ike.effects import PhaseDone, Retransmitted, Send
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import AdmissionSettings, ChildSettings, RetransmitPolicy, SharedSecret
 from cygnet.ike.states import SaState
 from cygnet.wire.header import decode_header
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 
 def make(world: World, gateway: object = None, client: object = None, addresses: int = 10) -> tuple[Host, Host]:
@@ -305,14 +306,25 @@ def test_selectors_are_narrowed_to_what_both_allow() -> None:
     assert agree(client, gateway)
 
 
+TOLD = (
+    ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_DNS, bytes((9, 9, 9, 9))),
+    ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_SUBNET, bytes((10, 1, 0, 0, 255, 255, 0, 0))),
+    ConfigurationAttribute(CfgAttribute.INTERNAL_IP6_SUBNET, bytes.fromhex("fd01" + "00" * 14 + "40")),
+    ConfigurationAttribute(CfgAttribute.INTERNAL_DNS_DOMAIN, b"corp.example.org"),
+)
+
+
 def test_ipv4_and_ipv6_addresses_together() -> None:
     world = World()
     v6 = bytes.fromhex("fd00" + "00" * 13 + "01")
-    gateway = Host(world, GATEWAY, gateway_settings(), ListPool([*counted(1), v6], dns=(bytes((9, 9, 9, 9)),)))
+    gateway = Host(world, GATEWAY, gateway_settings(), ListPool([*counted(1), v6], TOLD))
     client = Host(world, CLIENT, client_settings())
     client.initiate(gateway, client_connection(vips=(bytes(4), bytes(16))))
     world.run(1.0)
     assert client.established[0].virtual_ips == (bytes((10, 0, 0, 1)), v6)
+    # Whoever has set it up hears what the pools tell; the responder knows it.
+    assert client.established[0].attributes == TOLD
+    assert gateway.established[0].attributes == ()
     (child,) = client.children.values()
     assert {t.start for t in child.ts_local} == {bytes((10, 0, 0, 1)), v6}
     assert agree(client, gateway)

@@ -45,6 +45,7 @@ from cygnet.ike.settings import (
 )
 from cygnet.ike.table import IkeTable
 from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 IKE = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519"),)
 ESP = (parse_proposal(ProtocolId.ESP, "aes128gcm16"),)
@@ -62,10 +63,10 @@ NOWHERE: Address = ("0.0.0.0", 0)
 class ListPool:
     """Virtual addresses from a list: the simplest thing that is one."""
 
-    def __init__(self, addresses: Iterable[bytes] = (), dns: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, addresses: Iterable[bytes] = (), attributes: tuple[ConfigurationAttribute, ...] = ()) -> None:
         self.free = list(addresses)
         self.used: set[bytes] = set()
-        self._dns = dns
+        self._attributes = attributes
 
     def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
         for address in self.free:
@@ -79,8 +80,8 @@ class ListPool:
         self.used.remove(address)
         self.free.append(address)
 
-    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
-        return self._dns
+    def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
+        return self._attributes
 
 
 def gateway_settings(**changes: object) -> Settings:

@@ -13,12 +13,14 @@ from typing import Final
 
 from cygnet.config import defaults, values
 from cygnet.config.admission_keys import ADMISSION_KEYS
+from cygnet.config.resource_keys import AUTHORITY, CERTIFICATES, POOL, SECRET
 from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
 from cygnet.config.values import Kind
 
+_YES = ("yes", "true", "enabled", "1")
 _NO = ("no", "false", "disabled", "0")
 _NO_TIME = ("0", "0s", "0m", "0h", "0d")
-_CERTIFICATES = "certificates are not built yet; peers prove themselves by a pre-shared key"
+_IKEV1 = "it is about IKEv1, which is not spoken here"
 _PACKETS = Kind("packets", values.integer(0, 1 << 62))
 _XFRM = "the kernel's IPsec (xfrm) is not built yet, so traffic can't be kept apart by it"
 
@@ -31,14 +33,14 @@ def _rounds(*, is_local: bool) -> Table:
     )
     side = "local" if is_local else "remote"
     certificate_keys = ("certs", "pubkeys") if is_local else ("certs", "cacerts", "pubkeys", "ca_id", "cert_policy")
-    refused = [Unbuilt(name, _CERTIFICATES, is_refused=True) for name in certificate_keys]
+    refused = [Unbuilt(name, CERTIFICATES, is_refused=True) for name in certificate_keys]
     if is_local:
         refused += [Unbuilt(name, "EAP is not built yet", is_refused=True) for name in ("eap_id", "aaa_id")]
     else:
         refused += [
             Unbuilt("groups", "group membership can't be proven yet", is_refused=True),
             Unbuilt("eap_id", "EAP is not built yet", is_refused=True),
-            Unbuilt("revocation", _CERTIFICATES, ("relaxed",), is_refused=True),
+            Unbuilt("revocation", CERTIFICATES, ("relaxed",), is_refused=True),
         ]
     return Table(
         title=f"connections.<conn>.{side}",
@@ -57,11 +59,10 @@ def _rounds(*, is_local: bool) -> Table:
         unbuilt=(
             *refused,
             Unbuilt("round", "there is one round only", (ANYTHING,)),
-            Unbuilt("ocsp", "it is about certificates", (ANYTHING,)),
-            Unbuilt("xauth_id", "it is about IKEv1", (ANYTHING,)),
+            Unbuilt("xauth_id", _IKEV1),
         ),
         sections=tuple(
-            Inner(name, is_prefix=True, refusal=_CERTIFICATES)
+            Inner(name, is_prefix=True, refusal=CERTIFICATES)
             for name in (("cert",) if is_local else ("cert", "cacert"))
         ),
     )
@@ -176,12 +177,12 @@ _CONNECTION = Table(
     ),
     unbuilt=(
         Unbuilt("version", "IKEv1 is not spoken here: use 2", ("0", "2"), is_refused=True),
-        Unbuilt("aggressive", "it is about IKEv1", (ANYTHING,)),
-        Unbuilt("pull", "it is about IKEv1", (ANYTHING,)),
-        Unbuilt("dpd_timeout", "it is about IKEv1", (ANYTHING,)),
-        Unbuilt("send_certreq", "it is about certificates", (ANYTHING,)),
-        Unbuilt("send_cert", "it is about certificates", (ANYTHING,)),
-        Unbuilt("ocsp", "it is about certificates", (ANYTHING,)),
+        Unbuilt("aggressive", _IKEV1, _NO),
+        Unbuilt("pull", _IKEV1, _YES),
+        Unbuilt("dpd_timeout", f"{_IKEV1}; a peer is given up after `retransmit_tries`", _NO_TIME),
+        Unbuilt("send_certreq", CERTIFICATES, _YES),
+        Unbuilt("send_cert", CERTIFICATES, ("ifasked",)),
+        Unbuilt("ocsp", CERTIFICATES, ("reply",)),
         Unbuilt("dscp", "IKE datagrams are sent with the default codepoint", ("000000",)),
         Unbuilt("ppk_id", "post-quantum pre-shared keys are not built yet", is_refused=True),
         Unbuilt("ppk_required", "post-quantum pre-shared keys are not built yet", _NO, is_refused=True),
@@ -306,8 +307,8 @@ _CHILD = Table(
             "scripts are not run, and what they set up (firewall rules, routes) would be missing",
             is_refused=True,
         ),
-        Unbuilt("hostaccess", "it is about the updown script", (ANYTHING,)),
-        Unbuilt("policies", "a CHILD_SA is always used for the traffic it is for", ("yes", "true", "enabled", "1")),
+        Unbuilt("hostaccess", "scripts are not run, and no firewall rules are made", _NO),
+        Unbuilt("policies", "a CHILD_SA is always used for the traffic it is for", _YES),
         Unbuilt("policies_fwd_out", "there are no kernel policies", _NO),
         Unbuilt("ipcomp", "packets are not compressed", _NO),
         Unbuilt("inactivity", "an idle CHILD_SA stays", _NO_TIME),
@@ -319,52 +320,10 @@ _CHILD = Table(
         ),
         Unbuilt("interface", _XFRM, is_refused=True),
         Unbuilt("label", "security labels are not built, so all traffic of the selectors would pass", is_refused=True),
-        Unbuilt("label_mode", "it is about labels", (ANYTHING,)),
+        Unbuilt("label_mode", "there are no security labels", ("system",)),
         Unbuilt("hw_offload", "the data plane runs in software", ("no", "auto")),
+        Unbuilt("icmp", "ICMP errors are sent back through the tunnel only where the selectors let them", _NO),
         Unbuilt("per_cpu_sas", "one CHILD_SA carries all its traffic", _NO),
-    ),
-)
-
-_POOL = Table(
-    title="pools.<pool>",
-    help="Virtual addresses for peers. Pools must not overlap.",
-    keys=(
-        Key(
-            "addrs",
-            values.POOL_ADDRESSES,
-            "",
-            "A subnet, of which the first and the last address stay out, or a range `10.3.0.1-10.3.0.99`.",
-            is_required=True,
-        ),
-        Key("dns", values.PACKED_ADDRESSES, "", "DNS servers that peers are told of."),
-    ),
-    unbuilt=tuple(
-        Unbuilt(name, "peers are not told of it")
-        for name in ("nbns", "dhcp", "netmask", "server", "subnet", "split_include", "split_exclude")
-    ),
-)
-
-_SECRET = Table(
-    title="secrets.ike<suffix>",
-    help=(
-        "One pre-shared key. Of several that fit, the one that names the peer best is used, then the one that names us "
-        "best."
-    ),
-    keys=(
-        Key(
-            "secret",
-            values.SECRET,
-            "",
-            "The key: text, or octets as `0x` and hexadecimal or `0s` and base64.",
-            is_required=True,
-        ),
-        Key(
-            "id",
-            values.IDENTITY,
-            "%any",
-            "Whose key it is; `id-1`, `id-2` and so on for several. Patterns are allowed.",
-            is_prefix=True,
-        ),
     ),
 )
 
@@ -515,12 +474,10 @@ TABLES: Final = MappingProxyType(
         "local": _rounds(is_local=True),
         "remote": _rounds(is_local=False),
         "child": _CHILD,
-        "pool": _POOL,
-        "secret": _SECRET,
+        "pool": POOL,
+        "secret": SECRET,
+        "authority": AUTHORITY,
         "gateway": _GATEWAY,
     }
 )
 """Every kind of section that is understood, in the order of the documentation."""
-
-UNBUILT_SECRETS: Final = ("eap", "xauth", "ntlm", "ppk", "private", "rsa", "ecdsa", "bliss", "pkcs8", "pkcs12", "token")
-"""Prefixes of sections within `secrets` that hold what nothing uses yet. They are skipped with a warning."""

@@ -9,14 +9,17 @@ import msgspec
 
 from cygnet.config.defaults import MAX_PROBLEMS
 from cygnet.config.errors import ConfigError, Problem, quote
+from cygnet.config.folders import unused_files
 from cygnet.config.gateway_settings import GatewaySettings
-from cygnet.config.keys import TABLES, UNBUILT_SECRETS
+from cygnet.config.keys import TABLES
 from cygnet.config.reader import Reader, Values
 from cygnet.config.references import referenced_names, resolve_references
+from cygnet.config.resource_keys import CERTIFICATES, UNBUILT_SECRETS
 from cygnet.config.syntax import Section, Setting, parse_file, parse_text
 from cygnet.ike.settings import (
     AdmissionSettings,
     AuthKind,
+    AuthoritySettings,
     AuthSettings,
     ChildSettings,
     ConnectionSettings,
@@ -28,6 +31,7 @@ from cygnet.ike.settings import (
 )
 
 _OUTERMOST: Final = ("connections", "pools", "secrets", "gateway", "authorities")
+_CERTIFICATE_KEYS: Final = ("cacert", "file", "handle")
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -40,7 +44,8 @@ class Configuration(msgspec.Struct, frozen=True):
 
 def load_settings(path: str) -> Configuration:
     """Read a configuration file. Raises ConfigError, which names everything that is wrong with it."""
-    return _Loader().load(parse_file(path))
+    configuration = _Loader().load(parse_file(path))
+    return msgspec.structs.replace(configuration, warnings=(*configuration.warnings, *unused_files(path)))
 
 
 def load_text(text: str, name: str = "<text>") -> Configuration:
@@ -64,6 +69,13 @@ def load_pool(section: Section) -> tuple[PoolSettings, tuple[Problem, ...]]:
     return pool, findings
 
 
+def load_authority(section: Section) -> tuple[AuthoritySettings, tuple[Problem, ...]]:
+    """One certification authority, with the warnings that came up. Raises ConfigError."""
+    loader = _Loader()
+    authority = loader.read_authority(section.name, section)
+    return authority, loader.findings()
+
+
 class _Loader:
     __slots__ = ("_reader",)
 
@@ -76,6 +88,7 @@ class _Loader:
         gateway = self._read_gateway(root)
         pools = self._read_pools(root)
         secrets = self._read_secrets(root)
+        authorities = self._read_authorities(root)
         connections = self._read_connections(root)
         self._check_pool_names(root, connections, {pool.name for pool in pools} | set(_section(root, "pools").sections))
         if not secrets and any(_uses_psk(connection) for connection in connections):
@@ -87,7 +100,9 @@ class _Loader:
         # A pool of one address has none to spare.
         gateway.setdefault("echo", tuple(pool.first for pool in pools if pool.first != pool.last))
         return Configuration(
-            settings=Settings(connections=connections, pools=pools, secrets=secrets, **settings_values),
+            settings=Settings(
+                connections=connections, pools=pools, secrets=secrets, authorities=authorities, **settings_values
+            ),
             gateway=GatewaySettings(**_part_of(GatewaySettings, gateway)),
             warnings=warnings,
         )
@@ -112,9 +127,6 @@ class _Loader:
             if name in _OUTERMOST or name in referenced:
                 continue
             self._reader.unknown_section(section, "", _OUTERMOST)
-        authorities = root.sections.get("authorities")
-        if authorities is not None and authorities.sections:
-            self._reader.warn(authorities.position, "authorities are skipped: certificates are not built yet")
 
     def _read_gateway(self, root: Section) -> Values:
         section = _section(root, "gateway")
@@ -151,8 +163,10 @@ class _Loader:
         files: dict[str, Setting] = {}
         for name, section in self._reader.named_sections(_section(root, "secrets"), "secrets"):
             path = f"secrets.{name}"
-            if name.startswith(UNBUILT_SECRETS):
-                self._reader.warn(section.position, f"{path} is skipped: only pre-shared keys (ike) are used yet")
+            unbuilt = next((table for prefix, table in UNBUILT_SECRETS.items() if name.startswith(prefix)), None)
+            if unbuilt is not None:
+                self._reader.read(section, path, unbuilt)
+                self._reader.warn(section.position, f"{path} is skipped: {unbuilt.help}")
             elif name.startswith("ike"):
                 found = self._reader.read(section, path, TABLES["secret"])
                 if "secret" in found:
@@ -160,7 +174,7 @@ class _Loader:
                     secrets.append(SharedSecret(secret=found["secret"], owners=owners))
             else:
                 self._reader.unknown_section(section, " in secrets", ("ike", *UNBUILT_SECRETS))
-            secret = section.settings.get("secret")
+            secret = section.settings.get("secret") or section.settings.get("pin")
             if secret is not None:
                 files.setdefault(secret.name_position.source.name, secret)
         for file, secret in files.items():
@@ -168,6 +182,25 @@ class _Loader:
                 message = f"this secret is readable by everybody on this machine: chmod o-rwx {file}"
                 self._reader.warn(secret.name_position, message)
         return tuple(secrets)
+
+    def _read_authorities(self, root: Section) -> tuple[AuthoritySettings, ...]:
+        return tuple(
+            self.read_authority(name, section)
+            for name, section in self._reader.named_sections(_section(root, "authorities"), "authorities")
+        )
+
+    def read_authority(self, name: str, section: Section) -> AuthoritySettings:
+        """An authority, as far as it is right."""
+        path = f"authorities.{name}"
+        found = self._reader.read(section, path, TABLES["authority"])
+        given = [key for key in _CERTIFICATE_KEYS if key in found]
+        if not given:
+            self._reader.error(section.position, f"{path} has no certificate: write cacert = FILE")
+        elif len(given) > 1:
+            position = section.settings[given[1]].name_position
+            self._reader.error(position, f"{path} has both {given[0]} and {given[1]}: one of them is its certificate")
+        self._reader.warn(section.position, f"{path} has no effect: {CERTIFICATES}")
+        return AuthoritySettings(name=name, **found)
 
     def _read_connections(self, root: Section) -> tuple[ConnectionSettings, ...]:
         return tuple(

@@ -1,8 +1,8 @@
 """Sections of a configuration that come in a message instead of a file, as `swanctl` loads them over vici.
 
 The message has the keys of the file; what a file lists after commas is a list here, and a file that the key names has
-been read already. It becomes the tree that a file becomes, so that the same tables judge it. Each value is a line of a
-source of its own, and an error names its key.
+been read already. Octets that are no text become `0x` and hexadecimal. The message becomes the tree that a file
+becomes, so that the same tables judge it. Each value is a line of a source of its own, and an error names its key.
 """
 
 from collections.abc import Mapping
@@ -39,4 +39,4 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return f"<{len(value)} octets>"
+        return f"0x{value.hex()}"

@@ -41,7 +41,7 @@ class Reader:
         for name, setting in section.settings.items():
             key = _find(name, table.keys)
             if key is not None:
-                self._read_key(found, key, setting, f"{name} in {path}")
+                self._read_key(found, key, name, setting, f"{name} in {path}")
                 continue
             unbuilt = _find(name, table.unbuilt)
             if unbuilt is not None:
@@ -71,18 +71,20 @@ class Reader:
         """Report a section that nothing reads."""
         self.error(section.position, f"unknown section {quote(section.name)}{where}{_suggest(section.name, known)}")
 
-    def _read_key(self, found: Values, key: Key, setting: Setting, what: str) -> None:
+    def _read_key(self, found: Values, key: Key, name: str, setting: Setting, what: str) -> None:
         if setting.value is None:
             if key.is_required:
                 self.error(setting.name_position, f"{what} is empty")
             return
         try:
-            value = key.kind.parse(setting.value)
+            value = key.kind.parse(f"{name}:{setting.value}" if key.is_number else setting.value)
         except ValueError as exc:
             self.error(setting.value_position, f"{what}: {exc}")
             return
         if key.is_prefix:
             found[key.attribute] = (*found.get(key.attribute, ()), value)
+        elif key.is_shared:
+            found[key.attribute] = (*found.get(key.attribute, ()), *value)
         else:
             found[key.attribute] = value
 
@@ -120,6 +122,8 @@ def _find(name: str, rows: Iterable[_R]) -> _R | None:
             return row
     for row in rows:
         if row.is_prefix and name.startswith(row.name):
+            return row
+        if isinstance(row, Key) and row.is_number and name.isascii() and name.isdecimal():
             return row
     return None
 

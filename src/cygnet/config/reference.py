@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Iterable
 
-from cygnet.config.keys import TABLES, UNBUILT_SECRETS
+from cygnet.config.folders import FOLDERS
+from cygnet.config.keys import TABLES
+from cygnet.config.resource_keys import CERTIFICATES, UNBUILT_SECRETS
 from cygnet.config.schema import ANYTHING, Key, Table, Unbuilt
 
 _INTRODUCTION = """\
@@ -124,8 +126,16 @@ def _render_unbuilt(tables: Iterable[Table]) -> str:
             for inner in table.sections
             if inner.refusal
         ]
-    skipped = ", ".join(f"`{prefix}<suffix>`" for prefix in UNBUILT_SECRETS)
-    lines += ["", f"Sections within `secrets` that are skipped with a warning: {skipped}. So is `authorities`."]
+    by_reason: dict[str, list[str]] = {}
+    for prefix, table in UNBUILT_SECRETS.items():
+        by_reason.setdefault(table.help, []).append(f"`{prefix}<suffix>`")
+    lines += ["", "Sections within `secrets` that are skipped with a warning, whatever stands in them:", ""]
+    lines += [f"- {', '.join(names)}: {reason}." for reason, names in by_reason.items()]
+    lines += [
+        "",
+        f"So are files in the folders {', '.join(f'`{folder}`' for folder in FOLDERS)} beside `swanctl.conf`, which",
+        f"strongSwan loads: {CERTIFICATES}.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,10 @@ class Key(msgspec.Struct, frozen=True):
     is_required: bool = False
     is_prefix: bool = False
     """Whether any suffix may follow the name, for keys that stand several times."""
+    is_number: bool = False
+    """Whether its name is any number; the parser gets `NUMBER:VALUE` then."""
+    is_shared: bool = False
+    """Whether several keys fill the same attribute: each with a tuple, that are put together in the file's order."""
 
     @property
     def attribute(self) -> str:

@@ -10,19 +10,20 @@ import msgspec
 
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError, Problem, quote
-from cygnet.config.load import Configuration, load_connection, load_pool
+from cygnet.config.load import Configuration, load_authority, load_connection, load_pool
 from cygnet.config.messages import Message, section_of
-from cygnet.ike.settings import ConnectionSettings, PoolSettings, Settings, SharedSecret
+from cygnet.ike.settings import AuthoritySettings, ConnectionSettings, PoolSettings, Settings, SharedSecret
 
 
 class Store:
-    """Connections, pools and secrets by name."""
+    """Connections, pools, authorities and secrets by name."""
 
     def __init__(self, settings: Settings) -> None:
         self._base = settings
         self.connections: dict[str, ConnectionSettings] = {}
         self.pools: dict[str, PoolSettings] = {}
         self.secrets: dict[str, SharedSecret] = {}
+        self.authorities: dict[str, AuthoritySettings] = {}
         self.generation = 0
         """Grows with every change."""
         self._snapshot: Settings | None = None
@@ -37,6 +38,7 @@ class Store:
                 connections=tuple(self.connections.values()),
                 pools=tuple(self.pools.values()),
                 secrets=tuple(self.secrets.values()),
+                authorities=tuple(self.authorities.values()),
             )
         return self._snapshot
 
@@ -45,6 +47,7 @@ class Store:
         self._base = settings
         self.connections = {connection.name: connection for connection in settings.connections}
         self.pools = {pool.name: pool for pool in settings.pools}
+        self.authorities = {authority.name: authority for authority in settings.authorities}
         self.secrets = {f"file-{number}": secret for number, secret in enumerate(settings.secrets)}
         self._changed()
 
@@ -67,13 +70,13 @@ class Store:
 
     # Pools.
 
-    def read_pool(self, name: str, message: Message) -> PoolSettings:
-        """A pool that is good beside the others of now. Raises ConfigError."""
-        pool, _ = load_pool(section_of(name, message))
+    def read_pool(self, name: str, message: Message) -> tuple[PoolSettings, tuple[Problem, ...]]:
+        """A pool that is good beside the others of now, and the warnings. Raises ConfigError."""
+        pool, warnings = load_pool(section_of(name, message))
         for other in self.pools.values():
             if other.name != name and pool.overlaps(other):
                 raise _error(f"addrs of pool {quote(name)} overlap with those of {quote(other.name)}")
-        return pool
+        return pool, warnings
 
     def put_pool(self, pool: PoolSettings) -> None:
         """Add or replace a pool."""
@@ -83,6 +86,19 @@ class Store:
     def remove_pool(self, name: str) -> bool:
         """Remove a pool; False if there is none of that name."""
         return self._removed(self.pools.pop(name, None))
+
+    # Authorities.
+
+    def load_authority(self, name: str, message: Message) -> tuple[Problem, ...]:
+        """Add or replace a certification authority; returns the warnings. Raises ConfigError."""
+        authority, warnings = load_authority(section_of(name, message))
+        self.authorities[name] = authority
+        self._changed()
+        return warnings
+
+    def unload_authority(self, name: str) -> bool:
+        """Remove an authority; False if there is none of that name."""
+        return self._removed(self.authorities.pop(name, None))
 
     # Secrets.
 

@@ -50,6 +50,14 @@ _ANY_PEER: Final = {
     "0.0.0.0": "%any",  # noqa: S104 - strongSwan's other spelling of %any, nothing is bound to it
     "::": "%any",
 }
+_REGULAR_EXPRESSION: Final = re.compile(r"(?:[a-z0-9]+:)?\^.*\$\Z", re.DOTALL)
+_UNBUILT_AUTH: Final = {
+    **dict.fromkeys(
+        ("pubkey", "rsa", "ecdsa", "ed25519", "ed448", "bliss", "rsa/pss", "ike", "eap", "any"),
+        "authentication is not built yet",
+    ),
+    "xauth": "belongs to IKEv1, which is not spoken here",
+}
 _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 
 
@@ -172,6 +180,25 @@ def one_of(choices: type[Enum], planned: dict[str, str]) -> Callable[[str], Enum
             raise ValueError(f"{quote(text)} is not one of: {known}") from None
 
     return parse
+
+
+def parse_auth(text: str) -> AuthKind:
+    """How an end proves its identity. strongSwan's methods may name algorithms: `pubkey-sha256`, `eap-mschapv2`."""
+    try:
+        return AuthKind(text)
+    except ValueError:
+        known = ", ".join(choice.value for choice in AuthKind)
+        why = _UNBUILT_AUTH.get(re.split("[-:]", text, maxsplit=1)[0])
+        if why is None:
+            raise ValueError(f"{quote(text)} is not one of: {known}") from None
+        raise ValueError(f"{quote(text)[1:-1]} {why}; there is: {known}") from None
+
+
+def parse_peer_identity(text: str) -> Identity:
+    """An identity, or a pattern of those that there are."""
+    if _REGULAR_EXPRESSION.match(text):
+        raise ValueError(f"{quote(text)} is a regular expression, which is not built; patterns are like *@example.org")
+    return parse_identity(text)
 
 
 def parse_end_action(text: str) -> EndAction:
@@ -356,7 +383,7 @@ TIME: Final = Kind("time", parse_time)
 PORT: Final = Kind("port", integer(1, 65535))
 SIZE: Final = Kind("octets", parse_size)
 SIZE_OR_AUTO: Final = Kind("octets or auto", parse_size_or_auto)
-IDENTITY: Final = Kind("identity", parse_identity)
+IDENTITY: Final = Kind("identity", parse_peer_identity)
 OWN_IDENTITY: Final = Kind("identity", parse_own_identity)
 PEER_ADDRESSES: Final = Kind("list of addresses, subnets, ranges", parse_peer_addresses)
 PACKED_ADDRESSES: Final = Kind("list of addresses", list_of(parse_packed_address))
@@ -372,14 +399,7 @@ USER: Final = Kind("user name", parse_user)
 FOLDER: Final = Kind("path", parse_folder)
 TEXT: Final = Kind("text", parse_text)
 FILE_MODE: Final = Kind("mode", parse_file_mode)
-AUTH: Final = Kind(
-    "method",
-    one_of(
-        AuthKind,
-        dict.fromkeys(("pubkey", "eap", "rsa", "ecdsa", "ed25519"), "authentication is not built yet")
-        | {"xauth": "belongs to IKEv1, which is not spoken here"},
-    ),
-)
+AUTH: Final = Kind("method", parse_auth)
 MODE: Final = Kind(
     "mode",
     one_of(

@@ -42,6 +42,10 @@ class PoolPlan:
         """Addresses in the pool."""
         return self.last - self.first + 1
 
+    def has(self, address: bytes) -> bool:
+        """Whether a packed address belongs to the pool."""
+        return len(address) == self.octets and self.first <= int.from_bytes(address, "big") <= self.last
+
     def block_of(self, address: int) -> int:
         """The block that an address of the pool is in; not a block of the pool for another address."""
         return (address >> self.octave) - self._base

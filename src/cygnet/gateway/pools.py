@@ -13,6 +13,7 @@ from cygnet.auth.identity import Identity
 from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
 from cygnet.gateway.ledger import PoolPlan
 from cygnet.ike.settings import PoolSettings
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 LOW_WATER: Final = 256
 """Free addresses below which a worker asks for more: what it gives away while the supervisor's answer is on its way."""
@@ -61,8 +62,8 @@ class _Pool:
 
     __slots__ = (
         "asked_at",
+        "attributes",
         "blocks",
-        "dns",
         "free",
         "freed",
         "fresh",
@@ -73,9 +74,10 @@ class _Pool:
         "reserved",
     )
 
-    def __init__(self, plan: PoolPlan, dns: tuple[bytes, ...], reserved: Collection[int], workers: int) -> None:
+    def __init__(self, plan: PoolPlan, reserved: Collection[int], workers: int) -> None:
         self.plan = plan
-        self.dns = dns
+        self.attributes: tuple[ConfigurationAttribute, ...] = ()
+        """What is told with its addresses."""
         self.reserved = reserved
         self.low_water = low_water(plan, workers)
         self.blocks: dict[int, _Block] = {}
@@ -198,8 +200,8 @@ class AddressPools:
             pool = before.get(settings.name)
             if pool is None or (pool.plan.first, pool.plan.last) != (plan.first, plan.last):
                 inside = {n for octets, n in self._reserved if octets == plan.octets and plan.first <= n <= plan.last}
-                pool = _Pool(plan, settings.dns, frozenset(inside), self._workers)
-            pool.dns = settings.dns
+                pool = _Pool(plan, frozenset(inside), self._workers)
+            pool.attributes = settings.attributes
             pool.is_retired = False
             self._pools[settings.name] = pool
 
@@ -224,8 +226,7 @@ class AddressPools:
     def is_of(self, name: str, address: bytes) -> bool:
         """Whether a packed address belongs to a pool."""
         pool = self._pools.get(name)
-        number = int.from_bytes(address, "big")
-        return pool is not None and pool.plan.octets == len(address) and pool.plan.first <= number <= pool.plan.last
+        return pool is not None and pool.plan.has(address)
 
     @property
     def in_use(self) -> int:
@@ -257,10 +258,14 @@ class AddressPools:
             if pool.plan.octets == len(address) and pool.plan.first <= number <= pool.plan.last and pool.put(number):
                 return
 
-    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
-        """The packed addresses of the DNS servers that clients of these pools are told of."""
-        known = (self._pools[name] for name in pools if name in self._pools)
-        return tuple(dict.fromkeys(server for pool in known for server in pool.dns))
+    def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
+        """What a client is told of by those of `pools` that its packed `addresses` are from, each thing once."""
+        told: tuple[ConfigurationAttribute, ...] = ()
+        for name in pools:
+            pool = self._pools.get(name)
+            if pool is not None and pool.attributes and any(pool.plan.has(address) for address in addresses):
+                told = tuple(dict.fromkeys((*told, *pool.attributes))) if told else pool.attributes
+        return told
 
     def covers(self, octets: int, first: int, last: int) -> bool:
         """Whether a range of addresses, as numbers, lies within one pool."""

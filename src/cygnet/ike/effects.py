@@ -13,6 +13,7 @@ from cygnet.crypto.keymat import ChildSuite
 from cygnet.ike.carriage import DEFAULT_CARRIAGE, Carriage
 from cygnet.ike.path import Path
 from cygnet.ike.tasks import Task
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 
@@ -159,6 +160,9 @@ class SaEstablished(msgspec.Struct, frozen=True, gc=False):
     """Seconds since its first message came or went."""
     is_initiator: bool = False
     """Whether we have set it up, and not the peer."""
+    attributes: tuple[ConfigurationAttribute, ...] = ()
+    """As initiator: what else the peer has told us with our virtual addresses, DNS servers and so on, as it was
+    sent."""
 
 
 class SaMoved(msgspec.Struct, frozen=True, gc=False):

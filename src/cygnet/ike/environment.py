@@ -13,6 +13,7 @@ from cygnet.crypto.ke import KeyExchangeMethod, KeyPair
 from cygnet.ike.connections import ConnectionIndex
 from cygnet.ike.settings import Settings
 from cygnet.ike.spi import owner, worker_of_ike_spi
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 
 class Count(Protocol):
@@ -33,8 +34,8 @@ class VirtualAddresses(Protocol):
     def release(self, address: bytes) -> None:
         """The address is free again."""
 
-    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
-        """The packed addresses of the DNS servers that clients of these pools are told of."""
+    def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
+        """What a client is told of by those of `pools` that its packed `addresses` are from, each thing once."""
 
 
 class LocalAddresses(Protocol):
@@ -69,8 +70,8 @@ class NoAddresses:
     def release(self, address: bytes) -> None:
         """Nothing was given."""
 
-    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
-        """No servers."""
+    def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
+        """Nothing to tell."""
         return ()
 
 

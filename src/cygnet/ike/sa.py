@@ -25,6 +25,7 @@ from cygnet.ike.tally import REQUEST_OUT, RESPONSE_OUT
 from cygnet.ike.tasks import DeleteIke, Task
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI
 from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 _LIVENESS_SPREAD = 0.1
 """Part of `dpd_delay` over which liveness checks that would come together are spread."""
@@ -66,8 +67,8 @@ class Registry(Protocol):
     def inherit(self, old: "IkeSa", heir: "IkeSa", turn: "Turn") -> None:
         """Note that the CHILD_SAs of `old` are those of `heir` now, and begin what it has to do."""
 
-    def established(self, sa: "IkeSa", turn: "Turn") -> None:
-        """Both ends of `sa` are authenticated."""
+    def established(self, sa: "IkeSa", turn: "Turn", told: tuple[ConfigurationAttribute, ...] = ()) -> None:
+        """Both ends of `sa` are authenticated, and the peer has `told` us what goes with our addresses."""
 
     def close(self, sa: "IkeSa", reason: str, turn: "Turn", *, is_answered: bool = False) -> None:
         """Forget `sa` and all that it holds, telling the peer nothing but, if `is_answered`, its last answer again."""

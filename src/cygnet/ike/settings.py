@@ -12,6 +12,7 @@ import msgspec
 from cygnet.auth.identity import ANY_IDENTITY, Identity
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings
 from cygnet.ike.selectors import DYNAMIC, SelectorSettings
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 
 class AuthKind(Enum):
@@ -146,8 +147,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     first: bytes
     last: bytes
     """Packed addresses, 4 octets (IPv4) or 16 (IPv6), of the same family."""
-    dns: tuple[bytes, ...] = ()
-    """Packed addresses of DNS servers, of either family."""
+    attributes: tuple[ConfigurationAttribute, ...] = ()
+    """What those are told who get an address of it: DNS servers, subnets and so on, as they are sent."""
 
     def overlaps(self, other: "PoolSettings") -> bool:
         """Whether both have an address in common."""
@@ -163,6 +164,21 @@ class SharedSecret(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"SharedSecret(secret=<{len(self.secret)} octets>, owners={self.owners!r})"
+
+
+class AuthoritySettings(msgspec.Struct, frozen=True):
+    """One `authorities.<name>` section. Nothing uses it yet."""
+
+    name: str
+    cacert: str = ""
+    """The file of its certificate as it was configured, or its subject where the certificate itself was given."""
+    file: str = ""
+    handle: str = ""
+    slot: str = ""
+    module: str = ""
+    crl_uris: tuple[str, ...] = ()
+    ocsp_uris: tuple[str, ...] = ()
+    cert_uri_base: str = ""
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True):
@@ -264,6 +280,7 @@ class Settings(msgspec.Struct, frozen=True):
     connections: tuple[ConnectionSettings, ...] = ()
     pools: tuple[PoolSettings, ...] = ()
     secrets: tuple[SharedSecret, ...] = ()
+    authorities: tuple[AuthoritySettings, ...] = ()
     retransmit: RetransmitPolicy = RetransmitPolicy()
     keep_alive_s: float = 20.0
     """Seconds without a packet to a peer after which the NAT in front of us is reminded; 0 never does."""

@@ -24,9 +24,7 @@ from cygnet.ike.effects import (
     Send,
 )
 from cygnet.ike.environment import Environment
-from cygnet.ike.errors import (
-    ProtocolViolation,
-)
+from cygnet.ike.errors import ProtocolViolation
 from cygnet.ike.exchanges import ike_sa_init, mobike, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.expiring_map import ExpiringMap
@@ -45,6 +43,7 @@ from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import WireError, WireFault
 from cygnet.wire.header import NO_SPI, Header, decode_header
 from cygnet.wire.message import decode_message
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _DELETING = SaState.DELETING
@@ -345,7 +344,7 @@ class IkeTable:
             self._children[child.spi_in] = heir.spi
         self._settle(heir, turn)
 
-    def established(self, sa: IkeSa, turn: Turn) -> None:
+    def established(self, sa: IkeSa, turn: Turn, told: tuple[ConfigurationAttribute, ...] = ()) -> None:
         """Note that both ends are authenticated, and drop what only the handshake needed."""
         if sa.state == _HALF_OPEN:
             self.admission.left(sa)
@@ -360,7 +359,7 @@ class IkeTable:
             self._roamers.add(sa.spi)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
         is_initiator = sa.is_original_initiator
-        turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, is_initiator))
+        turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, is_initiator, told))
 
     def with_peer(self, identity: Identity) -> Iterator[IkeSa]:
         """The IKE_SAs that stand with that peer on this worker."""

@@ -16,6 +16,7 @@ from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, parse_proposal
 from cygnet.ike.selectors import DYNAMIC, parse_selector
 from cygnet.ike.settings import AdmissionSettings, PoolSettings, RetransmitPolicy, SharedSecret, StartAction
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 GOLDEN = Path(__file__).parent / "golden"
 WRONG = sorted(path.stem for path in (GOLDEN / "wrong").glob("*.conf"))
@@ -74,7 +75,10 @@ def test_roadwarriors(golden: Path) -> None:
     assert child.start_action is StartAction.NONE
     assert configuration.settings.pools == (
         PoolSettings(
-            "rw_pool4", packed("10.3.0.1"), packed("10.3.0.254"), dns=(packed("10.1.0.53"), packed("fd01::53"))
+            "rw_pool4",
+            packed("10.3.0.1"),
+            packed("10.3.0.254"),
+            (ConfigurationAttribute(3, packed("10.1.0.53")), ConfigurationAttribute(10, packed("fd01::53"))),
         ),
         PoolSettings("rw_pool6", packed("fd03::10"), packed("fd03::ffff")),
     )

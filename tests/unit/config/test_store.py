@@ -8,6 +8,7 @@ from cygnet.config.load import load_text
 from cygnet.config.messages import Message
 from cygnet.config.store import Store
 from cygnet.ike.settings import Settings, SharedSecret
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 CONNECTION: Message = {
     "version": b"2",
@@ -72,12 +73,12 @@ def test_sections_have_a_depth(store: Store) -> None:
 
 
 def test_pools_must_not_overlap(store: Store) -> None:
-    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/24"}))
+    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/24"})[0])
     with pytest.raises(ConfigError, match='overlap with those of "a"'):
         store.read_pool("b", {"addrs": b"10.3.0.128/25"})
     # With itself it may.
-    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/25", "dns": [b"10.1.0.53"]}))
-    assert [pool.dns for pool in store.settings.pools] == [(bytes((10, 1, 0, 53)),)]
+    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/25", "dns": [b"10.1.0.53"]})[0])
+    assert [pool.attributes for pool in store.settings.pools] == [(ConfigurationAttribute(3, bytes((10, 1, 0, 53))),)]
     assert store.remove_pool("a")
     assert not store.remove_pool("a")
 

@@ -4,13 +4,19 @@ from cygnet.auth.identity import ANY_IDENTITY
 from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.ledger import Ledger, PoolPlan
 from cygnet.gateway.pools import AddressPools
+from cygnet.iana import CfgAttribute
 from cygnet.ike.settings import PoolSettings
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 ANY4 = bytes(4)
 
 
+def told(server: bytes) -> ConfigurationAttribute:
+    return ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_DNS, server)
+
+
 def pool(name: str, first: int, last: int, *dns: bytes) -> PoolSettings:
-    return PoolSettings(name, bytes((10, 3, 0, first)), bytes((10, 3, 0, last)), dns)
+    return PoolSettings(name, bytes((10, 3, 0, first)), bytes((10, 3, 0, last)), tuple(map(told, dns)))
 
 
 def worker(*pools: PoolSettings) -> AddressPools:
@@ -30,7 +36,8 @@ def test_a_pool_that_stays_keeps_what_was_given() -> None:
     first = acquire(addresses, "a")
     addresses.configure([pool("a", 1, 2, b"\x0a\x01\x00\x35"), pool("b", 9, 9)])
     assert acquire(addresses, "a") not in (None, first)
-    assert addresses.dns(("a", "b")) == (b"\x0a\x01\x00\x35",)
+    assert first is not None
+    assert addresses.attributes(("a", "b"), (first,)) == (told(b"\x0a\x01\x00\x35"),)
 
 
 def test_a_retired_pool_gives_nothing_and_says_what_is_in_use() -> None:
@@ -49,7 +56,7 @@ def test_a_pool_that_was_unloaded_is_no_pool() -> None:
     addresses = worker(pool("a", 1, 9))
     addresses.configure([])
     assert acquire(addresses, "a") is None
-    assert addresses.dns(("a",)) == ()
+    assert addresses.attributes(("a",), (bytes((10, 3, 0, 1)),)) == ()
     assert addresses.retire("a") == 0
     # What was on its way when it went does no harm.
     addresses.granted("a", (0,))

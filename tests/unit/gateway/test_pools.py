@@ -6,14 +6,17 @@ from cygnet.auth.identity import ANY_IDENTITY
 from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
 from cygnet.gateway.ledger import MAX_BLOCKS, Ledger, PoolPlan
 from cygnet.gateway.pools import LOW_WATER, AddressPools, blocks_at_start, low_water
+from cygnet.iana import CfgAttribute
 from cygnet.ike.settings import PoolSettings
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 ANY4 = bytes(4)
 
 
 def pool(first: str, last: str, name: str = "p", dns: tuple[str, ...] = ()) -> PoolSettings:
     packed = [ipaddress.ip_address(address).packed for address in (first, last, *dns)]
-    return PoolSettings(name=name, first=packed[0], last=packed[1], dns=tuple(packed[2:]))
+    told = tuple(ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_DNS, server) for server in packed[2:])
+    return PoolSettings(name=name, first=packed[0], last=packed[1], attributes=told)
 
 
 def text(address: bytes | None) -> str:
@@ -174,13 +177,20 @@ class TestAcquire:
         given = [text(pools.acquire(names, octets, bytes(octets), ANY_IDENTITY)) for octets in (4, 4, 4, 16, 16)]
         assert given == ["10.0.0.1", "10.0.1.1", "none", "fd00::1", "none"]
 
-    def test_tells_each_dns_server_once(self) -> None:
+    def test_tells_what_the_pools_of_the_addresses_tell_each_once(self) -> None:
         settings = (
             pool("10.0.0.1", "10.0.0.1", "a", ("9.9.9.9", "1.1.1.1")),
             pool("10.1.0.1", "10.1.0.1", "b", ("9.9.9.9",)),
         )
         pools = AddressPools(settings, workers=1, send=lambda message: None)
-        assert [text(server) for server in pools.dns(("b", "a"))] == ["9.9.9.9", "1.1.1.1"]
+        in_a, in_b = bytes((10, 0, 0, 1)), bytes((10, 1, 0, 1))
+
+        def told(*addresses: bytes) -> list[str]:
+            return [text(attribute.value) for attribute in pools.attributes(("b", "a", "gone"), addresses)]
+
+        assert told(in_a, in_b) == ["9.9.9.9", "1.1.1.1"]
+        assert told(in_b) == ["9.9.9.9"]
+        assert told() == told(bytes(4), bytes(16)) == []
 
     def test_a_large_pool_costs_nothing_until_it_is_used(self) -> None:
         rig = Rig(pool("fd00::1", "fd00::ffff:ffff:ffff:ffff"), blocks=1)

@@ -45,18 +45,30 @@ def test_who_wants_no_address_asks_for_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payloads", "addresses"),
+    ("payloads", "addresses", "told"),
     [
-        ((), ()),
-        ((config(CfgType.CFG_REPLY, (V4, CAROL4), (V6, CAROL6 + b"\x40"), (V4_DNS, DNS4)),), (CAROL4, CAROL6)),
-        ((config(CfgType.CFG_REQUEST, (V4, CAROL4)),), ()),
-        ((config(CfgType.CFG_REPLY, (V4, b""), (V4, b"abc"), (V6, CAROL4), (99, CAROL4)),), ()),
-        ((config(CfgType.CFG_REPLY, *[(V4, CAROL4)] * 9),), (CAROL4,) * 4),
+        ((), (), ()),
+        (
+            (config(CfgType.CFG_REPLY, (V4, CAROL4), (V4_DNS, DNS4), (V6, CAROL6 + b"\x40")),),
+            (CAROL4, CAROL6),
+            ((V4_DNS, DNS4),),
+        ),
+        ((config(CfgType.CFG_REQUEST, (V4, CAROL4)),), (), ()),
+        (
+            (config(CfgType.CFG_REPLY, (V4, b""), (V4, b"abc"), (V6, CAROL4), (99, CAROL4)),),
+            (),
+            ((99, CAROL4),),
+        ),
+        ((config(CfgType.CFG_REPLY, *[(V4, CAROL4)] * 9),), (CAROL4,) * 4, ()),
+        ((config(CfgType.CFG_REPLY, *[(99, b"")] * 999),), (), ((99, b""),) * 64),
     ],
-    ids=["nothing", "both families", "no reply", "no addresses", "too many"],
+    ids=["nothing", "both families", "no reply", "no addresses", "too many", "too much"],
 )
-def test_what_was_given(payloads: tuple[Configuration, ...], addresses: tuple[bytes, ...]) -> None:
-    assert virtual_ip.received(Parts(payloads)) == addresses
+def test_what_was_given(
+    payloads: tuple[Configuration, ...], addresses: tuple[bytes, ...], told: tuple[tuple[int, bytes], ...]
+) -> None:
+    expected = tuple(ConfigurationAttribute(kind, value) for kind, value in told)
+    assert virtual_ip.received(Parts(payloads)) == (addresses, expected)
 
 
 def assign(
@@ -83,7 +95,7 @@ def assign(
 def test_addresses_and_their_servers_are_given(
     asked: list[tuple[int, bytes]], attributes: list[tuple[int, bytes]]
 ) -> None:
-    pool = ListPool((CAROL4, CAROL6), dns=(DNS4, DNS6))
+    pool = ListPool((CAROL4, CAROL6), (ConfigurationAttribute(V4_DNS, DNS4), ConfigurationAttribute(V6_DNS, DNS6)))
     addresses, reply = assign(WITH_POOL, pool, config(CfgType.CFG_REQUEST, *asked))
     assert reply == (config(CfgType.CFG_REPLY, *attributes),)
     assert set(addresses) == pool.used
@@ -108,6 +120,14 @@ def test_nothing_is_given(connection: Connection, asked: tuple[Configuration, ..
 def test_an_empty_pool_is_a_failure() -> None:
     with pytest.raises(InternalAddressFailure):
         assign(WITH_POOL, ListPool(), config(CfgType.CFG_REQUEST, (V4, b"")))
+
+
+def test_what_is_of_use_to_neither_family_that_a_peer_has_is_not_told() -> None:
+    told = [(V6_DNS, DNS6), (CfgAttribute.INTERNAL_IP4_SUBNET, CAROL4 + b"\xff" * 4), (25, b"example.org"), (4, DNS4)]
+    told += [(CfgAttribute.INTERNAL_IP6_SUBNET, CAROL6 + b"\x40"), (CfgAttribute.P_CSCF_IP6_ADDRESS, CAROL6)]
+    pool = ListPool((CAROL4,), tuple(ConfigurationAttribute(kind, value) for kind, value in told))
+    _, (reply,) = assign(WITH_POOL, pool, config(CfgType.CFG_REQUEST, (V4, b"")))
+    assert [attribute.type for attribute in reply.attributes] == [V4, CfgAttribute.INTERNAL_IP4_SUBNET, 25, 4]
 
 
 def test_one_peer_gets_no_more_than_four_addresses() -> None:

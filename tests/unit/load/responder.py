@@ -24,6 +24,7 @@ from cygnet.ike.table import IkeTable
 from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Batch, Endpoint
 from cygnet.net.sockets import open_esp_socket, open_udp_socket
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 SECRET = b"swordfish"
 _READY = b"R"
@@ -46,7 +47,7 @@ class _Pool:
     def release(self, address: bytes) -> None:
         pass
 
-    def dns(self, pools: tuple[str, ...]) -> tuple[bytes, ...]:
+    def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         return ()
 
 

@@ -247,11 +247,11 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
         raise refusal
     mobike.accept(sa, parts, turn)
     if handshake.child is None:
-        sa.virtual_ips = virtual_ip.received(parts)
+        sa.virtual_ips, told = virtual_ip.received(parts)
     else:
         agreed = children.accept(sa, handshake.child, parts, is_first=True)
-        sa.virtual_ips = virtual_ip.received(parts)
+        sa.virtual_ips, told = virtual_ip.received(parts)
         nonce_i, nonce_r, spi_in = handshake.nonce_i, handshake.nonce_r, handshake.spi_in
         children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=True)
-    turn.table.established(sa, turn)
+    turn.table.established(sa, turn, told)
     reauthentication.obey(sa, parts, turn)

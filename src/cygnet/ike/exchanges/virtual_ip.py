@@ -26,8 +26,15 @@ _ADDRESS_OCTETS = {
     _INTERNAL_IP4_ADDRESS: _IPV4_OCTETS,
     _INTERNAL_IP6_ADDRESS: _IPV6_OCTETS,
 }
+_FAMILY_OCTETS: dict[int, int] = {
+    **{int(kind): _IPV4_OCTETS for kind in CfgAttribute if "IP4_" in kind.name},
+    **{int(kind): _IPV6_OCTETS for kind in CfgAttribute if "IP6_" in kind.name},
+}
+"""Attributes that are of use only to a peer with an address of that family."""
 _MAX_ADDRESSES = 4
 """Virtual addresses that one peer gets at most."""
+_MAX_ATTRIBUTES = 64
+"""Other things that we let a peer tell us at once."""
 
 
 @lru_cache(maxsize=64)
@@ -48,17 +55,20 @@ def request(vips: tuple[bytes, ...]) -> tuple[Configuration, ...]:
     return (Configuration(_CFG_REQUEST, tuple(attributes)),)
 
 
-def received(parts: Parts) -> tuple[bytes, ...]:
-    """As initiator: the packed addresses that we were given."""
+def received(parts: Parts) -> tuple[tuple[bytes, ...], tuple[ConfigurationAttribute, ...]]:
+    """As initiator: the packed addresses that we were given, and what else we were told, as it was sent."""
     reply = parts.find(Configuration)
     if reply is None or reply.cfg_type != _CFG_REPLY:
-        return ()
+        return (), ()
     found = []
+    others = []
     for attribute in reply.attributes:
         octets = _ADDRESS_OCTETS.get(attribute.type)  # type: ignore[call-overload]
-        if octets is not None and len(attribute.value) >= octets:
+        if octets is None:
+            others.append(attribute)
+        elif len(attribute.value) >= octets:
             found.append(attribute.value[:octets])
-    return tuple(found[:_MAX_ADDRESSES])
+    return tuple(found[:_MAX_ADDRESSES]), tuple(others[:_MAX_ATTRIBUTES])
 
 
 def assign(
@@ -93,12 +103,14 @@ def assign(
         if is_asked:
             raise InternalAddressFailure("the pools are empty")
         return (), ()
-    families = {len(address) for address in addresses}
-    for server in turn.env.addresses.dns(pools):
-        if len(server) in families:
-            kind = _INTERNAL_IP4_DNS if len(server) == _IPV4_OCTETS else _INTERNAL_IP6_DNS
-            attributes.append(ConfigurationAttribute(kind, server))
-    return tuple(addresses), (Configuration(_CFG_REPLY, tuple(attributes)),)
+    given = tuple(addresses)
+    families = {len(address) for address in given}
+    attributes += [
+        attribute
+        for attribute in turn.env.addresses.attributes(pools, given)
+        if _FAMILY_OCTETS.get(attribute.type) in families or attribute.type not in _FAMILY_OCTETS
+    ]
+    return given, (Configuration(_CFG_REPLY, tuple(attributes)),)
 
 
 def release(identity: Identity, addresses: tuple[bytes, ...], turn: Turn) -> None:

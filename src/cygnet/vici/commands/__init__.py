@@ -44,7 +44,7 @@ def command_table(backend: Backend, counted: Counters) -> dict[str, Command]:
         **connections.table(backend),
         **credentials.table(backend),
         **pools.table(backend),
-        **authorities.table(),
+        **authorities.table(backend),
         **algorithms.table(),
         **counters.table(counted),
     }

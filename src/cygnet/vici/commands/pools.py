@@ -2,10 +2,12 @@
 
 from functools import partial
 
-from cygnet.config.errors import ConfigError
+from cygnet.config.attributes import attribute_name, format_attribute
+from cygnet.config.errors import ConfigError, Problem
 from cygnet.ike.nat import unpack_address
+from cygnet.ike.settings import PoolSettings
 from cygnet.vici.backend import Backend, PoolUse
-from cygnet.vici.commands.results import SUCCESS, failure
+from cygnet.vici.commands.results import SUCCESS, failure, with_warnings
 from cygnet.vici.message import Encodable
 from cygnet.vici.server import Call, Command, CommandError
 
@@ -20,15 +22,17 @@ def table(backend: Backend) -> dict[str, Command]:
 
 
 async def _load(backend: Backend, call: Call) -> Encodable:
+    warnings: list[Problem] = []
     for name, message in call.message.items():
         if not isinstance(message, dict):
             raise CommandError(f"{name} is to be a section")
         try:
-            pool = backend.store.read_pool(name, message)
+            pool, found = backend.store.read_pool(name, message)
         except ConfigError as exc:
             raise failure(exc) from None
         await backend.put_pool(pool)
-    return SUCCESS
+        warnings += found
+    return with_warnings(tuple(warnings))
 
 
 async def _unload(backend: Backend, call: Call) -> Encodable:
@@ -52,4 +56,13 @@ def _layout(use: PoolUse) -> Encodable:
         "online": use.online,
         "offline": 0,
         "leases": leases or None,
+        **_attributes(use.pool),
     }
+
+
+def _attributes(pool: PoolSettings) -> dict[str, list[str]]:
+    """What the pool tells, by the keys that configure it. strongSwan's clients pass over it."""
+    told: dict[str, list[str]] = {}
+    for attribute in pool.attributes:
+        told.setdefault(attribute_name(attribute.type), []).append(format_attribute(attribute))
+    return told
