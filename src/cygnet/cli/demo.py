@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import secrets
 import signal
@@ -14,7 +15,8 @@ from rich.table import Table
 
 from cygnet.auth.identity import parse_identity
 from cygnet.cli.load import EXIT_FAILURE, EXIT_INTERRUPTED, positive_integer
-from cygnet.config.gateway_settings import GatewaySettings, LogLevel
+from cygnet.config.gateway_settings import GatewaySettings
+from cygnet.config.log_settings import LogSettings
 from cygnet.gateway.embedded import GatewayProcess
 from cygnet.iana import ProtocolId
 from cygnet.ike.errors import LocalError
@@ -149,7 +151,7 @@ def measure(*, count: int, workers: int, stream: TextIO) -> Measured:
     """
     secret = secrets.token_bytes(_SECRET_OCTETS)
     gateway_settings = GatewaySettings(
-        workers=workers, port=0, natt_port=0, listen=(LOOPBACK,), echo=(ECHO,), log_level=LogLevel.ERROR
+        workers=workers, port=0, natt_port=0, listen=(LOOPBACK,), echo=(ECHO,), log=LogSettings(default=logging.ERROR)
     )
     gateway = GatewayProcess.start(_gateway_side(secret), gateway_settings)
     try:

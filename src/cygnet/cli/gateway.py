@@ -3,7 +3,6 @@
 import argparse
 import ipaddress
 import logging
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +12,15 @@ import msgspec
 from cygnet.cli.output import complain
 from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
-from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, LogLevel
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import load_settings
+from cygnet.gateway.log_hub import LogHub
 from cygnet.gateway.state_dir import VICI_SOCKET
 from cygnet.gateway.supervisor import Serving, Supervisor
+from cygnet.observe.log_groups import parse_threshold
 
 DEFAULT_CONFIG: Final = "/etc/swanctl/swanctl.conf"
 _log = logging.getLogger(__name__)
-_LOG_FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(message)s"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,7 +40,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--listen", metavar="ADDR", action="append", type=_address, help="address to listen on; may be repeated")
     add("--vici", metavar="SOCKET", help=f"control socket (default: {VICI_SOCKET} in the state directory)")
     add("--state-dir", metavar="DIR", type=_folder, help=f"folder of the gateway (default: {defaults.STATE_DIR})")
-    add("--log-level", choices=[level.value for level in LogLevel], help="least severe messages to log")
+    add(
+        "--log-level",
+        metavar="LEVEL",
+        type=_level,
+        help="how much to log: -1 to 4 as with strongSwan, or error, warning, info (1, the default), debug (2)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -55,18 +60,20 @@ def run(args: argparse.Namespace) -> int:
     if gateway.port == gateway.natt_port:
         message = f"port and natt_port are both {gateway.port}: they must be two ports"
         raise ConfigError([Problem(args.config, 0, 0, message)])
-    # Of libraries only what matters: at `debug` they print what is none of our user's business.
-    logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT, stream=sys.stderr)
-    logging.getLogger("cygnet").setLevel(gateway.log_level.value.upper())
     state_dir = Path(gateway.state_dir)
-    return Supervisor(
-        configuration.settings,
-        gateway,
-        state_dir=state_dir,
-        vici=Path(gateway.vici_socket) if gateway.vici_socket else state_dir / VICI_SOCKET,
-        reread=partial(load_settings, args.config),
-        on_serving=_tell_serving,
-    ).run()
+    logs = LogHub(gateway.log)
+    try:
+        return Supervisor(
+            configuration.settings,
+            gateway,
+            state_dir=state_dir,
+            vici=Path(gateway.vici_socket) if gateway.vici_socket else state_dir / VICI_SOCKET,
+            reread=partial(load_settings, args.config),
+            logs=logs,
+            on_serving=_tell_serving,
+        ).run()
+    finally:
+        logs.close()
 
 
 def override(gateway: GatewaySettings, args: argparse.Namespace) -> GatewaySettings:
@@ -79,7 +86,7 @@ def override(gateway: GatewaySettings, args: argparse.Namespace) -> GatewaySetti
         "listen": tuple(args.listen) if args.listen else None,
         "state_dir": args.state_dir,
         "vici_socket": args.vici,
-        "log_level": LogLevel(args.log_level) if args.log_level else None,
+        "log": None if args.log_level is None else msgspec.structs.replace(gateway.log, default=args.log_level),
     }
     return msgspec.structs.replace(gateway, **{name: value for name, value in given.items() if value is not None})
 
@@ -93,6 +100,13 @@ def _tell_serving(serving: Serving) -> None:
         # Nobody wants to know, or the disk is full; that is no reason not to serve.
         if not isinstance(exc, BrokenPipeError):
             _log.warning("cannot write to standard output: %s", exc.strerror)
+
+
+def _level(text: str) -> int:
+    try:
+        return parse_threshold(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def _folder(text: str) -> str:

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "terminate": "end SAs of a running gateway",
     "rekey": "give SAs of a running gateway new keys",
     "reload": "have a running gateway read its configuration again",
+    "log": "follow the log of a running gateway, or change its levels",
     "check": "validate a configuration",
 }
 """With the line that `cygnet --help` shows of each; `cygnet.cli.COMMAND` has the rest."""

@@ -6,6 +6,7 @@ from enum import Enum
 import msgspec
 
 from cygnet.config import defaults
+from cygnet.config.log_settings import LogSettings
 
 
 class DataplaneKind(Enum):
@@ -13,15 +14,6 @@ class DataplaneKind(Enum):
 
     USERSPACE = "userspace"
     NULL = "null"
-
-
-class LogLevel(Enum):
-    """The least severe messages that are logged (`log_level =`)."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class GatewaySettings(msgspec.Struct, frozen=True):
@@ -37,7 +29,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     state_dir: str = defaults.STATE_DIR
     user: str = defaults.USER
     """Whose privileges the workers run with, when started by root."""
-    log_level: LogLevel = LogLevel(defaults.LOG_LEVEL)
+    log: LogSettings = LogSettings()
     echo: tuple[bytes, ...] = ()
     """Packed inner addresses that the gateway answers echo requests on."""
     tun_mtu: int = defaults.TUN_MTU_OCTETS

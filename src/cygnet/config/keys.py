@@ -13,6 +13,7 @@ from typing import Final
 
 from cygnet.config import defaults, values
 from cygnet.config.admission_keys import ADMISSION_KEYS
+from cygnet.config.log_keys import LOG
 from cygnet.config.resource_keys import AUTHORITY, CERTIFICATES, POOL, SECRET
 from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
 from cygnet.config.values import Kind
@@ -363,7 +364,6 @@ _GATEWAY = Table(
         Key(
             "user", values.USER, defaults.USER, "Whose privileges the workers have, when started by root.", is_own=True
         ),
-        Key("log_level", values.LOG_LEVEL, defaults.LOG_LEVEL, "`debug`, `info`, `warning` or `error`.", is_own=True),
         Key(
             "echo",
             values.PACKED_ADDRESSES,
@@ -466,6 +466,7 @@ _GATEWAY = Table(
             is_own=True,
         ),
     ),
+    sections=(Inner("log"),),
 )
 
 TABLES: Final = MappingProxyType(
@@ -478,6 +479,7 @@ TABLES: Final = MappingProxyType(
         "secret": SECRET,
         "authority": AUTHORITY,
         "gateway": _GATEWAY,
+        "log": LOG,
     }
 )
 """Every kind of section that is understood, in the order of the documentation."""

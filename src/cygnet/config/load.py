@@ -12,6 +12,7 @@ from cygnet.config.errors import ConfigError, Problem, quote
 from cygnet.config.folders import unused_files
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.keys import TABLES
+from cygnet.config.log_settings import LogSettings
 from cygnet.config.reader import Reader, Values
 from cygnet.config.references import referenced_names, resolve_references
 from cygnet.config.resource_keys import CERTIFICATES, UNBUILT_SECRETS
@@ -135,6 +136,7 @@ class _Loader:
         if found.get("port", defaults.port) == found.get("natt_port", defaults.natt_port):
             setting = section.settings.get("natt_port") or section.settings["port"]
             self._reader.error(setting.value_position, "port and natt_port in gateway must be two ports")
+        found["log"] = LogSettings(**self._reader.read(_section(section, "log"), "gateway.log", TABLES["log"]))
         return found
 
     def _read_pools(self, root: Section) -> tuple[PoolSettings, ...]:

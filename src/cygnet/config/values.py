@@ -16,7 +16,7 @@ import msgspec
 from cygnet.auth.identity import Identity, parse_identity
 from cygnet.config import defaults
 from cygnet.config.errors import quote
-from cygnet.config.gateway_settings import DataplaneKind, LogLevel
+from cygnet.config.gateway_settings import DataplaneKind
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, ProposalSettings, parse_proposal
 from cygnet.ike.selectors import SelectorSettings, parse_selector
@@ -424,4 +424,3 @@ START_ACTION: Final = Kind(
 )
 END_ACTION: Final = Kind("action", parse_end_action)
 DATAPLANE: Final = Kind("data plane", one_of(DataplaneKind, {"xfrm": "(the kernel's IPsec) is not built yet"}))
-LOG_LEVEL: Final = Kind("log level", one_of(LogLevel, {}))

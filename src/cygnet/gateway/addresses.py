@@ -11,7 +11,6 @@
 
 import errno
 import ipaddress
-import logging
 import socket
 import struct
 from collections import Counter
@@ -20,8 +19,9 @@ from typing import Final
 
 from cygnet.gateway.rtnetlink import NLM_F_CREATE, NLM_F_REPLACE, RtNetlink, encode_attribute
 from cygnet.ike.errors import LocalError
+from cygnet.observe.log_groups import group_logger
 
-_log = logging.getLogger(__name__)
+_log = group_logger("knl")
 
 _IFADDRMSG: Final = struct.Struct("=4BI")
 

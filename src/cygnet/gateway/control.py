@@ -134,6 +134,12 @@ class Interest(Message, frozen=True, array_like=True, tag=True):
     events: tuple[str, ...]
 
 
+class LogLevels(Message, frozen=True, array_like=True, tag=True):
+    """Supervisor: log what reaches these severities, by group."""
+
+    thresholds: dict[str, int]
+
+
 AnyMessage = (
     Ready
     | Stop
@@ -150,6 +156,7 @@ AnyMessage = (
     | Answer
     | Happened
     | Interest
+    | LogLevels
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

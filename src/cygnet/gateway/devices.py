@@ -7,8 +7,9 @@ from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
 from cygnet.gateway.addresses import VirtualAddresses
 from cygnet.gateway.routes import Routes
 from cygnet.ike.errors import LocalError
+from cygnet.observe.log_groups import group_logger
 
-_log = logging.getLogger(__name__)
+_log = group_logger("knl")
 
 
 class Devices:

@@ -10,19 +10,27 @@ from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.effects import (
     ChildFailed,
+    ChildRekeyed,
     Effect,
     InitialContact,
     InstallChild,
+    RekeyFailed,
     RemoveChild,
+    Retransmitted,
     Revive,
     SaClosed,
     SaEstablished,
     SaMoved,
     SaRekeyed,
+    TaskDone,
 )
+from cygnet.ike.selector_text import format_selector
+from cygnet.ike.spi import unique_id
 from cygnet.observe.counters import CounterWriter
+from cygnet.observe.log_groups import AUDIT, about, group_logger
 
-_log = logging.getLogger(__name__)
+_ike = group_logger("ike")
+_chd = group_logger("chd")
 
 LINES_PER_SECOND: Final = 50
 """Of single IKE_SAs in the log; what comes above that is summed up. In a storm a line for each would cost more than
@@ -36,8 +44,9 @@ class Events:
         "_children",
         "_count",
         "_established",
-        "_is_logging",
+        "_is_detailed",
         "_lines",
+        "_name_of",
         "_network",
         "_on_initial_contact",
         "_on_sa",
@@ -45,6 +54,7 @@ class Events:
         "_record",
         "_revive",
         "_set",
+        "_threshold",
         "_unlogged",
         "listener",
     )
@@ -59,9 +69,10 @@ class Events:
         revive: Callable[[Revive], object],
         has_routes: bool,
         on_initial_contact: Callable[[InitialContact], object] | None,
+        name_of: Callable[[bytes], str] = lambda spi: "",
     ) -> None:
         """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends, `revive` what is
-        to be set up again.
+        to be set up again. `name_of` tells the connection of an IKE_SA, by its SPI.
 
         `on_initial_contact` brings word to the other workers, which may have IKE_SAs with the same peers.
         """
@@ -75,7 +86,8 @@ class Events:
         self._established = 0
         self._children = 0
         self._network = HostNetwork(send, pools.covers) if has_routes else None
-        self._is_logging = _log.isEnabledFor(logging.INFO)
+        self._name_of = name_of
+        self.follow_levels()
         self._lines = 0
         self._unlogged = 0
         self.listener: Callable[[Effect], object] | None = None
@@ -103,11 +115,18 @@ class Events:
             self._child_failed(effect)  # type: ignore[arg-type]
         elif kind is Revive:
             self._revive(effect)  # type: ignore[arg-type]
+        elif self._is_detailed:
+            self._tell_detail(effect)
+
+    def follow_levels(self) -> None:
+        """The levels of the log have changed."""
+        self._threshold = _ike.getEffectiveLevel()
+        self._is_detailed = _chd.isEnabledFor(logging.DEBUG) or self._threshold <= logging.DEBUG
 
     def tick(self) -> None:
         """A second has passed."""
         if self._unlogged:
-            _log.info("%d more IKE_SAs began or ended in the last second", self._unlogged)
+            _ike.info("%d more IKE_SAs began or ended in the last second", self._unlogged)
         self._lines = self._unlogged = 0
 
     def _sa_established(self, effect: SaEstablished) -> None:
@@ -118,14 +137,15 @@ class Events:
         self._on_sa(effect)
         if self._network is not None:
             self._network.sa_established(effect)
-        if self._may_log():
+        if self._may_log(AUDIT):
             addresses = ", ".join(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
-            _log.info(
-                "%s: IKE_SA with %s established in %.0f ms%s",
-                effect.connection,
+            _ike.log(
+                AUDIT,
+                "IKE_SA with %s established in %.0f ms%s",
                 effect.remote_id,
                 1000 * effect.took_s,
                 f", virtual address {addresses}" if addresses else "",
+                extra=about(effect.connection, unique_id(effect.sa)),
             )
 
     def _sa_rekeyed(self, effect: SaRekeyed) -> None:
@@ -134,13 +154,14 @@ class Events:
             self._network.sa_rekeyed(effect.old, effect.sa)
         self._established += 1
         self._set('ike_sas{state="established"}', self._established)
-        if self._may_log():
-            _log.info(
-                "%s: IKE_SA %s with %s rekeyed, now %s",
-                effect.connection,
+        if self._may_log(AUDIT):
+            _ike.log(
+                AUDIT,
+                "IKE_SA %s with %s rekeyed, now %s",
                 effect.old.hex(),
                 effect.remote_id,
                 effect.sa.hex(),
+                extra=about(effect.connection, unique_id(effect.sa)),
             )
 
     def _sa_closed(self, effect: SaClosed) -> None:
@@ -151,17 +172,21 @@ class Events:
         self._on_sa(effect)
         if self._network is not None:
             self._network.sa_closed(effect.sa)
-        if self._may_log():
+        # What nobody has answered for is no news of an IKE_SA: anybody can cause it.
+        level = AUDIT if effect.was_established else logging.INFO
+        if self._may_log(level):
             what = "closed" if effect.was_established else "not established"
-            _log.info("%s: IKE_SA %s %s: %s", effect.connection or "unknown peer", effect.sa.hex(), what, effect.reason)
+            about_it = about(effect.connection or "unknown peer", unique_id(effect.sa))
+            _ike.log(level, "IKE_SA %s %s: %s", effect.sa.hex(), what, effect.reason, extra=about_it)
 
     def _sa_moved(self, effect: SaMoved) -> None:
         self._count("ike_sas_moved_total")
-        if self._may_log():
-            _log.info("%s: IKE_SA with %s is on %s now", effect.connection, effect.remote_id, effect.path)
+        if self._may_log(logging.INFO):
+            about_it = about(effect.connection, unique_id(effect.sa))
+            _ike.info("IKE_SA with %s is on %s now", effect.remote_id, effect.path, extra=about_it)
 
-    def _may_log(self) -> bool:
-        if not self._is_logging:
+    def _may_log(self, level: int) -> bool:
+        if level < self._threshold:
             return False
         if self._lines >= LINES_PER_SECOND:
             self._unlogged += 1
@@ -174,14 +199,44 @@ class Events:
         self._set("child_sas", self._children)
         if self._network is not None:
             self._network.child_installed(child)
+        if self._is_detailed:
+            self._tell_detail(child)
 
     def _child_failed(self, effect: ChildFailed) -> None:
         self._count(f'child_sas_failed_total{{reason="{effect.reason}"}}')
-        if self._may_log():
-            _log.warning("IKE_SA %s: CHILD_SA %s not set up: %s", effect.sa.hex(), effect.name, effect.reason)
+        if self._may_log(logging.WARNING):
+            about_it = about(self._name_of(effect.sa), unique_id(effect.sa))
+            _chd.warning("CHILD_SA %s not set up: %s", effect.name, effect.reason, extra=about_it)
 
     def _child_removed(self, spi_in: bytes) -> None:
         self._children -= 1
         self._set("child_sas", self._children)
         if self._network is not None:
             self._network.child_removed(spi_in)
+        if self._is_detailed:
+            _chd.debug("CHILD_SA with SPI %s_i removed", spi_in.hex())
+
+    def _tell_detail(self, effect: Effect) -> None:
+        """What is logged at level 2 only."""
+        group, text, values = _detail_of(effect)
+        if text:
+            sa: bytes = effect.sa  # type: ignore[union-attr]
+            group.debug(text, *values, extra=about(self._name_of(sa), unique_id(sa)))
+
+
+def _detail_of(effect: Effect) -> tuple[logging.Logger, str, tuple[object, ...]]:
+    """The group, and what is to be said; an empty text for what is not worth a line."""
+    if isinstance(effect, InstallChild):
+        ends = [" ".join(map(format_selector, side)) for side in (effect.ts_local, effect.ts_remote)]
+        spis = (effect.spi_in.hex(), effect.spi_out.hex())
+        text = "CHILD_SA %s established with SPIs %s_i %s_o and TS %s === %s"
+        return _chd, text, (effect.name, *spis, *ends)
+    if isinstance(effect, ChildRekeyed):
+        return _chd, "CHILD_SA %s_i rekeyed, now %s_i", (effect.old.hex(), effect.spi_in.hex())
+    if isinstance(effect, RekeyFailed):
+        return _ike, "IKE_SA not rekeyed: %s", (effect.reason,)
+    if isinstance(effect, Retransmitted):
+        return _ike, "no answer to a request, it is sent again", ()
+    if isinstance(effect, TaskDone):
+        return _ike, "%s done", (type(effect.task).__name__,)
+    return _ike, "", ()

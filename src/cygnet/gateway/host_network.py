@@ -4,15 +4,15 @@ The worker has no privileges for either: it asks the supervisor.
 """
 
 import ipaddress
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute
 from cygnet.ike.effects import InstallChild, SaEstablished
+from cygnet.observe.log_groups import group_logger
 
-_log = logging.getLogger(__name__)
+_log = group_logger("knl")
 
 MAX_PREFIXES: Final = 160
 """Of one CHILD_SA: its selectors are from our configuration, narrowed by the peer, and a range can be many prefixes.

@@ -5,7 +5,6 @@ Each begins with the first of the children that are to be started; the others ar
 
 import asyncio
 import ipaddress
-import logging
 import os
 import zlib
 from collections.abc import Callable
@@ -18,8 +17,9 @@ from cygnet.ike.path import Path
 from cygnet.ike.settings import ConnectionSettings, StartAction
 from cygnet.net.driver import Driver
 from cygnet.net.sockets import source_address
+from cygnet.observe.log_groups import group_logger
 
-_log = logging.getLogger(__name__)
+_log = group_logger("job")
 
 FIRST_PAUSE_S: Final = 1.0
 """Before the second attempt, or before a connection that was lost is set up again."""

@@ -1,7 +1,6 @@
 """The sockets of all workers, opened before there are any, and kept open while one restarts."""
 
 import errno
-import logging
 import os
 from collections.abc import Sequence
 
@@ -9,8 +8,9 @@ from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.net.errors import SocketUnavailable, SteeringUnavailable
 from cygnet.net.sockets import BufferSizes, EspSocket, UdpSocket, open_esp_socket, open_udp_group
 from cygnet.net.steering import SteeringKey
+from cygnet.observe.log_groups import group_logger
 
-_log = logging.getLogger(__name__)
+_log = group_logger("net")
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _WILDCARD_6 = "::"

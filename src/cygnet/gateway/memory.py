@@ -4,13 +4,13 @@ Without such a bound a gateway that many peers come to grows until the kernel en
 tunnel of that worker.
 """
 
-import logging
 from typing import Final, Protocol
 
 from cygnet.observe.counters import CounterWriter
+from cygnet.observe.log_groups import group_logger
 from cygnet.observe.memory import MemoryBound, OwnMemory, address_space_limit, memory_bound
 
-_log = logging.getLogger(__name__)
+_log = group_logger("mgr")
 
 SHARE: Final = 0.8
 """Of what there is, unless `memory_limit` says otherwise: the rest is for the kernel's own part of each tunnel, for

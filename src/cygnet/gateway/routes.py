@@ -13,7 +13,6 @@ A request is answered before `send` returns, so nothing here waits, and a site-t
 
 import errno
 import ipaddress
-import logging
 import socket
 import struct
 from collections.abc import Sequence
@@ -21,8 +20,9 @@ from typing import Final
 
 from cygnet.gateway.rtnetlink import NLM_F_CREATE, NLM_F_REPLACE, RtNetlink, encode_attribute
 from cygnet.ike.errors import LocalError
+from cygnet.observe.log_groups import group_logger
 
-_log = logging.getLogger(__name__)
+_log = group_logger("knl")
 
 _RTMSG: Final = struct.Struct("=8BI")
 

@@ -9,6 +9,7 @@ from cygnet.ike.effects import InstallChild
 from cygnet.ike.nat import unpack_address
 from cygnet.ike.sa import ChildSa, ChildState, IkeSa
 from cygnet.ike.selector_text import format_selector
+from cygnet.ike.spi import unique_id
 from cygnet.ike.states import SaState
 from cygnet.vici.names import algorithms
 from cygnet.vici.views import Algorithms, ChildView, SaView
@@ -21,15 +22,6 @@ _STATES = {
     SaState.DELETING: "DELETING",
 }
 """strongSwan's names of the states."""
-
-
-def unique_id(spi: bytes) -> int:
-    """The number by which people name an SA: the last 31 bits of our SPI, which is as much as swanctl takes.
-
-    Deviation: strongSwan counts from 1. This needs nothing to be kept of an SA. Two of a quarter of a million IKE_SAs
-    may share a number; a command that would mean both is refused.
-    """
-    return int.from_bytes(spi[-4:], "big") & 0x7FFFFFFF
 
 
 def view_sa(sa: IkeSa, dataplane: Dataplane, now: float) -> SaView:

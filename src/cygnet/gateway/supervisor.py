@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from cygnet.gateway.control import (
     LeaseRecall,
     LeaseRequest,
     LeaseReturn,
+    LogLevels,
     PeersAreAlone,
     Ready,
     Stop,
@@ -42,6 +43,7 @@ from cygnet.gateway.devices import Devices, open_devices
 from cygnet.gateway.ledger import Ledger, PoolPlan
 from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
 from cygnet.gateway.listeners import Listeners, open_listeners
+from cygnet.gateway.log_hub import LogHub
 from cygnet.gateway.pools import blocks_at_start
 from cygnet.gateway.privileges import User, unprivileged_user
 from cygnet.gateway.self_test import try_algorithms
@@ -118,14 +120,15 @@ class Supervisor:
         has_tun: bool = True,
         vici: Path | None = None,
         reread: Callable[[], Configuration] | None = None,
+        logs: LogHub | None = None,
         on_serving: Callable[[Serving], object] = lambda serving: None,
     ) -> None:
         """Open nothing yet.
 
         Counters are kept in `state_dir` if it is given, or else in `counters`, which must have one row more than
         `gateway.worker_count`. `has_tun` allows TUN devices where we may make them. With `vici` there is a control
-        socket, and `reread` reads the configuration file again for those who ask for it there. `on_serving` is called
-        when all workers serve.
+        socket, and `reread` reads the configuration file again for those who ask for it there. `logs` is where this
+        process logs to, and with it its workers. `on_serving` is called when all workers serve.
         """
         self._settings = settings
         self._gateway = gateway
@@ -134,6 +137,7 @@ class Supervisor:
         self._has_tun = has_tun
         self._vici_path = vici
         self._reread = reread
+        self._logs = logs
         self._vici: ViciService | None = None
         self._on_serving = on_serving
         self._user: User | None = None
@@ -181,6 +185,7 @@ class Supervisor:
                 send=self._send,
                 workers=lambda: [slot.index for slot in self._slots if slot.is_ready],
                 reread=self._reread,
+                logs=self._logs,
                 in_force=self._configure,
                 listening=lambda: self._listeners.addresses,
                 count=self._writer.count,
@@ -230,6 +235,8 @@ class Supervisor:
                 self._loop.add_signal_handler(number, self._on_signal, number)
             if self._vici is not None and self._vici_path is not None:
                 self._vici.start(self._loop, self._vici_path, self._gateway)
+            if self._logs is not None:
+                self._logs.attach(self._loop, count=self._writer.count, tell=self._tell_levels)
             for slot in self._slots:
                 self._start(slot)
             self._loop.run_forever()
@@ -274,10 +281,14 @@ class Supervisor:
     def _descriptors_of(self, worker: int, channel: Channel) -> list[int]:
         """What a worker keeps of what is open here."""
         tun = [self._devices.descriptors[worker]] if self._devices is not None else []
-        return [channel.fileno(), *tun, *self._listeners.descriptors_of(worker)]
+        logs = self._logs.descriptors if self._logs is not None else ()
+        return [channel.fileno(), *tun, *logs, *self._listeners.descriptors_of(worker)]
 
     def _work(self, index: int, channel: Channel, leases: list[tuple[str, tuple[int, ...]]]) -> None:
         """The worker's life, in its own process."""
+        counters = self._counters.writer(index)
+        if self._logs is not None:
+            self._logs.become_worker(index + 1, counters.count)
         kit = Kit(
             index=index,
             workers=self._listeners.workers,
@@ -285,7 +296,7 @@ class Supervisor:
             esp=self._listeners.esp[index],
             tun=self._devices.descriptors[index] if self._devices is not None else None,
             channel=channel,
-            counters=self._counters.writer(index),
+            counters=counters,
             leases=leases,
         )
         run_worker(self._settings, self._gateway, kit)
@@ -376,6 +387,10 @@ class Supervisor:
                 self._devices.addresses.add(message.address, slot.index)
         elif isinstance(message, DelAddress) and self._devices is not None:
             self._devices.addresses.discard(message.address, slot.index)
+
+    def _tell_levels(self, thresholds: Mapping[str, int]) -> None:
+        for slot in self._slots:
+            self._send(slot.index, LogLevels(dict(thresholds)))
 
     def _send(self, worker: int, message: AnyMessage) -> bool:
         """Send to a worker that serves; False if there is none."""
@@ -479,7 +494,9 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
-            _log.warning("a new configuration is read at the next start; SIGHUP does nothing")
+            if self._logs is not None:
+                self._logs.reopen()
+            _log.warning("log files are opened anew; `cygnet reload` has the configuration read again, not SIGHUP")
         elif not self._is_stopping:
             self._stop()
         elif number == signal.SIGINT:

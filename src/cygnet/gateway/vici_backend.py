@@ -1,7 +1,6 @@
 """What the control socket's commands ask for, done by the supervisor with its workers."""
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,12 +29,13 @@ from cygnet.gateway.worker_requests import (
 )
 from cygnet.ike.settings import PoolSettings, Settings
 from cygnet.observe.counters import Counters
+from cygnet.observe.log_groups import group_logger
 from cygnet.observe.system import pss_octets
 from cygnet.vici.backend import Lease, Outcome, PoolUse, Stats
 from cygnet.vici.server import CommandError
 from cygnet.vici.views import SaFilter, SaView
 
-_log = logging.getLogger(__name__)
+_log = group_logger("cfg")
 
 _R = TypeVar("_R", bound=Reply)
 

@@ -8,12 +8,14 @@ from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.load import Configuration
 from cygnet.config.store import Store
 from cygnet.gateway.control import Answer, AnyMessage, Happened, Interest
+from cygnet.gateway.log_hub import LogHub
 from cygnet.gateway.vici_backend import GatewayBackend
 from cygnet.gateway.worker_calls import WorkerCalls
 from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings
 from cygnet.observe.counters import Count, Counters
 from cygnet.vici.commands import EVENTS, command_table
+from cygnet.vici.commands.logs import table as log_table
 from cygnet.vici.message import decode
 from cygnet.vici.server import Server, listen
 
@@ -29,6 +31,7 @@ class ViciService:
         send: Callable[[int, AnyMessage], bool],
         workers: Callable[[], Sequence[int]],
         reread: Callable[[], Configuration] | None,
+        logs: LogHub | None = None,
         in_force: Callable[[Settings], object],
         listening: Callable[[], tuple[str, ...]],
         count: Count,
@@ -46,7 +49,9 @@ class ViciService:
             self.store, self.calls, counters, workers=workers, reread=reread, in_force=in_force, listening=listening
         )
         self._events: tuple[str, ...] = ()
-        self._server = Server(command_table(self.backend, counters), EVENTS, count=count, on_interest=self._on_interest)
+        self._logs = logs
+        commands = command_table(self.backend, counters) | (log_table(logs) if logs is not None else {})
+        self._server = Server(commands, EVENTS, count=count, on_interest=self._on_interest)
 
     def start(self, loop: asyncio.AbstractEventLoop, path: Path, gateway: GatewaySettings) -> None:
         """Serve on a socket. Raises LocalError."""
@@ -59,9 +64,13 @@ class ViciService:
         except OSError as exc:
             raise LocalError(f"cannot open the control socket {path}: {exc.strerror or exc}") from None
         self._server.start(loop, listener, path)
+        if self._logs is not None:
+            self._logs.publish = self._server.publish
 
     def stop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hang up on everybody, and see their commands cancelled."""
+        if self._logs is not None:
+            self._logs.publish = None
         loop.run_until_complete(self._stop())
 
     async def _stop(self) -> None:
@@ -88,6 +97,8 @@ class ViciService:
         self.calls.on_gone(worker)
 
     def _on_interest(self, events: frozenset[str]) -> None:
-        self._events = tuple(sorted(events))
+        if self._logs is not None:
+            self._logs.listen(wanted="log" in events)
+        self._events = tuple(sorted(events - {"log"}))
         for worker in self._workers():
             self._send(worker, Interest(self._events))

@@ -24,6 +24,7 @@ from cygnet.gateway.control import (
     Interest,
     LeaseGrant,
     LeaseRecall,
+    LogLevels,
     PeersAreAlone,
     Ready,
     Stop,
@@ -52,6 +53,7 @@ from cygnet.net.path_mtu import PathMtus
 from cygnet.net.shedding import Shedder
 from cygnet.net.sockets import EspSocket, UdpSocket
 from cygnet.observe.counters import CounterWriter
+from cygnet.observe.log_groups import put_into_force
 
 try:
     # Here and not where it is used: what a worker becomes may not be able to read our packages.
@@ -137,6 +139,7 @@ class Worker:
             on_sa=self._on_sa,
             revive=lambda effect: self._initiations.revive(effect),
             has_routes=kit.tun is not None,
+            name_of=self._name_of,
             on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )
         self._events = events
@@ -260,6 +263,11 @@ class Worker:
     def _on_sa(self, effect: SaEstablished | SaClosed) -> None:
         self._initiations.on_sa(effect)
 
+    def _name_of(self, spi: bytes) -> str:
+        """The connection of an IKE_SA."""
+        sa = self._table.sas.view(spi)
+        return sa.name if sa is not None else ""
+
     def _on_message(self, message: AnyMessage) -> None:
         if isinstance(message, LeaseGrant):
             self._pools.granted(message.pool, message.blocks)
@@ -269,6 +277,9 @@ class Worker:
             self._service.on_ask(message)
         elif isinstance(message, Interest):
             self._service.want(message.events)
+        elif isinstance(message, LogLevels):
+            put_into_force(message.thresholds)
+            self._events.follow_levels()
         elif isinstance(message, PeersAreAlone):
             now = time.monotonic()
             for peer in message.peers:

@@ -15,7 +15,7 @@ import msgspec
 from cygnet.gateway.control import Answer, AnyMessage, Ask, Happened
 from cygnet.gateway.initiations import path_to_peer
 from cygnet.gateway.pools import AddressPools
-from cygnet.gateway.sa_views import unique_id, view_child, view_sa
+from cygnet.gateway.sa_views import view_child, view_sa
 from cygnet.gateway.worker_requests import (
     Configure,
     Counted,
@@ -52,6 +52,7 @@ from cygnet.ike.effects import (
 from cygnet.ike.errors import LocalError
 from cygnet.ike.sa import ChildSa, IkeSa
 from cygnet.ike.settings import Settings
+from cygnet.ike.spi import unique_id
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import CreateChild, DeleteChild, Reauthenticate, RekeyChild, RekeyIke
 from cygnet.net.driver import Driver

@@ -50,3 +50,12 @@ def owner(worker: int, workers: int) -> int:
     worker that both their IKE SPI and their ESP SPIs lead to.
     """
     return worker % workers
+
+
+def unique_id(spi: bytes) -> int:
+    """The number by which people name an SA: the last 31 bits of our SPI, which is as much as swanctl takes.
+
+    Deviation: strongSwan counts from 1. This needs nothing to be kept of an SA. Two of a quarter of a million IKE_SAs
+    may share a number; a command that would mean both is refused.
+    """
+    return int.from_bytes(spi[-4:], "big") & 0x7FFFFFFF

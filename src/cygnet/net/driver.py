@@ -25,8 +25,10 @@ from cygnet.ike.effects import (
 )
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
+from cygnet.ike.spi import unique_id
 from cygnet.ike.table import IkeTable
 from cygnet.ike.tasks import Task
+from cygnet.observe.log_groups import about
 
 _log = logging.getLogger(__name__)
 
@@ -178,7 +180,8 @@ class Driver:
 
     def _give_up(self, sa: IkeSa | None, now: float) -> list[Effect]:
         """After an error that nobody expected: end the SA that was being served, so that the others go on."""
-        _log.exception("internal error; giving up %s", sa if sa is not None else "the datagram")
+        whose = about(sa.name, unique_id(sa.spi)) if sa is not None else None
+        _log.exception("internal error; giving up %s", sa if sa is not None else "the datagram", extra=whose)
         self.table.env.count("internal_errors_total")
         return self.table.abort(sa, now) if sa is not None else []
 

@@ -283,6 +283,13 @@ METRICS: Final = (
     counter("vici_events_dropped_total", "Events that a client of the control socket did not read in time."),
     gauge("memory_octets", "Resident memory of the workers; what they share counts in each."),
     gauge("workers_full", "Workers that refuse new peers because their share of the memory is used up."),
+    Metric(
+        "log_lines_lost_total",
+        Kind.COUNTER,
+        "Lines of the log that a target did not take, or the supervisor not from a worker.",
+        "target",
+        ("stderr", "file", "syslog", "journal", "worker"),
+    ),
     counter("worker_restarts_total", "Workers that ended and were started again."),
     Metric("handshake_duration_seconds", Kind.HISTOGRAM, "From an initial request to an established IKE_SA."),
 )

@@ -18,7 +18,8 @@ import pytest
 from cygnet.cli import gateway as command
 from cygnet.cli.gateway import override
 from cygnet.cli.main import build_parser
-from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, LogLevel
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
+from cygnet.config.log_settings import LogSettings
 from cygnet.observe.counters import Counters
 
 CONFIG = """\
@@ -269,7 +270,7 @@ def test_the_command_line_overrides_the_configuration() -> None:
         node=9,
         dataplane=DataplaneKind.NULL,
         state_dir="state",
-        log_level=LogLevel.DEBUG,
+        log=LogSettings(default=10),
     )
 
 

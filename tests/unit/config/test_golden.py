@@ -3,6 +3,7 @@
 `golden/wrong/NAME.conf` goes with `golden/wrong/NAME.expected`, the lines that `cygnet check` prints for it.
 """
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError
-from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, LogLevel
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import load_settings
+from cygnet.config.log_settings import LogFormat, LogSettings
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_ESP_PROPOSALS, parse_proposal
 from cygnet.ike.selectors import DYNAMIC, parse_selector
@@ -132,7 +134,16 @@ def test_every_key_of_the_gateway_section(golden: Path) -> None:
         dataplane=DataplaneKind.NULL,
         state_dir="/var/lib/my gateway",
         user="cygnet",
-        log_level=LogLevel.DEBUG,
+        log=LogSettings(
+            default=logging.DEBUG,
+            ike=7,
+            lib=100,
+            stderr=False,
+            file="/var/log/cygnet.log",
+            syslog="local3",
+            journal=True,
+            format=LogFormat.JSON,
+        ),
         echo=(packed("10.9.0.1"),),
         node=7,
         receive_buffer=512 << 10,

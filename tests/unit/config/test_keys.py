@@ -9,6 +9,7 @@ from cygnet.config.errors import ConfigError
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.keys import TABLES
 from cygnet.config.load import load_text
+from cygnet.config.log_settings import LogSettings
 from cygnet.config.reader import Reader
 from cygnet.config.resource_keys import UNBUILT_SECRETS
 from cygnet.config.schema import ANYTHING, Key, Unbuilt
@@ -58,6 +59,7 @@ STRUCTS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "secret": (SharedSecret,),
     "authority": (AuthoritySettings,),
     "gateway": (GatewaySettings, Settings, RetransmitPolicy, AdmissionSettings),
+    "log": (LogSettings,),
 }
 
 ALL_KEYS = [pytest.param(name, key, id=f"{name}-{key.name}") for name, table in TABLES.items() for key in table.keys]
@@ -131,7 +133,7 @@ def test_every_key_fills_a_field(table: str, key: Key) -> None:
 @pytest.mark.parametrize("table", STRUCTS)
 def test_every_field_has_a_key(table: str) -> None:
     filled_elsewhere = {"name", "local", "remote", "children", "first", "last", "owners", "connections", "pools"}
-    filled_elsewhere |= {"secrets", "retransmit", "admission", "authorities"}
+    filled_elsewhere |= {"secrets", "retransmit", "admission", "authorities", "log"}
     attributes = {key.attribute for key in TABLES[table].keys} | filled_elsewhere
     for struct in STRUCTS[table]:
         assert set(struct.__struct_fields__) <= attributes

@@ -23,7 +23,6 @@ from tests.sim.world import (
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.gateway.control import Answer, AnyMessage, Ask, Happened
 from cygnet.gateway.pools import AddressPools
-from cygnet.gateway.sa_views import unique_id
 from cygnet.gateway.worker_requests import (
     Counted,
     Done,
@@ -38,6 +37,7 @@ from cygnet.gateway.worker_requests import (
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import Effect, SaMoved
 from cygnet.ike.settings import Settings
+from cygnet.ike.spi import unique_id
 from cygnet.net.driver import Driver
 from cygnet.vici.message import Section, decode
 from cygnet.vici.views import SaFilter

@@ -25,7 +25,8 @@ class Core:
         self.log.append(name)
 
     def receive(self, datagram: bytes, path: Path, now: float) -> list[Effect]:
-        self.serving = name = datagram.decode()
+        name = datagram.decode()
+        self.serving = Sa(name)
         self.log.append(f"receive {name}")
         if name.startswith("core fails"):
             raise RuntimeError
@@ -36,6 +37,13 @@ class Core:
 
     def next_timer(self) -> None:
         return None
+
+
+class Sa(str):
+    """What the driver asks of an IKE_SA that it gives up."""
+
+    name = "rw"
+    spi = bytes(7) + b"\7"
 
 
 class Rig:
@@ -93,4 +101,5 @@ def test_an_internal_error_costs_the_sa_that_it_happened_in_and_no_other(
     assert [line for line in log if line.startswith("send")] == ["send a", "send b"]
     assert log.count("internal_errors_total") == 1
     assert f"giving up {name}" in caplog.text
+    assert [record.sa for record in caplog.records] == [("rw", 7)]  # type: ignore[attr-defined]
     assert log.index(f"closed {name}") > log.index("send a"), "what the core has asked for before comes before"
