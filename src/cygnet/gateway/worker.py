@@ -38,6 +38,7 @@ from cygnet.gateway.memory import guard_of_this_process
 from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
+from cygnet.gateway.suspects import SuspectSources
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import Demand, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
@@ -162,9 +163,16 @@ class Worker:
         )
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
         self._shedder = Shedder(kit.udp, kit.counters)
+        self._suspects = SuspectSources(
+            settings.admission,
+            limit=self._shedder.set_suspects,
+            cookie_tags=self._table.admission.cookie_tags,
+            secret=int.from_bytes(os.urandom(4), "big"),
+            now=time.monotonic(),
+        )
         self._intake = Intake(
             standing_of_sa=self._standing_of_sa,
-            has_cookie=self._table.admission.is_proven,
+            has_cookie=self._has_cookie,
             ask_cookies=self._ask_cookies,
             serve=self._serve,
             count=kit.counters.count,
@@ -213,8 +221,16 @@ class Worker:
     def _ask_cookies(self, requests: list[Entry], now: float) -> list[Entry]:
         answers, others = self._table.ask_cookies(requests, now)
         for datagram, path in answers:
+            self._suspects.asked(path.remote)
             self._endpoint.send_ike(datagram, path)
+        self._suspects.review(now)
         return others
+
+    def _has_cookie(self, datagram: bytes, path: Path, now: float) -> bool:
+        is_proven = self._table.admission.is_proven(datagram, path, now)
+        if is_proven:
+            self._suspects.returned(path.remote)
+        return is_proven
 
     def _serve(self, batch: Sequence[Entry], now: float) -> None:
         self._driver.receive_ike(batch, now)
@@ -293,6 +309,7 @@ class Worker:
     def _configure(self, settings: Settings) -> None:
         """Go on with another configuration."""
         self._table.env.configure(settings)
+        self._suspects.configure(settings.admission)
         self._pools.configure(settings.pools)
         self._pools.tick()
 
@@ -308,6 +325,8 @@ class Worker:
     def _tick(self) -> None:
         self._loop.call_later(_TICK_S, self._tick)
         self._intake.tick()
+        self._suspects.review(time.monotonic())
+        self._counters.set("suspect_sources", len(self._suspects))
         self._shedder.account()
         note_receive_queues(self._counters, self._shedder.lost(self._endpoint.receive_queues()))
         self._counters.set('ike_sas{state="half_open"}', self._table.half_open)

@@ -179,6 +179,10 @@ class Admission:
             return None
         return Admitted(source, proof is not _NOTHING, cookie if proof is _SOLVED else b"")
 
+    def cookie_tags(self) -> tuple[bytes, bytes]:
+        """What the cookies begin with that are good now."""
+        return self._cookies.tags
+
     def asks_all(self, ike_sas: int) -> bool:
         """Whether each new peer gets nothing but a cookie now, wherever it is."""
         load = Load(ike_sas, self.half_open, self._env.waiting(), 0, 0, self.is_out_of_memory)
@@ -201,15 +205,20 @@ class Admission:
             or exchange_type != _IKE_SA_INIT
             or version >> 4 != _MAJOR_VERSION
             or flags & (FLAG_INITIATOR | FLAG_RESPONSE) != FLAG_INITIATOR
-            # Perhaps a cookie.
-            or next_payload == _NOTIFY
         ):
             return None
+        remote = pack_address(path.remote)
         try:
             nonce = peek_nonce(datagram)
+            if next_payload == _NOTIFY:
+                cookie = peek_cookie(datagram)
+                if cookie and self._cookies.is_good(cookie, nonce, remote, spi_i, now):
+                    return None
+                if cookie:
+                    self._env.count("cookies_rejected_total")
         except WireError:
             return None
-        return cookie_answer(spi_i, self._cookies.make(nonce, pack_address(path.remote), spi_i, now))
+        return cookie_answer(spi_i, self._cookies.make(nonce, remote, spi_i, now))
 
     def _examine(self, cookie: bytes, header: Header, datagram: bytes, remote: bytes, now: float) -> Proof:
         """What a cookie, and what comes with it, prove."""

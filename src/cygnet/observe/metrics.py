@@ -224,6 +224,7 @@ METRICS: Final = (
     counter("kernel_drops_total", "Datagrams lost in the kernel because a socket's queue was full."),
     Metric("socket_drops_total", Kind.COUNTER, "The same by kind of socket.", "socket", SOCKET_KINDS),
     Metric("new_peers_shed_total", Kind.COUNTER, "First requests turned away in the kernel.", "socket", SOCKET_KINDS),
+    gauge("suspect_sources", "Sources that never return the cookies they ask for, of which few requests get in."),
     Metric("receive_queue_octets", Kind.GAUGE, "What waits in the kernel to be received.", "socket", SOCKET_KINDS),
     Metric("ike_sas", Kind.GAUGE, "IKE_SAs that exist, by state.", "state", ("half_open", "established")),
     gauge("child_sas", "CHILD_SAs that exist."),

@@ -22,12 +22,14 @@ def test_a_cookie_lives_between_one_and_two_minutes(jar: CookieJar, start: float
     assert jar.is_good(cookie, NONCE, REMOTE, SPI, start + age_s) == is_good
 
 
-def test_a_cookie_of_an_idle_hour_ago_is_not_good_even_if_its_version_comes_round(jar: CookieJar) -> None:
-    cookie = jar.make(NONCE, REMOTE, SPI, 0.0)
-    for minute in range(1, 257):
-        jar.make(NONCE, REMOTE, SPI, minute * 60.0)
-    assert cookie[0] == jar.make(NONCE, REMOTE, SPI, 256 * 60.0)[0]
-    assert not jar.is_good(cookie, NONCE, REMOTE, SPI, 256 * 60.0)
+def test_cookies_begin_with_a_tag_that_changes_with_the_secret(jar: CookieJar) -> None:
+    tags = set()
+    for minute in range(10):
+        cookie = jar.make(NONCE, REMOTE, SPI, minute * 60.0)
+        assert cookie[:4] == jar.tags[0]
+        assert jar.make(b"m" * 32, b"\xc0\x00\x02\x02", b"t" * 8, minute * 60.0)[:4] == cookie[:4]
+        tags.add(jar.tags)
+    assert len({tag for pair in tags for tag in pair}) == 11
 
 
 def test_a_cookie_is_for_one_nonce_address_and_spi(jar: CookieJar) -> None:
@@ -41,6 +43,7 @@ def test_a_cookie_is_for_one_nonce_address_and_spi(jar: CookieJar) -> None:
         (NONCE[1:], REMOTE + NONCE[:1], SPI),
     ):
         assert not jar.is_good(cookie, nonce, remote, spi, 0.0)
+    assert not jar.is_good(jar.tags[1] + cookie[4:], NONCE, REMOTE, SPI, 0.0)
 
 
 @pytest.mark.parametrize("spoil", [lambda c: b"", lambda c: c[:1], lambda c: c[:-1], lambda c: c + b"\0"])

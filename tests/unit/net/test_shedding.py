@@ -1,3 +1,4 @@
+import ipaddress
 import socket
 from collections.abc import Iterator
 
@@ -5,8 +6,9 @@ import pytest
 
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.net.queues import receive_queues
-from cygnet.net.shedding import Shedder
+from cygnet.net.shedding import MAX_SUSPECTS, Shedder, Suspects
 from cygnet.net.sockets import BufferSizes, UdpSocket, open_udp_socket
+from cygnet.net.source_key import SourceKeys
 from cygnet.observe.counters import Counters, CounterWriter
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, encode_header
 
@@ -154,3 +156,81 @@ def test_the_count_outlives_a_worker(bound: UdpSocket, counters: CounterWriter) 
     first.account()
     second = Shedder([bound], counters)
     assert second.lost(receive_queues([bound]))[bound.kind].drops == 0
+
+
+TAGS = (b"tag1", b"tag2")
+KEYS = {
+    is_ipv6: SourceKeys(is_ipv6=is_ipv6, bits=128 if is_ipv6 else 32, secret=0x12345679) for is_ipv6 in (False, True)
+}
+
+
+def with_cookie(tag: bytes) -> bytes:
+    return datagram(next_payload=PayloadType.NOTIFY) + bytes(8) + tag + bytes(19)
+
+
+def suspect(shedder: Shedder, *addresses: str, others: int = 0, share: float = 0.0) -> None:
+    """Let in that share of what comes from these addresses; `others` are suspects of whom nothing comes."""
+    told = {}
+    for is_ipv6, keys in KEYS.items():
+        ours = {keys.key(ipaddress.ip_address(each).packed) for each in addresses if (":" in each) == is_ipv6}
+        strangers = set(range(0xE0000000, 0xE0000000 + 3 * others, 3))
+        told[is_ipv6] = Suspects(keys, tuple(sorted(ours | strangers)), share, TAGS)
+    shedder.set_suspects(told[False], told[True])
+
+
+class TestSuspects:
+    @pytest.mark.parametrize("others", [0, 1, 2, 3, 100, MAX_SUSPECTS - 1])
+    def test_their_first_requests_stay_out(self, bound: UdpSocket, counters: CounterWriter, others: int) -> None:
+        shedder = Shedder([bound], counters)
+        suspect(shedder, bound.address, others=others)
+        send(bound, NEW, 20)
+        assert received(bound) == 0
+        shedder.account()
+        assert shed(counters, bound) == 20
+
+    @pytest.mark.parametrize("others", [1, 2, 3, 100, MAX_SUSPECTS])
+    def test_those_of_others_get_in(self, bound: UdpSocket, counters: CounterWriter, others: int) -> None:
+        suspect(Shedder([bound], counters), "127.0.0.2", "2001:db8::2", others=others - 1)
+        send(bound, NEW, 20)
+        assert received(bound) == 20
+
+    def test_a_share_of_theirs_gets_in(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        suspect(Shedder([bound], counters), bound.address, share=0.25)
+        send(bound, NEW, 800)
+        # 200 are expected; six standard deviations of a binomial distribution are 74.
+        assert 126 <= received(bound) <= 274
+
+    @pytest.mark.parametrize("tag", TAGS)
+    def test_what_may_be_a_cookie_of_ours_gets_in(self, bound: UdpSocket, counters: CounterWriter, tag: bytes) -> None:
+        suspect(Shedder([bound], counters), bound.address)
+        send(bound, with_cookie(tag))
+        assert received(bound) == 1
+
+    def test_other_notifies_in_its_place_stay_out(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        suspect(Shedder([bound], counters), bound.address)
+        send(bound, with_cookie(b"tag3"))
+        send(bound, PASSES["with a cookie"])
+        assert received(bound) == 0
+
+    @pytest.mark.parametrize("name", [name for name in PASSES if name != "with a cookie"])
+    def test_all_but_first_requests_get_in(self, bound: UdpSocket, counters: CounterWriter, name: str) -> None:
+        suspect(Shedder([bound], counters), bound.address)
+        send(bound, PASSES[name], 20)
+        assert received(bound) == 20
+
+    def test_both_shares_hold_at_once(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        shedder = Shedder([bound], counters)
+        shedder.set_share(0.0)
+        suspect(shedder, "127.0.0.2", "2001:db8::2", share=1.0)
+        send(bound, NEW, 20)
+        assert received(bound) == 0
+        shedder.set_share(1.0)
+        send(bound, NEW, 20)
+        assert received(bound) == 20
+
+    def test_without_any_the_filter_goes(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        shedder = Shedder([bound], counters)
+        suspect(shedder, bound.address)
+        suspect(shedder)
+        send(bound, NEW, 20)
+        assert received(bound) == 20

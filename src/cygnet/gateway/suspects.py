@@ -1,0 +1,198 @@
+"""Sources that ask for IKE_SAs and never come back with the cookie that they got.
+
+An honest peer returns its cookie within a round trip. Whoever has many cookies sent to an address and returns none is
+not there, or does not mean to come in: a flood from forged addresses, or from hosts that somebody has in his hand. To
+answer each of its requests costs a fiftieth of a handshake, and at fifty thousand a second that is most of the
+processor. So the kernel is told to let only a few of them in.
+
+What counts is how many cookies are not returned, not how many were asked for: a crowd behind one address that means it
+is no suspect, however large. An honest peer at the address of a suspect has less of a chance with each of its
+requests, but it has one: some are let in, and as soon as most cookies for its address return all are.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from cygnet.ike.nat import pack_address
+from cygnet.ike.settings import AdmissionSettings
+from cygnet.net.shedding import MAX_SUSPECTS, Suspects
+from cygnet.net.source_key import SourceKeys
+
+REVIEW_S: Final = 0.5
+"""How often it is looked who has returned its cookie; one is waited for once to twice as long."""
+LIMIT_PER_S: Final = 32
+"""Who leaves fewer cookies than this unreturned is nobody to bother about: 512 of them cost a tenth of a processor."""
+RETURNS: Final = 0.5
+"""Who returns this part of its cookies at least is no suspect."""
+HOLD_S: Final = 10.0
+"""A suspect stays one for so long after it was last seen not to return."""
+LET_IN_PER_S: Final = 500
+"""First requests of all suspects that are let in: a hundredth of the processor."""
+SMALLEST_SHARE: Final = 1 / 1024
+MAX_SOURCES: Final = 8192
+"""Addresses that are counted between two reviews. With more than that, forged at random, nobody stands out."""
+_NOTABLE_CHANGE: Final = 1.25
+
+
+class _Source(msgspec.Struct, gc=False):
+    """What has come from one prefix, in this interval and in the one before it."""
+
+    asked: int = 0
+    """Cookies sent to it."""
+    returned: int = 0
+    """Good cookies that came from it."""
+    asked_before: int = 0
+    returned_before: int = 0
+
+    def is_suspect(self, share: float, elapsed_s: float) -> bool:
+        """Whether it leaves too much unreturned of what it was sent before, `share` of its requests being let in."""
+        returned = self.returned_before + self.returned
+        return self.asked_before > share * LIMIT_PER_S * elapsed_s and returned < RETURNS * self.asked_before
+
+    @property
+    def is_honest(self) -> bool:
+        """Whether it has returned what it was sent."""
+        returned = self.returned_before + self.returned
+        return returned > 0 and returned >= RETURNS * self.asked_before
+
+    def turn(self) -> None:
+        """Another interval begins."""
+        self.asked_before, self.returned_before, self.asked, self.returned = self.asked, self.returned, 0, 0
+
+
+class SuspectSources:
+    """Watches the sources of new peers, of both families."""
+
+    __slots__ = ("_asked", "_cookie_tags", "_families", "_limit", "_returned", "_reviewed", "_secret", "_tags", "share")
+
+    def __init__(
+        self,
+        limits: AdmissionSettings,
+        *,
+        limit: Callable[[Suspects, Suspects], object],
+        cookie_tags: Callable[[], tuple[bytes, ...]],
+        secret: int,
+        now: float,
+    ) -> None:
+        """`limit` tells the kernel of the suspects, IPv4 and IPv6; `secret` is for `SourceKeys`."""
+        self._limit = limit
+        self._cookie_tags = cookie_tags
+        self._tags: tuple[bytes, ...] = ()
+        self._secret = secret
+        self._asked: dict[str, int] = {}
+        self._returned: dict[str, int] = {}
+        self._reviewed = now
+        self.share = 1.0
+        """Which part of the requests of suspects is let in."""
+        self._families = {
+            False: _Family(is_ipv6=False, bits=limits.source_prefix_ipv4, secret=secret),
+            True: _Family(is_ipv6=True, bits=limits.source_prefix_ipv6, secret=secret),
+        }
+
+    def __len__(self) -> int:
+        """How many sources are suspect."""
+        return sum(len(family.suspects) for family in self._families.values())
+
+    def configure(self, limits: AdmissionSettings) -> None:
+        """Tell sources apart by these prefixes from now on."""
+        bits = {False: limits.source_prefix_ipv4, True: limits.source_prefix_ipv6}
+        for is_ipv6, family in self._families.items():
+            if bits[is_ipv6] != family.bits:
+                self._families[is_ipv6] = _Family(is_ipv6=is_ipv6, bits=bits[is_ipv6], secret=self._secret)
+
+    def asked(self, remote: str) -> None:
+        """A cookie was sent to that address."""
+        counts = self._asked
+        if remote in counts:
+            counts[remote] += 1
+        elif len(counts) < MAX_SOURCES:
+            counts[remote] = 1
+
+    def returned(self, remote: str) -> None:
+        """A good cookie came from that address."""
+        counts = self._returned
+        if remote in counts:
+            counts[remote] += 1
+        elif len(counts) < MAX_SOURCES:
+            counts[remote] = 1
+
+    def review(self, now: float) -> None:
+        """Look who is suspect, if it is time for that."""
+        elapsed_s = now - self._reviewed
+        if elapsed_s < REVIEW_S:
+            return
+        self._reviewed = now
+        if not self._asked and not any(family.sources or family.suspects for family in self._families.values()):
+            return
+        for remote, count in self._asked.items():
+            self._families[":" in remote].source(remote).asked += count
+        for remote, count in self._returned.items():
+            self._families[":" in remote].source(remote).returned += count
+        self._asked.clear()
+        self._returned.clear()
+        let_in = 0
+        has_changed = False
+        for family in self._families.values():
+            let_in += sum(source.asked for key, source in family.sources.items() if key in family.suspects)
+            has_changed |= family.judge(now, elapsed_s, self.share)
+        self._set_share(let_in / elapsed_s, has_changed)
+
+    def _set_share(self, let_in_per_s: float, has_changed: bool) -> None:
+        """Let in as many of the suspects' requests as is meant, after so many were with the share so far."""
+        families = self._families[False], self._families[True]
+        wanted, tags = 1.0, self._cookie_tags()
+        if any(family.suspects for family in families):
+            # What was not seen at all may have become much less: look again, with twice the share.
+            wanted = self.share * (LET_IN_PER_S / let_in_per_s if let_in_per_s else 2.0)
+            wanted = min(1.0, max(SMALLEST_SHARE, wanted))
+            has_changed |= tags != self._tags
+        if has_changed or not 1 / _NOTABLE_CHANGE < wanted / self.share < _NOTABLE_CHANGE:
+            self.share, self._tags = wanted, tags
+            self._limit(*(family.told(wanted, tags) for family in families))
+
+
+class _Family:
+    """The sources of one family."""
+
+    __slots__ = ("bits", "keys", "sources", "suspects")
+
+    def __init__(self, *, is_ipv6: bool, bits: int, secret: int) -> None:
+        self.bits = bits
+        self.keys = SourceKeys(is_ipv6=is_ipv6, bits=bits, secret=secret)
+        self.sources: dict[int, _Source] = {}
+        self.suspects: dict[int, float] = {}
+        """When each was last seen not to return its cookies."""
+
+    def source(self, remote: str) -> _Source:
+        """What is known of the prefix of that address."""
+        key = self.keys.key(pack_address(remote))
+        found = self.sources.get(key)
+        if found is None:
+            found = self.sources[key] = _Source()
+        return found
+
+    def judge(self, now: float, elapsed_s: float, share: float) -> bool:
+        """See who is suspect now, after another interval; whether they are others than before."""
+        before = set(self.suspects)
+        for key, source in tuple(self.sources.items()):
+            if source.is_suspect(share if key in self.suspects else 1.0, elapsed_s):
+                # At the end, among those that were seen last.
+                self.suspects.pop(key, None)
+                self.suspects[key] = now
+            elif source.is_honest:
+                self.suspects.pop(key, None)
+            source.turn()
+            if not source.asked_before and not source.returned_before:
+                del self.sources[key]
+        for key, seen in tuple(self.suspects.items()):
+            if now - seen > HOLD_S:
+                del self.suspects[key]
+        while len(self.suspects) > MAX_SUSPECTS:
+            del self.suspects[next(iter(self.suspects))]
+        return before != set(self.suspects)
+
+    def told(self, share: float, tags: tuple[bytes, ...]) -> Suspects:
+        """What the kernel is told."""
+        return Suspects(self.keys, tuple(sorted(self.suspects)), share, tags)

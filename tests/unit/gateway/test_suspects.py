@@ -1,0 +1,140 @@
+import ipaddress
+
+import pytest
+
+from cygnet.gateway.suspects import HOLD_S, LET_IN_PER_S, LIMIT_PER_S, MAX_SOURCES, REVIEW_S, SuspectSources
+from cygnet.ike.settings import AdmissionSettings
+from cygnet.net.shedding import MAX_SUSPECTS, Suspects
+
+HONEST, BAD, BAD6 = "192.0.2.1", "203.0.113.9", "2001:db8::9"
+FEW, MANY = int(LIMIT_PER_S * REVIEW_S) - 1, 1000
+
+
+class Rig:
+    def __init__(self, limits: AdmissionSettings | None = None) -> None:
+        self.now = 0.0
+        self.told: list[tuple[Suspects, Suspects]] = []
+        self.tags = (b"new.", b"old.")
+        self.sources = SuspectSources(
+            limits or AdmissionSettings(),
+            limit=lambda ipv4, ipv6: self.told.append((ipv4, ipv6)),
+            cookie_tags=lambda: self.tags,
+            secret=7,
+            now=0.0,
+        )
+
+    def interval(self, asked: dict[str, int], returned: dict[str, int] | None = None) -> None:
+        """So many cookies went out, and so many came back; then a review."""
+        for remote, times in asked.items():
+            for _ in range(times):
+                self.sources.asked(remote)
+        for remote, times in (returned or {}).items():
+            for _ in range(times):
+                self.sources.returned(remote)
+        self.now += REVIEW_S
+        self.sources.review(self.now)
+
+    def is_suspect(self, remote: str) -> bool:
+        if not self.told:
+            return False
+        suspects = self.told[-1][":" in remote]
+        return suspects.sources.key(ipaddress.ip_address(remote).packed) in suspects.keys
+
+    def flooded(self, share: float) -> int:
+        """What gets in of 50,000 a second."""
+        return round(50_000 * REVIEW_S * share)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+@pytest.mark.parametrize("remote", [BAD, BAD6])
+def test_who_never_returns_a_cookie_is_suspect_within_two_reviews(rig: Rig, remote: str) -> None:
+    rig.interval({remote: MANY, HONEST: 10}, {HONEST: 10})
+    assert not rig.told
+    rig.interval({remote: MANY, HONEST: 10}, {HONEST: 10})
+    assert rig.is_suspect(remote)
+    assert not rig.is_suspect(HONEST)
+    assert len(rig.sources) == 1
+    assert rig.told[-1][0].cookie_tags == rig.tags
+
+
+def test_a_crowd_that_returns_them_is_not_however_late_within_the_interval(rig: Rig) -> None:
+    rig.interval({HONEST: MANY})
+    rig.interval({HONEST: MANY}, {HONEST: MANY})
+    rig.interval({}, {HONEST: MANY})
+    assert not rig.told
+
+
+def test_who_asks_for_few_is_not(rig: Rig) -> None:
+    for _ in range(5):
+        rig.interval({BAD: FEW})
+    assert not rig.told
+
+
+def test_a_flood_with_the_address_of_a_crowd_hides_in_it(rig: Rig) -> None:
+    """Nobody is held back for what is less than honest peers send."""
+    for _ in range(5):
+        rig.interval({HONEST: MANY + MANY // 2}, {HONEST: MANY})
+    assert not rig.told
+
+
+def test_as_many_are_let_in_as_is_meant(rig: Rig) -> None:
+    for _ in range(12):
+        rig.interval({BAD: rig.flooded(rig.sources.share)})
+    assert rig.flooded(rig.sources.share) / REVIEW_S == pytest.approx(LET_IN_PER_S, rel=0.3)
+    told = len(rig.told)
+    for _ in range(10):
+        rig.interval({BAD: rig.flooded(rig.sources.share)})
+    assert len(rig.told) == told, "what is right is left alone"
+
+
+def test_the_share_grows_when_the_flood_is_over_and_the_suspect_is_none_after_a_while(rig: Rig) -> None:
+    for _ in range(8):
+        rig.interval({BAD: rig.flooded(rig.sources.share)})
+    assert rig.sources.share < 0.05
+    for _ in range(int(HOLD_S / REVIEW_S) + 2):
+        rig.interval({})
+    assert rig.sources.share == 1.0
+    assert len(rig.sources) == 0
+    assert not rig.is_suspect(BAD)
+
+
+def test_one_that_returns_its_cookies_is_let_off_at_once(rig: Rig) -> None:
+    for _ in range(3):
+        rig.interval({BAD: MANY})
+    rig.interval({BAD: 4})
+    rig.interval({BAD: 4}, {BAD: 8})
+    assert not rig.is_suspect(BAD)
+
+
+def test_the_kernel_hears_of_new_tags(rig: Rig) -> None:
+    for _ in range(4):
+        rig.interval({BAD: rig.flooded(rig.sources.share)})
+    rig.tags = (b"next", b"new.")
+    rig.interval({BAD: rig.flooded(rig.sources.share)})
+    assert rig.told[-1][0].cookie_tags == rig.tags
+
+
+def test_prefixes_are_told_apart_as_the_settings_say(rig: Rig) -> None:
+    other = "203.0.113.10"
+    for _ in range(2):
+        rig.interval({BAD: MANY})
+    assert not rig.is_suspect(other)
+    rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+    for _ in range(2):
+        rig.interval({BAD: MANY})
+    assert rig.is_suspect(other)
+
+
+def test_memory_and_the_filter_are_bounded(rig: Rig) -> None:
+    addresses = [str(ipaddress.ip_address(0x0A000000 + n)) for n in range(2 * MAX_SOURCES)]
+    for _ in range(2):
+        rig.interval(dict.fromkeys(addresses, FEW + 2))
+    assert len(rig.sources) == MAX_SUSPECTS
+    assert rig.told[-1][0].keys == tuple(sorted(rig.told[-1][0].keys))
+    for _ in range(int(HOLD_S / REVIEW_S) + 2):
+        rig.interval({})
+    assert all(not family.sources for family in rig.sources._families.values())
