@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.interop.cygnet_gateway import ESTABLISHED
+from tests.interop.namespaces import PING_INTERVAL_S
 from tests.interop.pairs import SERVER_INNER, Pair, Role, paired, section
 from tests.interop.polling import eventually
 from tests.interop.topologies import Topology
@@ -129,3 +130,21 @@ def test_there_is_no_ike_sa_with_a_peer_that_does_not_let_us_begin_without_a_chi
     with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
         pair.cygnet.await_count('ike_sas_closed_total{reason="childless_unsupported"}', 1)
         assert pair.cygnet.established == 0
+
+
+@both_roles
+def test_a_child_without_traffic_is_closed(direct: Topology, role: Role) -> None:
+    """Not while there are pings, though it gets new keys; then alone, and strongSwan knows."""
+    ours = {"child": "inactivity = 2s\nrekey_time = 1s\nlife_time = 20s\nrand_time = 0s"}
+    client, server = (ours, {}) if role is Role.INITIATOR else ({}, ours)
+    with paired(role, direct, client=client, server=server) as pair:
+        [address] = pair.virtual_addresses(pair.set_up())
+        if role is Role.INITIATOR:
+            direct.client.add_address(f"{address}/32")
+        count = int(3.5 / PING_INTERVAL_S)
+        assert direct.client.ping(SERVER_INNER, source=address, count=count) == count
+        assert pair.cygnet.count("child_sas_inactive_total") == 0
+        pair.cygnet.await_count("child_sas_inactive_total", 1)
+        pair.cygnet.await_count("child_sas", 0, timeout_s=10.0)
+        [ike_sa] = pair.strongswan.sas()
+        assert not section(ike_sa["child-sas"]) and pair.cygnet.established == 1

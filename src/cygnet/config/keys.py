@@ -286,6 +286,14 @@ _CHILD = Table(
             "Up to so much earlier it is rekeyed. Without it, what lies between `rekey_time` and `life_time`.",
             field="rand_time_s",
         ),
+        Key(
+            "inactivity",
+            values.TIME,
+            "0s",
+            "Close the CHILD_SA after so long without a packet in either direction, or up to an eighth later; 0 for "
+            "never. Rekeying is no traffic. See also `inactivity_close_ike`.",
+            field="inactivity_s",
+        ),
         Key("rekey_bytes", values.SIZE, "0", "Octets, in either direction, after which it gets new keys; 0 for never."),
         Key("life_bytes", values.SIZE, "", "Octets after which it is closed. Without it, a tenth more."),
         Key(
@@ -312,7 +320,6 @@ _CHILD = Table(
         Unbuilt("policies", "a CHILD_SA is always used for the traffic it is for", _YES),
         Unbuilt("policies_fwd_out", "there are no kernel policies", _NO),
         Unbuilt("ipcomp", "packets are not compressed", _NO),
-        Unbuilt("inactivity", "an idle CHILD_SA stays", _NO_TIME),
         Unbuilt("reqid", "there are no kernel policies", ("0",)),
         Unbuilt("priority", "the most specific traffic selector goes first", ("0",)),
         *(
@@ -406,6 +413,13 @@ _GATEWAY = Table(
             "1280",
             "The longest IP packet that an IKE message makes before it is fragmented, as in strongswan.conf; 0 is 576 "
             "on IPv4 and 1280 on IPv6. Where such packets don't get through, smaller fragments are tried.",
+            is_own=True,
+        ),
+        Key(
+            "inactivity_close_ike",
+            values.BOOLEAN,
+            "no",
+            "Close an IKE_SA too whose only CHILD_SA is closed because of its `inactivity`, as in strongswan.conf.",
             is_own=True,
         ),
         Key(

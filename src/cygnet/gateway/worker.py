@@ -118,6 +118,7 @@ class Worker:
             addresses=self._pools,
             last_traffic=self._last_traffic,
             last_sent=self._last_sent,
+            packets_carried=self._packets_carried,
             local_addresses=self._addresses,
             natt_ports=dict(zip(ports, natt_ports, strict=True)),
             node=gateway.node,
@@ -273,6 +274,10 @@ class Worker:
     def _last_sent(self, spi_in: bytes) -> float:
         usage = self._dataplane.usage(spi_in)
         return usage.last_sent if usage is not None else 0.0
+
+    def _packets_carried(self, spi_in: bytes) -> int | None:
+        usage = self._dataplane.usage(spi_in)
+        return usage.packets_in + usage.packets_out if usage is not None else None
 
     # Events, and the supervisor.
 

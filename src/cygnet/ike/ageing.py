@@ -1,11 +1,11 @@
 """What is done to SAs that grow old: rekey them in time, or end them."""
 
-from cygnet.ike.effects import RetireChild
+from cygnet.ike import inactivity
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import reauthentication
 from cygnet.ike.lifetimes import NEVER
-from cygnet.ike.sa import ChildSa, IkeSa, Turn
-from cygnet.ike.tasks import DeleteChild, DeleteIke, Reauthenticate, RekeyChild, RekeyIke
+from cygnet.ike.sa import IkeSa, Turn
+from cygnet.ike.tasks import DeleteIke, Reauthenticate, RekeyChild, RekeyIke
 
 
 def authenticated(sa: IkeSa, turn: Turn) -> None:
@@ -43,23 +43,18 @@ def see_to(sa: IkeSa, turn: Turn) -> None:
             if child.is_retired:
                 children.remove(sa, child, turn)
             else:
-                _end(sa, child, turn)
+                children.close(sa, child, turn)
         elif child.rekey_due <= now:
             children.change(sa, child, rekey_due=NEVER)
             turn.table.request(sa, RekeyChild(child.spi_in), turn)
+        elif child.idleness is not None and child.idleness.due <= now:
+            inactivity.look(sa, child, turn)
 
 
 def limit_reached(sa: IkeSa, spi_in: bytes, turn: Turn, *, is_hard: bool) -> None:
     """A CHILD_SA has carried as much as it may before it is to be rekeyed, or at all."""
     child = sa.child_in(spi_in)
     if child is not None and is_hard:
-        _end(sa, child, turn)
+        children.close(sa, child, turn)
     elif child is not None:
         turn.table.request(sa, RekeyChild(spi_in), turn)
-
-
-def _end(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
-    """It sends no longer, whatever the peer answers, or when."""
-    children.change(sa, child, dies=NEVER, rekey_due=NEVER)
-    turn.effects.append(RetireChild(child.spi_in))
-    turn.table.request(sa, DeleteChild(child.spi_in), turn)

@@ -89,6 +89,7 @@ class Environment:
         "natt_ports",
         "new_key_pair",
         "node",
+        "packets_carried",
         "secrets",
         "sends_initial_contact",
         "settings",
@@ -106,6 +107,7 @@ class Environment:
         addresses: VirtualAddresses | None = None,
         last_traffic: Callable[[bytes], float] = lambda spi_in: 0.0,
         last_sent: Callable[[bytes], float] = lambda spi_in: 0.0,
+        packets_carried: Callable[[bytes], int | None] = lambda spi_in: None,
         local_addresses: LocalAddresses | None = None,
         natt_ports: Mapping[int, int] | None = None,
         sends_initial_contact: bool = True,
@@ -126,6 +128,8 @@ class Environment:
         """When a packet last came in on the CHILD_SA with that inbound SPI; the same clock as `now`."""
         self.last_sent = last_sent
         """When a packet last went out on it in UDP."""
+        self.packets_carried = packets_carried
+        """How many packets it has carried, in both directions; None if nobody counts them."""
         self.local_addresses: LocalAddresses = local_addresses if local_addresses is not None else UnknownAddresses()
         self.natt_ports: Mapping[int, int] = natt_ports if natt_ports is not None else {500: 4500}
         """Our NAT traversal port for each of our IKE ports (RFC 7296 section 2.23)."""

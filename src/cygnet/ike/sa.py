@@ -31,6 +31,10 @@ _LIVENESS_SPREAD = 0.1
 """Part of `dpd_delay` over which liveness checks that would come together are spread."""
 
 
+_IDLENESS_LOOKS = 8
+"""At a CHILD_SA in the time for which it may be idle: it is closed up to an eighth of that later."""
+
+
 class MobikeRole(IntEnum):
     """Which end chooses the path, if both support MOBIKE: the one that set up the first of a series of rekeyed IKE_SAs,
     whoever is the original initiator of this one (RFC 4555 section 2.1)."""
@@ -173,6 +177,22 @@ class ChildState(IntEnum):
     """Deleted between the ends. What was on the way is still taken, for a little while."""
 
 
+class Idleness(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is known of how long a CHILD_SA has carried nothing, where that is limited (`inactivity.py`)."""
+
+    due: float
+    """When it is to be looked at, in seconds of the driver's clock."""
+    since: float
+    """It may have carried something until then, and has carried nothing after."""
+    packets: int = 0
+    """What it had carried when it was looked at last, in both directions."""
+
+    @classmethod
+    def of(cls, since: float, limit_s: float, now: float, packets: int = 0) -> "Idleness":
+        """To be looked at again when the limit is reached, or some part of it has gone by."""
+        return cls(min(since + limit_s, now + limit_s / _IDLENESS_LOOKS), since, packets)
+
+
 class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A CHILD_SA, as its IKE_SA knows it; the data plane has the keys."""
 
@@ -190,6 +210,8 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Our inbound SPI of the one whose place it took, while the peer may not have seen to that."""
     ke_method: int = 0
     """Of the key exchange that it was made with; KeId.NONE if without."""
+    idleness: Idleness | None = None
+    """None where it may carry nothing for as long as it stands."""
 
     @property
     def is_retired(self) -> bool:
@@ -435,6 +457,8 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
                 due = child.rekey_due
             if child.dies < due:
                 due = child.dies
+            if child.idleness is not None and child.idleness.due < due:
+                due = child.idleness.due
         return due
 
     @property

@@ -127,6 +127,8 @@ class ChildSettings(msgspec.Struct, frozen=True):
     """Age at which it is closed; None is a tenth more than the rekey time, 0 is never."""
     rand_time_s: float | None = None
     """None is what lies between rekey time and life time."""
+    inactivity_s: float = 0.0
+    """Seconds without a packet in either direction after which it is closed; 0 for never."""
     rekey_bytes: int = 0
     """The same three for the octets that it has carried in one direction."""
     life_bytes: int | None = None
@@ -286,6 +288,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Seconds without a packet to a peer after which the NAT in front of us is reminded; 0 never does."""
     fragment_size: int = 1280
     """Octets of the longest IP packet that a fragment of a message may make; 0 is 576 on IPv4 and 1280 on IPv6."""
+    inactivity_close_ike: bool = False
+    """Whether an IKE_SA is closed with the last one of its CHILD_SAs, if that was idle for too long."""
     half_open_timeout_s: float = 30.0
     """Seconds after which a responder drops an IKE_SA whose peer has not authenticated itself."""
     admission: AdmissionSettings = AdmissionSettings()

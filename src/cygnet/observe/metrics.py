@@ -198,6 +198,7 @@ _ENDINGS: Final = (
     "initial_contact",
     "cookie2_mismatch",
     "replaced",
+    "inactive",
     "internal_error",
 )
 
@@ -240,6 +241,7 @@ METRICS: Final = (
     counter("ike_sas_rekeyed_total", "IKE_SAs that were replaced by one with new keys."),
     counter("ike_sas_rekeyed_by_us_total", "Those of them that were replaced because we began to."),
     counter("child_sas_rekeyed_total", "CHILD_SAs that were replaced by one with new keys."),
+    counter("child_sas_inactive_total", "CHILD_SAs that were closed because they carried nothing for too long."),
     counter("reauthentications_total", "IKE_SAs begun to take the place of one that is to be authenticated anew."),
     by_reason("rekeyings_refused_total", "Rekeyings of ours that peers answered with an error.", _ERROR_NOTIFIES),
     counter("temporary_failures_total", "Requests of ours that peers could not fulfil just then; they are repeated."),

@@ -15,8 +15,9 @@ from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.nat import pack_address
 from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, with_spi
-from cygnet.ike.sa import ChildSa, ChildState, IkeSa, Turn
+from cygnet.ike.sa import ChildSa, ChildState, Idleness, IkeSa, Turn
 from cygnet.ike.selectors import is_within, narrow
+from cygnet.ike.tasks import DeleteChild
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
 from cygnet.wire.payloads.traffic_selectors import (
@@ -168,6 +169,7 @@ def install(
         dies=turn.now + hard,
         replaces=replaces,
         ke_method=agreed.choice.ke_method,
+        idleness=Idleness.of(turn.now, settings.inactivity_s, turn.now) if settings.inactivity_s else None,
     )
     sa.children = (*sa.children, child)
     turn.effects.append(
@@ -207,7 +209,7 @@ def change(sa: IkeSa, child: ChildSa, **changes: object) -> ChildSa:
 
 def replace_by_successor(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     """Another one has taken its place: await its Delete, and see to that ourselves if it does not come."""
-    change(sa, child, state=_REPLACED, rekey_due=NEVER, dies=min(child.dies, turn.now + PATIENCE_S))
+    change(sa, child, state=_REPLACED, rekey_due=NEVER, dies=min(child.dies, turn.now + PATIENCE_S), idleness=None)
 
 
 def end(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
@@ -222,9 +224,16 @@ def end(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
             change(sa, other, replaces=b"")
     if child.state == _REPLACED:
         turn.effects.append(RetireChild(child.spi_in))
-        change(sa, child, state=_RETIRED, rekey_due=NEVER, dies=turn.now + LINGER_S)
+        change(sa, child, state=_RETIRED, rekey_due=NEVER, dies=turn.now + LINGER_S, idleness=None)
     else:
         remove(sa, child, turn)
+
+
+def close(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
+    """End it by a wish of ours. It sends no longer, whatever the peer answers, or when."""
+    change(sa, child, dies=NEVER, rekey_due=NEVER, idleness=None)
+    turn.effects.append(RetireChild(child.spi_in))
+    turn.table.request(sa, DeleteChild(child.spi_in), turn)
 
 
 def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:

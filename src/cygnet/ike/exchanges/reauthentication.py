@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from cygnet.iana import NotifyType, ProtocolId
+from cygnet.ike import inactivity
 from cygnet.ike.effects import SaReauthenticated
 from cygnet.ike.exchanges import creation
 from cygnet.ike.exchanges.parts import Parts
@@ -123,6 +124,7 @@ def start_taking_over(sa: IkeSa, task: TakeOver, turn: Turn) -> None:
         turn.table.request(sa, TakeOver(task.successor, task.names, (*task.asked, *missing)), turn)
     elif old is not None:
         old.ending = "reauthenticated"
+        inactivity.inherit_all(old, sa, turn)
         turn.effects.append(SaReauthenticated(old.spi, sa.spi))
         turn.table.request(old, DeleteIke(), turn)
 

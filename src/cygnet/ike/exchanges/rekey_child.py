@@ -5,6 +5,7 @@ deleted by who made it, and who made the other one deletes the old one.
 """
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike import inactivity
 from cygnet.ike.connections import Child
 from cygnet.ike.effects import ChildFailed, ChildRekeyed
 from cygnet.ike.errors import ChildSaNotFound, InvalidSyntax, PeerRefused, TemporaryFailure
@@ -54,6 +55,7 @@ def replaced_by_peer(sa: IkeSa, old: ChildSa, spi_in: bytes, lowest_nonce: bytes
 def _note(sa: IkeSa, old: ChildSa, spi_in: bytes, turn: Turn) -> None:
     turn.env.count("child_sas_rekeyed_total")
     turn.effects.append(ChildRekeyed(sa.spi, old.spi_in, spi_in))
+    inactivity.inherit(old, sa, sa.child_in(spi_in), turn)
 
 
 # As initiator.
