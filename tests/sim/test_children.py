@@ -5,9 +5,11 @@ import pytest
 from tests.sim.test_reauth import Pair
 from tests.sim.world import Weather, World, agree, change_connection, sa_of
 
-from cygnet.ike.effects import Revive
+from cygnet.ike.effects import ChildFailed, Revive
+from cygnet.ike.exchanges.child import LINGER_S
+from cygnet.ike.sa import ChildState
 from cygnet.ike.settings import EndAction
-from cygnet.ike.tasks import DeleteChild, Reauthenticate
+from cygnet.ike.tasks import CreateChild, DeleteChild, Reauthenticate, RekeyChild
 
 NAMES = ("net", "lan", "dmz")
 REAUTH = {"reauth_time_s": 3600.0, "over_time_s": 600.0, "rand_time_s": 0.0}
@@ -110,3 +112,53 @@ def test_a_child_that_both_ends_end_does_not_come_back(world: World) -> None:
         ends.order(host, DeleteChild(next(child.spi_in for child in host.children.values() if child.name == "lan")))
     world.run(10.0)
     assert ends.names(ends.client) == ends.names(ends.gateway) == {"net", "dmz"}
+
+
+def limited(world: World, limit: int) -> Pair:
+    """A client that wants three tunnels, of a gateway that gives it no more than so many in an IKE_SA."""
+    ends = started(world)
+    ends.gateway.env.settings = msgspec.structs.replace(ends.gateway.env.settings, child_sa_limit=limit)
+    world.run(1.0)
+    return ends
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_peer_may_have_so_many_and_no_more(world: World, limit: int) -> None:
+    """RFC 7296 section 1.3: NO_ADDITIONAL_SAS. When one goes another may come."""
+    ends = limited(world, limit)
+    assert ends.names(ends.client) == set(NAMES[:limit])
+    assert ends.gateway.counters['requests_failed_total{reason="no_additional_sas"}'] == 3 - limit
+    assert ends.client.of_kind(ChildFailed) == [
+        ChildFailed(sa_of(ends.client).spi, name, "no_additional_sas") for name in NAMES[limit:]
+    ]
+    assert set(ends.gateway.table._children) == set(ends.gateway.children)
+    assert set(ends.client.table._children) == set(ends.client.children)
+    ends.order(ends.client, DeleteChild(next(iter(ends.client.children))))
+    world.run(1.0)
+    ends.order(ends.client, CreateChild(NAMES[-1]))
+    world.run(1.0)
+    assert NAMES[-1] in ends.names(ends.client) and agree(ends.client, ends.gateway)
+
+
+def test_those_that_may_be_there_may_get_new_keys(world: World) -> None:
+    ends = limited(world, 3)
+    for _ in range(3):
+        for spi_in in list(ends.client.children):
+            ends.order(ends.client, RekeyChild(spi_in))
+        world.run(LINGER_S + 1.0)
+        assert len(ends.client.children) == 3 and agree(ends.client, ends.gateway)
+    assert ends.gateway.counters["child_sas_rekeyed_total"] == 9
+
+
+def test_a_peer_that_rekeys_without_end_is_put_off(world: World) -> None:
+    """What was replaced lingers a while, and no more of that than of what stands."""
+    ends = limited(world, 1)
+    for _ in range(6):
+        [newest] = [child for child in sa_of(ends.client).children if child.state is ChildState.INSTALLED]
+        ends.order(ends.client, RekeyChild(newest.spi_in))
+        world.run(0.1)
+        assert len(sa_of(ends.gateway).children) <= 2
+    assert ends.gateway.counters["child_sas_rekeyed_total"] == 1
+    assert ends.gateway.counters['requests_failed_total{reason="no_additional_sas"}'] == 2 + 5
+    world.run(60.0)
+    assert len(ends.client.children) == 1 and agree(ends.client, ends.gateway)

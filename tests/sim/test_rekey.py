@@ -36,12 +36,11 @@ from cygnet.ike.effects import (
     RetireChild,
     UseChild,
 )
-from cygnet.ike.exchanges import create_child_sa
 from cygnet.ike.exchanges.child import LINGER_S, PATIENCE_S
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalSettings, parse_proposal
 from cygnet.ike.settings import ChildSettings, RetransmitPolicy
-from cygnet.ike.tasks import CreateChild, DeleteChild, RekeyChild, RekeyIke, Task
+from cygnet.ike.tasks import DeleteChild, RekeyChild, RekeyIke, Task
 
 NEVER = {"rekey_time_s": 0.0}
 PFS = (parse_proposal(ProtocolId.ESP, "aes128gcm16-x25519"),)
@@ -168,27 +167,6 @@ def test_a_child_that_the_peer_lost_is_set_up_anew(world: World) -> None:
     world.run(1.0)
     assert agree(ends.client, ends.gateway)
     assert len(ends.client.children) == 1 and old not in ends.client.children
-
-
-@pytest.mark.parametrize("task", [CreateChild("net"), RekeyChild(b"")], ids=["create", "rekey"])
-def test_there_is_a_limit_of_children(world: World, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
-    """Section 1.3: NO_ADDITIONAL_SAS."""
-    monkeypatch.setattr(create_child_sa, "MAX_CHILDREN", 1 if isinstance(task, RekeyChild) else 0)
-    ends = Ends(world)
-    [old] = ends.client.children
-    if isinstance(task, RekeyChild):
-        task = RekeyChild(old)
-    else:
-        ends.order(ends.client, DeleteChild(old))
-        world.run(1.0)
-    ends.order(ends.client, task)
-    world.run(1.0)
-    assert ends.gateway.counters['requests_failed_total{reason="no_additional_sas"}'] == 1
-    [failed] = ends.client.of_kind(ChildFailed)
-    assert failed == ChildFailed(sa_of(ends.client).spi, "net", "no_additional_sas")
-    assert agree(ends.client, ends.gateway)
-    assert set(ends.gateway.table._children) == set(ends.gateway.children)
-    assert set(ends.client.table._children) == set(ends.client.children)
 
 
 def test_a_peer_that_never_can_is_given_up(world: World) -> None:

@@ -416,6 +416,13 @@ _GATEWAY = Table(
             is_own=True,
         ),
         Key(
+            "child_sa_limit",
+            Kind("number", values.integer(1, 65535)),
+            "256",
+            "CHILD_SAs that a peer may set up in one IKE_SA; more are refused (NO_ADDITIONAL_SAS).",
+            is_own=True,
+        ),
+        Key(
             "inactivity_close_ike",
             values.BOOLEAN,
             "no",

@@ -288,6 +288,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Seconds without a packet to a peer after which the NAT in front of us is reminded; 0 never does."""
     fragment_size: int = 1280
     """Octets of the longest IP packet that a fragment of a message may make; 0 is 576 on IPv4 and 1280 on IPv6."""
+    child_sa_limit: int = 256
+    """CHILD_SAs that a peer may set up in one IKE_SA."""
     inactivity_close_ike: bool = False
     """Whether an IKE_SA is closed with the last one of its CHILD_SAs, if that was idle for too long."""
     half_open_timeout_s: float = 30.0

@@ -6,7 +6,7 @@ from cygnet.ike.errors import NoAdditionalSas, ProtocolViolation, Scope
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import creation, rekey_child, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.sa import ChildState, Draft, IkeSa, Turn
+from cygnet.ike.sa import ChildSa, ChildState, Draft, IkeSa, Turn
 from cygnet.ike.tasks import CreateChild
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.nonce import Nonce
@@ -20,10 +20,6 @@ _IKE = ProtocolId.IKE
 _INSTALLED = ChildState.INSTALLED
 _REKEY_SA = NotifyType.REKEY_SA
 _TEMPORARY_FAILURE = NotifyType.TEMPORARY_FAILURE
-
-MAX_CHILDREN = 256
-"""CHILD_SAs of one IKE_SA, those included that linger: an authenticated peer may want many, not any number."""
-
 
 # As responder.
 
@@ -49,8 +45,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
 def _answer(sa: IkeSa, parts: Parts, named: Notify | None, turn: Turn) -> tuple[Payload, ...]:
     """Make the CHILD_SA, in place of another if one is named; returns the payloads of the response."""
     old = rekey_child.find(sa, named) if named is not None else None
-    if len(sa.children) >= MAX_CHILDREN:
-        raise NoAdditionalSas("this IKE_SA has as many CHILD_SAs as it may")
+    _refuse_if_full(sa, old, turn)
     nonce_i = parts.need(Nonce).data
     agreed = children.choose(sa, parts, name=old.name if old is not None else "")
     shared, public = creation.respond_ke(parts, agreed.choice)
@@ -73,6 +68,18 @@ def _answer(sa: IkeSa, parts: Parts, named: Notify | None, turn: Turn) -> tuple[
         rekey_child.replaced_by_peer(sa, old, spi_in, min(nonce_i, nonce_r), turn)
     security_association, ts_i, ts_r = children.answer(agreed, spi_in)
     return (security_association, Nonce(nonce_r), *public, ts_i, ts_r)
+
+
+def _refuse_if_full(sa: IkeSa, old: ChildSa | None, turn: Turn) -> None:
+    """An authenticated peer may want many CHILD_SAs, not any number. Raises NoAdditionalSas.
+
+    One that takes the place of another is none more, as long as no more linger that were replaced than there stand.
+    """
+    standing = sum(child.state == _INSTALLED for child in sa.children)
+    limit = turn.env.settings.child_sa_limit
+    is_full = standing >= limit if old is None else len(sa.children) - standing >= max(standing, limit)
+    if is_full:
+        raise NoAdditionalSas("this IKE_SA has as many CHILD_SAs as it may")
 
 
 # As initiator.
