@@ -135,6 +135,9 @@ def test_what_can_not_be_loaded_is_refused_by_name(direct: Topology) -> None:
         (("--version",), r"strongSwan swanctl"),
         (("--version", "--daemon"), r"cygnet|strongSwan"),
         (("--stats",), r"IKE_SAs: 1 total, 0 half-open"),
+        (("--stats",), r"^worker threads: (\d+) total, \1 idle, working: 0/0/0/0$"),
+        (("--stats",), r"^job queues: 0/0/0/0$"),
+        (("--stats",), r"^IKE_SAs: 1 total, 0 half-open\nloaded plugins: cygnet$"),
         (("--stats", "--raw"), r"ikesas \{total=1 half-open=0\}"),
         (("--list-algs",), r"AES_GCM_16\[openssl\]"),
         (("--list-sas", "--pretty"), r"state = ESTABLISHED"),
@@ -152,6 +155,11 @@ def test_what_can_not_be_loaded_is_refused_by_name(direct: Topology) -> None:
 )
 def test_swanctl_shows(one_tunnel: Cygnet, arguments: tuple[str, ...], shows: str) -> None:
     assert re.search(shows, one_tunnel.swanctl(*arguments), re.MULTILINE)
+
+
+def test_swanctl_shows_how_many_timers_are_set(one_tunnel: Cygnet) -> None:
+    """Which a worker notes once a second."""
+    eventually(lambda: re.search(r"^jobs scheduled: [1-9]\d*$", one_tunnel.swanctl("--stats"), re.MULTILINE))
 
 
 @pytest.mark.parametrize(
@@ -289,6 +297,10 @@ def test_our_own_commands(one_tunnel: Cygnet) -> None:
     for line in (
         r"^Status of IKE cygnet daemon \(cygnet [\d.]+, Linux .*\):$",
         r"^  uptime: \d+ seconds?, since ",
+        r"^  memory: \d+ MiB in the workers$",
+        r"^  workers: (\d+) of \1 idle, 0/0/0/0 working, job queue: 0/0/0/0, scheduled: \d+$",
+        r"^  loaded parts: cygnet$",
+        r"^  0\.0\.0\.0\[500\]$",
         r"^  v4 \(10\.3\.0\.\d\): 254/1/0$",
         r"^ +rw:  %any\.\.\.%any  IKEv2$",
         r"^ +net:   child:  10\.1\.0\.0/24 === dynamic TUNNEL$",

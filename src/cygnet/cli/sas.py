@@ -7,7 +7,7 @@ from typing import Any
 
 from cygnet.cli.daemon_options import add_daemon_options, add_filter_options, daemon, filter_message, plain
 from cygnet.vici.client import ViciClient
-from cygnet.vici.commands.daemon import duration
+from cygnet.vici.commands.daemon import PRIORITIES, duration
 
 Shown = Mapping[str, Any]
 """A section of a message, as `plain` makes it."""
@@ -100,11 +100,11 @@ def _statusall(version: Any, stats: Any, pools: Any, connections: list[Shown], s
         f"Status of IKE {version['daemon']} daemon (cygnet {version['version']}, {version['sysname']} "
         f"{version['release']}, {version['machine']}):"
     )
-    workers, queues, memory = stats["workers"], stats["queues"], stats["mallinfo"]
-    active = "/".join(workers["active"][level] for level in ("critical", "high", "medium", "low"))
-    waiting = "/".join(queues[level] for level in ("critical", "high", "medium", "low"))
+    workers, queues = stats["workers"], stats["queues"]
+    active = "/".join(workers["active"][level] for level in PRIORITIES)
+    waiting = "/".join(queues[level] for level in PRIORITIES)
     yield f"  uptime: {stats['uptime']['running']}, since {stats['uptime']['since']}"
-    yield f"  malloc: sbrk {memory['sbrk']}, mmap {memory['mmap']}, used {memory['used']}, free {memory['free']}"
+    yield f"  memory: {int(stats['memory']['workers']) >> 20} MiB in the workers"
     yield (
         f"  workers: {workers['idle']} of {workers['total']} idle, {active} working, job queue: {waiting}, "
         f"scheduled: {stats['scheduled']}"
@@ -115,7 +115,7 @@ def _statusall(version: Any, stats: Any, pools: Any, connections: list[Shown], s
         for name, pool in pools.items():
             yield f"  {name} ({pool['base']}): {pool['size']}/{pool['online']}/{pool['offline']}"
     yield "Listening IP addresses:"
-    yield from (f"  {address}" for address in stats.get("listening", ()))
+    yield from (f"  {address}" for address in stats.get("listening", "").split())
     yield "Connections:"
     for connection in connections:
         yield from _connection_lines(connection)

@@ -20,6 +20,7 @@ from cygnet.gateway.newcomers import LINE_S, Entry, Newcomers
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
 from cygnet.observe.counters import Count
+from cygnet.observe.metrics import STANDINGS
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_OCTETS, NO_SPI
 
 
@@ -40,6 +41,9 @@ _ESTABLISHED: Final = Standing.ESTABLISHED
 _NEW: Final = Standing.NEW
 _STRAY: Final = Standing.STRAY
 _UNDER_WAY: Final = Standing.UNDER_WAY
+
+WAITING: Final = tuple(f'datagrams_waiting{{standing="{standing}"}}' for standing in STANDINGS)
+"""The gauges of the four queues, in the order of service."""
 
 StandingOf = Callable[[bytes], Standing]
 """The standing of the SA with that SPI of ours; STRAY if there is none."""
@@ -135,6 +139,10 @@ class Intake:
     def __len__(self) -> int:
         """How many datagrams wait."""
         return sum(map(len, self._queues))
+
+    def lengths(self) -> tuple[int, int, int, int]:
+        """How many datagrams wait in each queue, in the order of service."""
+        return len(self._established), len(self._under_way), len(self._newcomers), len(self._strays)
 
     def waiting_new(self) -> int:
         """How many requests for new SAs wait."""

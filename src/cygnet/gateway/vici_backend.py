@@ -1,7 +1,6 @@
 """What the control socket's commands ask for, done by the supervisor with its workers."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeVar
@@ -10,6 +9,7 @@ from cygnet.config.errors import ConfigError
 from cygnet.config.load import Configuration
 from cygnet.config.store import Store
 from cygnet.gateway.initiations import initiating_worker
+from cygnet.gateway.intake import WAITING
 from cygnet.gateway.ledger import PoolPlan
 from cygnet.gateway.worker_calls import WorkerCalls
 from cygnet.gateway.worker_requests import (
@@ -30,7 +30,6 @@ from cygnet.gateway.worker_requests import (
 from cygnet.ike.settings import PoolSettings, Settings
 from cygnet.observe.counters import Counters
 from cygnet.observe.log_groups import group_logger
-from cygnet.observe.system import pss_octets
 from cygnet.vici.backend import Lease, Outcome, PoolUse, Stats
 from cygnet.vici.server import CommandError
 from cygnet.vici.views import SaFilter, SaView
@@ -187,15 +186,20 @@ class GatewayBackend:
         """The daemon at a glance, from the counters: the workers are not asked."""
         value = self._counters.value
         half_open = value('ike_sas{state="half_open"}')
+        ready = self._workers()
+        waiting = [[self._counters.value_of(worker, series) for series in WAITING] for worker in ready]
+        first = [next((level for level, number in enumerate(queues) if number), None) for queues in waiting]
         return Stats(
             started=self._started,
             workers=self._counters.writers - 1,
-            workers_ready=len(self._workers()),
+            workers_ready=len(ready),
             ike_sas=value('ike_sas{state="established"}') + half_open,
             half_open=half_open,
-            queued=(0, 0, 0),
+            queued=tuple(map(value, WAITING)),
+            busy=tuple(map(first.count, range(len(WAITING)))),
+            timers=value("timers"),
             listening=self._listening(),
-            resident_octets=pss_octets(os.getpid()),
+            memory_octets=value("memory_octets"),
         )
 
     async def _count(self, request: Terminate | Rekey) -> Outcome:

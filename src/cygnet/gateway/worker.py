@@ -32,7 +32,7 @@ from cygnet.gateway.control import (
 from cygnet.gateway.events import Events
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
-from cygnet.gateway.intake import Intake, Standing
+from cygnet.gateway.intake import WAITING, Intake, Standing
 from cygnet.gateway.lonely_peers import LonelyPeers
 from cygnet.gateway.memory import guard_of_this_process
 from cygnet.gateway.newcomers import Entry
@@ -334,6 +334,9 @@ class Worker:
         self._counters.set("suspect_sources", len(self._suspects))
         self._shedder.account()
         note_receive_queues(self._counters, self._shedder.lost(self._endpoint.receive_queues()))
+        for series, waiting in zip(WAITING, self._intake.lengths(), strict=True):
+            self._counters.set(series, waiting)
+        self._counters.set("timers", self._table.timers)
         self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
         self._counters.set("pool_addresses_in_use", self._pools.in_use)
         self._table.admission.is_out_of_memory = self._memory.tick(len(self._table.sas))

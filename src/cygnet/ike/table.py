@@ -256,6 +256,11 @@ class IkeTable:
         """The IKE_SA of the connection of that name that stands with that peer; None if there is none here."""
         return next((sa for sa in self.with_peer(identity) if sa.name == name and sa.state == _ESTABLISHED), None)
 
+    @property
+    def timers(self) -> int:
+        """How many timers of IKE_SAs are set, those included that are found to be needless when they come up."""
+        return len(self._wheel)
+
     def next_timer(self) -> float | None:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due or self._puzzles:

@@ -12,11 +12,12 @@ _SLOTS_PER_SECOND = 20
 class TimerWheel:
     """Slots of 50 ms, made when first used."""
 
-    __slots__ = ("_heap", "_slots")
+    __slots__ = ("_heap", "_size", "_slots")
 
     def __init__(self) -> None:
         self._slots: dict[int, list[bytes]] = {}
         self._heap: list[int] = []
+        self._size = 0
 
     @staticmethod
     def slot_of(due: float) -> int:
@@ -26,6 +27,7 @@ class TimerWheel:
     def add(self, spi: bytes, due: float) -> int:
         """Put an SPI into the slot of `due` (seconds, monotonic); returns the slot's number. O(1) for a slot in use."""
         number = self.slot_of(due)
+        self._size += 1
         slot = self._slots.get(number)
         if slot is None:
             self._slots[number] = [spi]
@@ -41,7 +43,7 @@ class TimerWheel:
 
     def __len__(self) -> int:
         """The SPIs in it, those left behind included."""
-        return sum(map(len, self._slots.values()))
+        return self._size
 
     def next_due(self) -> float | None:
         """When the first slot comes up, in seconds; None if the wheel is empty."""
@@ -52,4 +54,5 @@ class TimerWheel:
         due: list[bytes] = []
         while self._heap and self._heap[0] <= now * _SLOTS_PER_SECOND:
             due += self._slots.pop(heapq.heappop(self._heap))
+        self._size -= len(due)
         return due

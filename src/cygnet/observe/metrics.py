@@ -86,6 +86,10 @@ MALFORMED: Final = (
 )
 """Why octets are no message: the reasons of WireError."""
 
+STANDINGS: Final = ("established", "under_way", "new", "stray")
+"""What an IKE datagram belongs to, in the order in which a worker serves them: established SAs, handshakes under way,
+requests for new SAs, and what belongs to no SA."""
+
 EXCHANGE_MESSAGES: Final = tuple(
     f"{exchange}-{way}-{kind}"
     for exchange in ("ike-init", "ike-auth", "create-child", "info")
@@ -227,6 +231,8 @@ METRICS: Final = (
     Metric("new_peers_shed_total", Kind.COUNTER, "First requests turned away in the kernel.", "socket", SOCKET_KINDS),
     gauge("suspect_sources", "Sources that never return the cookies they ask for, of which few requests get in."),
     Metric("receive_queue_octets", Kind.GAUGE, "What waits in the kernel to be received.", "socket", SOCKET_KINDS),
+    Metric("datagrams_waiting", Kind.GAUGE, "IKE datagrams that wait in the workers.", "standing", STANDINGS),
+    gauge("timers", "Timers of IKE_SAs that are set; of some nothing will come."),
     Metric("ike_sas", Kind.GAUGE, "IKE_SAs that exist, by state.", "state", ("half_open", "established")),
     gauge("child_sas", "CHILD_SAs that exist."),
     counter("ike_sas_established_total", "IKE_SAs that became established."),

@@ -35,12 +35,17 @@ class Stats(msgspec.Struct, frozen=True):
     workers_ready: int
     ike_sas: int
     half_open: int
-    queued: tuple[int, int, int]
-    """Datagrams that wait in the workers: of established SAs, of handshakes under way, of new peers."""
+    queued: tuple[int, ...]
+    """Datagrams that wait in the workers, in each of the four queues in the order of service: of established SAs, of
+    handshakes under way, of new peers, and of no SA."""
+    busy: tuple[int, ...]
+    """Workers by the first of these queues in which something waits."""
+    timers: int
+    """That are set."""
     listening: tuple[str, ...]
     """Addresses with their ports."""
-    resident_octets: int
-    """Of all processes of the daemon, what is shared counted once for each."""
+    memory_octets: int
+    """Resident memory of the workers, what they share counted in each."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

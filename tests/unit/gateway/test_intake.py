@@ -2,7 +2,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from cygnet.gateway.intake import Intake, Standing, standing_of
+from cygnet.gateway.intake import WAITING, Intake, Standing, standing_of
 from cygnet.gateway.newcomers import LINE_S, Entry
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
@@ -56,6 +56,10 @@ def returning(number: int, cookie: bytes) -> bytes:
 
 def stray(number: int = 0) -> bytes:
     return datagram(PEERS, b"whatever", message_id=number)
+
+
+def test_the_gauges_are_named_by_standing() -> None:
+    assert [f'datagrams_waiting{{standing="{standing.name.lower()}"}}' for standing in Standing] == list(WAITING)
 
 
 class TestStandingOf:
@@ -157,9 +161,20 @@ class TestAskingForCookies:
 class TestIntake:
     def test_finishes_before_it_starts(self) -> None:
         rig = Rig()
-        rig.put(new(1), under_way(2), established(3), new(4), established(5), under_way(6))
+        rig.put(new(1), under_way(2), established(3), new(4), established(5), under_way(6), new(7), stray(8))
+        assert rig.intake.lengths() == (2, 2, 3, 1)
         rig.turn()
-        assert rig.served == [established(3), established(5), under_way(2), under_way(6), new(1), new(4)]
+        assert rig.intake.lengths() == (0, 0, 0, 0)
+        assert rig.served == [
+            established(3),
+            established(5),
+            under_way(2),
+            under_way(6),
+            new(1),
+            new(4),
+            new(7),
+            stray(8),
+        ]
 
     def test_takes_a_peer_that_returns_our_cookie_for_one_under_way(self) -> None:
         rig = Rig()

@@ -17,6 +17,7 @@ def test_timers_of_one_slot_come_together_and_slots_in_order() -> None:
     assert wheel.add(b"d", 1.02) == TimerWheel.slot_of(1.0)
     assert len(wheel) == 4
     assert wheel.take_due(1.1) == [b"a", b"b", b"d"]
+    assert len(wheel) == 1
     assert wheel.take_due(10.0) == [b"c"]
 
 
