@@ -10,7 +10,7 @@ import msgspec
 
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError, Problem, quote
-from cygnet.config.load import Configuration, load_authority, load_connection, load_pool
+from cygnet.config.load import load_authority, load_connection, load_pool
 from cygnet.config.messages import Message, section_of
 from cygnet.ike.settings import AuthoritySettings, ConnectionSettings, PoolSettings, Settings, SharedSecret
 
@@ -50,10 +50,6 @@ class Store:
         self.authorities = {authority.name: authority for authority in settings.authorities}
         self.secrets = {f"file-{number}": secret for number, secret in enumerate(settings.secrets)}
         self._changed()
-
-    def reload(self, configuration: Configuration) -> None:
-        """Take what a file says now."""
-        self.replace(configuration.settings)
 
     # Connections.
 

@@ -105,7 +105,7 @@ class GatewayBackend:
         pools = {pool.name: pool for pool in configuration.settings.pools}
         gone = [pool.name for pool in self.store.pools.values() if not _is_same_range(pool, pools.get(pool.name))]
         await self._retire(gone)
-        self.store.reload(configuration)
+        self.store.replace(configuration.settings)
         await self.apply()
         return tuple(map(str, configuration.warnings))
 
