@@ -91,7 +91,10 @@ def run_rekey(args: argparse.Namespace) -> int:
 
 def run_reload(args: argparse.Namespace) -> int:
     """Have the file read again."""
-    return _report(args, _order(args, "reload", {}), "the configuration is in force")
+    answer = _order(args, "reload", {})
+    changed = answer.get("changed", [])
+    what = "; ".join(each.decode(errors="replace") for each in changed) if isinstance(changed, list) else ""
+    return _report(args, answer, f"the configuration is in force: {what or 'nothing has changed'}")
 
 
 def _chosen(args: argparse.Namespace) -> dict[str, str | int]:

@@ -13,7 +13,7 @@ from cygnet.cli.output import complain
 from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
-from cygnet.config.load import load_settings
+from cygnet.config.load import Configuration, load_settings
 from cygnet.gateway.log_hub import LogHub
 from cygnet.gateway.state_dir import VICI_SOCKET
 from cygnet.gateway.supervisor import Serving, Supervisor
@@ -51,12 +51,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Run the gateway until it is told to stop."""
-    configuration = load_settings(args.config)
+    configuration = _configured(args)
     for warning in configuration.warnings:
         complain(warning)
     if not configuration.settings.connections:
         complain(f"{args.config}: warning: no connections, so every peer will be refused")
-    gateway = override(configuration.gateway, args)
+    gateway = configuration.gateway
     if gateway.port == gateway.natt_port:
         message = f"port and natt_port are both {gateway.port}: they must be two ports"
         raise ConfigError([Problem(args.config, 0, 0, message)])
@@ -68,12 +68,18 @@ def run(args: argparse.Namespace) -> int:
             gateway,
             state_dir=state_dir,
             vici=Path(gateway.vici_socket) if gateway.vici_socket else state_dir / VICI_SOCKET,
-            reread=partial(load_settings, args.config),
+            reread=partial(_configured, args),
             logs=logs,
             on_serving=_tell_serving,
         ).run()
     finally:
         logs.close()
+
+
+def _configured(args: argparse.Namespace) -> Configuration:
+    """What the file says, with the command line's word on the gateway itself. Raises ConfigError."""
+    configuration = load_settings(args.config)
+    return msgspec.structs.replace(configuration, gateway=override(configuration.gateway, args))
 
 
 def override(gateway: GatewaySettings, args: argparse.Namespace) -> GatewaySettings:

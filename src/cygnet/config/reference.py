@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 
+from cygnet.config.effect import keys_of_start
 from cygnet.config.folders import FOLDERS
 from cygnet.config.keys import TABLES
 from cygnet.config.resource_keys import CERTIFICATES, UNBUILT_SECRETS
@@ -86,6 +87,7 @@ def render_reference() -> str:
     """The whole page, in Markdown."""
     parts = [_INTRODUCTION]
     parts += [_render_table(table) for table in TABLES.values()]
+    parts.append(_render_effect())
     parts.append(_render_unbuilt(TABLES.values()))
     return "\n".join(parts)
 
@@ -94,6 +96,23 @@ def _render_table(table: Table) -> str:
     lines = [f"## `{table.title}`", "", table.help, "", "| key | value | default | meaning |", "|---|---|---|---|"]
     lines += [_render_key(key) for key in table.keys]
     return "\n".join(lines) + "\n"
+
+
+def _render_effect() -> str:
+    return "\n".join(
+        [
+            "## When a change takes effect",
+            "",
+            "With a reload (`cygnet reload`, `systemctl reload`, SIGHUP), for what begins after it: everything but",
+            f"{_listed(keys_of_start())} and the section `log` of `gateway`, which wait for the next",
+            "start. A reload says which of them have changed; `cygnet log` changes levels at once.",
+            "",
+        ]
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _render_key(key: Key) -> str:

@@ -188,10 +188,10 @@ class _Sender:
     def __init__(self, end: socket.socket, count: Count) -> None:
         self._socket = end
         self._count = count
-        self._limit = RateLimit(LINES_PER_SECOND)
+        self._limit = RateLimit()
 
     def __call__(self, line: LogLine) -> None:
-        if not self._limit.take(time.monotonic()):
+        if not self._limit.take(time.monotonic(), LINES_PER_SECOND):
             self._count('log_lines_lost_total{target="worker"}')
             return
         try:

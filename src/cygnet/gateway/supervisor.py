@@ -189,6 +189,7 @@ class Supervisor:
                 in_force=self._configure,
                 listening=lambda: self._listeners.addresses,
                 count=self._writer.count,
+                started_with=asked,
             )
 
     def _open_counters(self, stack: ExitStack) -> Counters:
@@ -496,7 +497,8 @@ class Supervisor:
         if number == signal.SIGHUP:
             if self._logs is not None:
                 self._logs.reopen()
-            _log.warning("log files are opened anew; `cygnet reload` has the configuration read again, not SIGHUP")
+            if self._vici is not None and not self._is_stopping:
+                self._vici.reload(self._loop)
         elif not self._is_stopping:
             self._stop()
         elif number == signal.SIGINT:

@@ -5,7 +5,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeVar
 
+from cygnet.config.effect import differences, waiting_keys
 from cygnet.config.errors import ConfigError
+from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.load import Configuration
 from cygnet.config.store import Store
 from cygnet.gateway.initiations import initiating_worker
@@ -30,7 +32,7 @@ from cygnet.gateway.worker_requests import (
 from cygnet.ike.settings import PoolSettings, Settings
 from cygnet.observe.counters import Counters
 from cygnet.observe.log_groups import group_logger
-from cygnet.vici.backend import Lease, Outcome, PoolUse, Stats
+from cygnet.vici.backend import Lease, Outcome, PoolUse, Reloaded, Stats
 from cygnet.vici.server import CommandError
 from cygnet.vici.views import SaFilter, SaView
 
@@ -55,10 +57,12 @@ class GatewayBackend:
         reread: Callable[[], Configuration] | None,
         in_force: Callable[[Settings], object],
         listening: Callable[[], tuple[str, ...]],
+        started_with: GatewaySettings,
     ) -> None:
         """`workers` are the numbers of those that serve.
 
         `reread` reads the configuration file; `in_force` is told of new settings before the workers are.
+        `started_with` is what it said of the daemon itself when that was started.
         """
         self.store = store
         self._calls = calls
@@ -67,10 +71,12 @@ class GatewayBackend:
         self._reread = reread
         self._in_force = in_force
         self._listening = listening
+        self._started_with = started_with
         self._started = time.time()
         self._applied = store.generation
         self._applying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._reloading = asyncio.Lock()
         self._background: set[asyncio.Future[Done]] = set()
 
     # Configuration.
@@ -94,20 +100,40 @@ class GatewayBackend:
             await asyncio.gather(*(self._calls.configure(worker, settings) for worker in self._workers()))
             self._applied = generation
 
-    async def reload(self) -> tuple[str, ...]:
-        """Read the file again, and put it into force as a whole."""
+    async def reload(self) -> Reloaded:
+        """Read the file again, and put it into force as a whole; the log has the outcome."""
+        # One after the other, or an older file could come after a newer one.
+        async with self._reloading:
+            try:
+                configuration = self._read_again()
+                pools = {pool.name: pool for pool in configuration.settings.pools}
+                await self._retire(
+                    [pool.name for pool in self.store.pools.values() if not _is_same_range(pool, pools.get(pool.name))]
+                )
+            except CommandError as exc:
+                for line in str(exc).splitlines():
+                    _log.error("the configuration stays as it was: %s", line)
+                raise
+            before = self.store.settings
+            self.store.replace(configuration.settings)
+            await self.apply()
+        changed = differences(before, configuration.settings)
+        warnings = [str(warning) for warning in configuration.warnings]
+        waiting = waiting_keys(self._started_with, configuration.gateway)
+        if waiting:
+            warnings.append(f"gateway: {', '.join(waiting)} will take effect at the next start")
+        _log.info("the configuration was read again: %s", "; ".join(changed) or "nothing has changed")
+        for warning in warnings:
+            _log.warning("%s", warning)
+        return Reloaded(changed, tuple(warnings))
+
+    def _read_again(self) -> Configuration:
         if self._reread is None:
             raise CommandError("this gateway has no configuration file")
         try:
-            configuration = self._reread()
+            return self._reread()
         except ConfigError as exc:
             raise CommandError(str(exc)) from None
-        pools = {pool.name: pool for pool in configuration.settings.pools}
-        gone = [pool.name for pool in self.store.pools.values() if not _is_same_range(pool, pools.get(pool.name))]
-        await self._retire(gone)
-        self.store.replace(configuration.settings)
-        await self.apply()
-        return tuple(map(str, configuration.warnings))
 
     async def put_pool(self, pool: PoolSettings) -> None:
         """Add or replace a pool."""

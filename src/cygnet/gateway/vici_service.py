@@ -14,10 +14,13 @@ from cygnet.gateway.worker_calls import WorkerCalls
 from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings
 from cygnet.observe.counters import Count, Counters
+from cygnet.observe.log_groups import group_logger
 from cygnet.vici.commands import EVENTS, command_table
 from cygnet.vici.commands.logs import table as log_table
 from cygnet.vici.message import decode
-from cygnet.vici.server import Server, listen
+from cygnet.vici.server import CommandError, Server, listen
+
+_log = group_logger("cfg")
 
 
 class ViciService:
@@ -35,19 +38,28 @@ class ViciService:
         in_force: Callable[[Settings], object],
         listening: Callable[[], tuple[str, ...]],
         count: Count,
+        started_with: GatewaySettings,
     ) -> None:
         """`send(worker, message)` is False for one that isn't there; `workers` tells which serve.
 
         `reread` reads the configuration file, if there is one; `in_force` is told of new settings before the workers
-        are.
+        are. `started_with` is what the file said of the daemon itself when that was started.
         """
         self._send = send
         self._workers = workers
         self.calls = WorkerCalls(send)
         self.store = Store(settings)
         self.backend = GatewayBackend(
-            self.store, self.calls, counters, workers=workers, reread=reread, in_force=in_force, listening=listening
+            self.store,
+            self.calls,
+            counters,
+            workers=workers,
+            reread=reread,
+            in_force=in_force,
+            listening=listening,
+            started_with=started_with,
         )
+        self._reloads: set[asyncio.Task[None]] = set()
         self._events: tuple[str, ...] = ()
         self._logs = logs
         commands = command_table(self.backend, counters) | (log_table(logs) if logs is not None else {})
@@ -79,6 +91,21 @@ class ViciService:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+
+    def reload(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read the configuration file again, as the command `reload` does; the log has the outcome."""
+        task = loop.create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        try:
+            await self.backend.reload()
+        except CommandError:
+            # Said already.
+            pass
+        except Exception:
+            _log.exception("internal error while the configuration was read again")
 
     def on_message(self, worker: int, message: Answer | Happened) -> None:
         """A worker has answered, or tells of an event."""

@@ -313,7 +313,7 @@ class Worker:
 
     def _configure(self, settings: Settings) -> None:
         """Go on with another configuration."""
-        self._table.env.configure(settings)
+        self._table.configure(settings)
         self._suspects.configure(settings.admission)
         self._pools.configure(settings.pools)
         self._pools.tick()

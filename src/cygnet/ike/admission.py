@@ -137,7 +137,7 @@ class Admission:
         self._cookies = CookieJar(env.entropy)
         self._unproven: dict[bytes, int] = {}
         self._proven: dict[bytes, int] = {}
-        self._few = RateLimit(env.settings.admission.puzzle_unsolved_rate)
+        self._few = RateLimit()
         # A solution is for one SA: else it would let in as many as send other values with the same nonce and SPI.
         self._spent: ExpiringMap[bytes, bool] = ExpiringMap(MAX_COOKIE_LIFE_S, _MAX_SPENT)
         self.half_open = 0
@@ -174,7 +174,7 @@ class Admission:
                 self._ask_puzzle(header, datagram, remote, path, turn, Challenge(prf, difficulty))
                 return None
             # We have no PRF in common. To say so is cheap, and what serving comes to (RFC 8019 section 7.1.1.2).
-        elif verdict != SERVE and not (verdict == SERVE_FEW and self._few.take(turn.now)):
+        elif verdict != SERVE and not (verdict == SERVE_FEW and self._few.take(turn.now, limits.puzzle_unsolved_rate)):
             env.count(f'datagrams_dropped_total{{reason="{verdict}"}}')
             return None
         return Admitted(source, proof is not _NOTHING, cookie if proof is _SOLVED else b"")

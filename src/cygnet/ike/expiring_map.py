@@ -10,11 +10,12 @@ V = TypeVar("V")
 class ExpiringMap(Generic[K, V]):
     """Entries live `life_s` seconds, or until `capacity` more came after them. A key stands in it once at a time."""
 
-    __slots__ = ("_capacity", "_entries", "_life_s", "_order")
+    __slots__ = ("_capacity", "_entries", "_order", "life_s")
 
     def __init__(self, life_s: float, capacity: int = 0) -> None:
         """`capacity` 0 sets no bound: then something else has to."""
-        self._life_s = life_s
+        self.life_s = life_s
+        """Of what is added from now on. Nothing expires before what was added before it."""
         self._capacity = capacity
         self._entries: dict[K, V] = {}
         self._order: deque[tuple[float, K]] = deque()
@@ -31,7 +32,7 @@ class ExpiringMap(Generic[K, V]):
         if self._capacity and len(self._order) >= self._capacity:
             del self._entries[self._order.popleft()[1]]
         self._entries[key] = value
-        self._order.append((now + self._life_s, key))
+        self._order.append((now + self.life_s, key))
 
     def next_due(self) -> float | None:
         """When the oldest entry expires; None if the map is empty."""

@@ -35,7 +35,7 @@ class Strays:
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._last_words: ExpiringMap[bytes, LastWords] = ExpiringMap(LAST_WORDS_S, MAX_LAST_WORDS)
-        self._may_answer = RateLimit(env.settings.invalid_ike_spi_rate)
+        self._may_answer = RateLimit()
 
     def knows(self, spi: bytes) -> bool:
         """Whether the SA with that SPI of ours ended a moment ago, by a request whose answer may have been lost."""
@@ -66,6 +66,7 @@ class Strays:
             return
         self._env.count('datagrams_dropped_total{reason="unknown_spi"}')
         # Never to a response, or two nodes could answer each other for ever; nor to what names no SPI of ours.
-        if not header.is_response and spi != NO_SPI and self._may_answer.take(turn.now):
+        may_answer, rate = self._may_answer, self._env.settings.invalid_ike_spi_rate
+        if not header.is_response and spi != NO_SPI and may_answer.take(turn.now, rate):
             self._env.count("invalid_ike_spi_sent_total")
             turn.effects.append(Send(stateless_answer(header, plain_notify(_INVALID_IKE_SPI)), path))

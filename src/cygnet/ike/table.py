@@ -35,6 +35,7 @@ from cygnet.ike.peers import PeerIndex
 from cygnet.ike.puzzles import Solver, Solvers
 from cygnet.ike.record import SaStore
 from cygnet.ike.sa import IkeSa, MobikeRole, Turn
+from cygnet.ike.settings import Settings
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState
 from cygnet.ike.strays import Strays
@@ -95,6 +96,11 @@ class IkeTable:
     def half_open(self) -> int:
         """SAs, as original responder, whose peer has not authenticated itself yet."""
         return self.admission.half_open
+
+    def configure(self, settings: Settings) -> None:
+        """Go on with other settings. What stands, or has begun, goes on as it was agreed."""
+        self.env.configure(settings)
+        self._initial.life_s = settings.half_open_timeout_s
 
     # What the driver calls.
 

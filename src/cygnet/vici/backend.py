@@ -48,6 +48,14 @@ class Stats(msgspec.Struct, frozen=True):
     """Resident memory of the workers, what they share counted in each."""
 
 
+class Reloaded(msgspec.Struct, frozen=True):
+    """What a reload has done."""
+
+    changed: tuple[str, ...]
+    """What is different now, in words."""
+    warnings: tuple[str, ...]
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """Of a command on several SAs."""
 
@@ -72,8 +80,8 @@ class Backend(Protocol):
     async def remove_pool(self, name: str) -> None:
         """Remove a pool. Raises CommandError if there is none, or addresses of it are in use."""
 
-    async def reload(self) -> tuple[str, ...]:
-        """Read the configuration file again, and put it into force as a whole; returns the warnings.
+    async def reload(self) -> Reloaded:
+        """Read the configuration file again, and put it into force as a whole.
 
         Raises CommandError, and changes nothing, if there is anything wrong with it.
         """

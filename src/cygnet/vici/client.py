@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Self
 
@@ -69,6 +69,13 @@ class ViciClient:
     def register(self, event: str) -> None:
         """Want events of that name. Raises ViciError if the daemon has none such."""
         self._register(PacketType.EVENT_REGISTER, event)
+
+    def events(self) -> Iterable[tuple[str, Section]]:
+        """The events that were registered for, as they come."""
+        while True:
+            packet = self._receive()
+            if packet.type is PacketType.EVENT:
+                yield packet.name, decode(packet.body)
 
     def _register(self, kind: PacketType, event: str) -> None:
         self._send(Packet(kind, event))

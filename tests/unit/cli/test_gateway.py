@@ -293,3 +293,47 @@ def test_an_unknown_user_is_refused_before_anything_is_opened(config: Path, tmp_
     assert done.returncode == 1
     assert done.stderr == 'cygnet gateway: there is no user "nosuchuser" for the workers to run as: set gateway.user\n'
     assert not (tmp_path / "state").exists()
+
+
+def test_sighup_reads_the_configuration_again(config: Path, tmp_path: Path) -> None:
+    """What is wrong with it, or what has changed, is in the log; `cygnet reload` after it finds it done."""
+    state = tmp_path / "state"
+    with running(config, state, "--log-level", "info") as (process, _):
+
+        def reload_twice() -> "subprocess.CompletedProcess[str]":
+            process.send_signal(signal.SIGHUP)
+            return cygnet("reload", "--state-dir", state)
+
+        config.write_text(CONFIG.replace("pools = clients", "pool = clients"))
+        refused = reload_twice()
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert 'unknown key "pool"' in refused.stderr
+        config.write_text(
+            CONFIG.replace("{ rw {", "{ renamed {").replace(
+                "gateway {", "gateway {\n cookie_threshold = 9\n node = 7\n"
+            )
+        )
+        done = reload_twice()
+        assert (done.returncode, done.stdout) == (0, "the configuration is in force: nothing has changed\n")
+        assert done.stderr == "gateway: node will take effect at the next start\n"
+        config.write_text(CONFIG)
+        back = cygnet("reload", "--state-dir", state)
+        changes = "connection rw added; connection renamed removed; gateway: cookie_threshold changed"
+        assert back.stdout == f"the configuration is in force: {changes}\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert process.stderr is not None
+        log = process.stderr.read()
+    stays = r'ERROR the configuration stays as it was: .*gw\.conf:\d+:\d+: unknown key "pool" in .*\n'
+    assert len(re.findall(stays, log)) == 2
+    changes = "connection renamed added; connection rw removed; gateway: cookie_threshold changed"
+    assert log.count(f"[CFG] the configuration was read again: {changes}\n") == 1
+    assert log.count("gateway: node will take effect at the next start\n") == 2
+    assert "Traceback" not in log
+
+
+def test_sighup_to_a_gateway_that_stops_does_nothing(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path / "state") as (process, _):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(5) == 0

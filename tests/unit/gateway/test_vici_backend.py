@@ -2,6 +2,7 @@
 
 import asyncio
 
+from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.store import Store
 from cygnet.gateway.vici_backend import GatewayBackend
 from cygnet.gateway.worker_calls import WorkerCalls
@@ -24,6 +25,7 @@ def stats(counters: Counters, ready: list[int]) -> Section:
             reread=None,
             in_force=lambda settings: None,
             listening=lambda: ("192.0.2.1[500]", "192.0.2.1[4500]"),
+            started_with=GatewaySettings(),
         )
 
         async def emit(event: str, message: object) -> None:

@@ -30,3 +30,14 @@ def test_a_key_may_come_back_once_it_is_gone() -> None:
     found.put("a", 2, 110.0)
     assert found.take_expired(119.0) == []
     assert found.get("a") == 2
+
+
+def test_another_life_is_that_of_what_comes_and_nothing_overtakes() -> None:
+    found: ExpiringMap[str, int] = ExpiringMap(10.0)
+    found.put("a", 1, 100.0)
+    found.life_s = 2.0
+    found.put("b", 2, 101.0)
+    assert found.take_expired(109.0) == []
+    assert found.take_expired(110.0) == [1, 2]
+    found.put("c", 3, 110.0)
+    assert found.take_expired(112.0) == [3]

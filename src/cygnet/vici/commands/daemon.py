@@ -72,8 +72,8 @@ async def _reload_settings(call: Call) -> Encodable:
 
 
 async def _reload(backend: Backend, call: Call) -> Encodable:
-    warnings = await backend.reload()
-    return {"success": True, "warnings": warnings or None}
+    done = await backend.reload()
+    return {"success": True, "changed": done.changed, "warnings": done.warnings or None}
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,70 @@
+"""When a change of the configuration takes effect: what a reload changes, and what waits for the next start."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
+
+from cygnet.config.gateway_settings import GatewaySettings
+from cygnet.config.keys import TABLES
+from cygnet.ike.settings import Settings
+
+_ATTRIBUTES: Final = {key.name: key.attribute for key in TABLES["gateway"].keys}
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def keys_of_start() -> tuple[str, ...]:
+    """The keys of `gateway { }` that are read at the start only: those of what is opened, or shared out, then."""
+    return tuple(key.name for key in TABLES["gateway"].keys if key.attribute in GatewaySettings.__struct_fields__)
+
+
+def keys_of_reload() -> tuple[str, ...]:
+    """The keys of `gateway { }` that take effect with a reload."""
+    of_start = keys_of_start()
+    return tuple(key.name for key in TABLES["gateway"].keys if key.name not in of_start)
+
+
+def waiting_keys(started: GatewaySettings, now: GatewaySettings) -> tuple[str, ...]:
+    """The keys and sections of `gateway { }` whose values will take effect at the next start only.
+
+    `started` is what this one began with.
+    """
+    return tuple(
+        name
+        for name in (*keys_of_start(), "log")
+        if getattr(started, _ATTRIBUTES.get(name, name)) != getattr(now, _ATTRIBUTES.get(name, name))
+    )
+
+
+def differences(before: Settings, now: Settings) -> tuple[str, ...]:
+    """What is different, in words, such as `connection rw changed`. Secrets are not told apart."""
+    found = [
+        *_differences_of("connection", before.connections, now.connections),
+        *_differences_of("pool", before.pools, now.pools),
+        *_differences_of("authority", before.authorities, now.authorities),
+    ]
+    if before.secrets != now.secrets:
+        found.append("secrets changed")
+    changed = [
+        key.name
+        for key in TABLES["gateway"].keys
+        if any(
+            getattr(old, key.attribute, None) != getattr(new, key.attribute, None)
+            for old, new in ((before, now), (before.retransmit, now.retransmit), (before.admission, now.admission))
+        )
+    ]
+    if changed:
+        found.append(f"gateway: {', '.join(changed)} changed")
+    return tuple(found)
+
+
+def _differences_of(kind: str, before: Iterable[_Named], now: Iterable[_Named]) -> list[str]:
+    old: Mapping[str, _Named] = {each.name: each for each in before}
+    new: Mapping[str, _Named] = {each.name: each for each in now}
+    return [
+        *(f"{kind} {name} added" for name in new if name not in old),
+        *(f"{kind} {name} changed" for name in new if name in old and old[name] != new[name]),
+        *(f"{kind} {name} removed" for name in old if name not in new),
+    ]
