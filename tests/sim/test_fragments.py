@@ -94,6 +94,8 @@ def test_long_messages_go_in_fragments_both_ways(size: int) -> None:
         # RFC 7383 section 2.5: only the first says what is inside.
         first = PayloadType.IDR if is_response else PayloadType.IDI
         assert [p.inner_type for p in pieces if p] == [first] + [0] * (total - 1)
+    for host, way in ((client, "in-resp"), (gateway, "in-req")):
+        assert host.counters[f'ike_messages_total{{message="ike-auth-{way}"}}'] == 1, "one message in many fragments"
 
 
 @pytest.mark.parametrize("who", ["client", "gateway"])
@@ -181,7 +183,10 @@ def test_a_forged_fragment_is_dropped_and_nothing_of_it_kept(client: Host, gatew
         gateway.receive(forged, Path(GATEWAY, 500, "203.0.113.66", 500))
     assert drops(gateway) == {"integrity": 2}
     assert held(gateway) == before
+    counted_before = gateway.counters['ike_messages_total{message="info-in-req"}']
     gateway.receive(pieces[-1], FROM_CLIENT)
+    assert gateway.counters['ike_messages_total{message="info-in-req"}'] == counted_before + 1
+    assert counted_before == 0, "what was not authentic, or not whole, is no message"
     assert sa_of(gateway).message_ids.expected_id == 3
 
 

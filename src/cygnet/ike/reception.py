@@ -57,7 +57,6 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
     if sa.handshake is not None and sa.handshake.failed_opens >= MAX_FAILED_OPENS:
         turn.env.count(_drop("too_many_failures"))
         return
-    turn.env.count(REQUEST_IN[header.exchange_type])
     try:
         opened = fragments.open(sa, header, datagram, turn)
     except InvalidKeyExchange:
@@ -71,6 +70,8 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
         return
     if opened is None:
         return
+    # Authentic, and whole: before, anybody could make us count.
+    turn.env.count(REQUEST_IN[header.exchange_type])
     inner_type, plaintext, datagram = opened
     # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
     _note_alive(sa, path, turn)
@@ -121,8 +122,8 @@ def receive_response(sa: IkeSa, header: Header, datagram: bytes, path: Path, tur
     if not is_response_allowed(sa.state, header.exchange_type):
         turn.env.count(_drop("exchange_not_allowed"))
         return
-    turn.env.count(RESPONSE_IN[header.exchange_type])
     if sa.state == _INIT_SENT:
+        turn.env.count(RESPONSE_IN[header.exchange_type])
         _finish_initial(sa, header, datagram, turn)
         return
     try:
@@ -132,6 +133,7 @@ def receive_response(sa: IkeSa, header: Header, datagram: bytes, path: Path, tur
         return
     if opened is None:
         return
+    turn.env.count(RESPONSE_IN[header.exchange_type])
     inner_type, plaintext, _ = opened
     _note_alive(sa, path, turn)
     try:
