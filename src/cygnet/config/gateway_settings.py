@@ -29,6 +29,7 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     state_dir: str = defaults.STATE_DIR
     user: str = defaults.USER
     """Whose privileges the workers run with, when started by root."""
+    updown_timeout_s: float = 30.0
     log: LogSettings = LogSettings()
     echo: tuple[bytes, ...] = ()
     """Packed inner addresses that the gateway answers echo requests on."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from cygnet.config import defaults, values
 from cygnet.config.admission_keys import ADMISSION_KEYS
+from cygnet.config.host_keys import HOST_KEYS
 from cygnet.config.log_keys import LOG
 from cygnet.config.resource_keys import AUTHORITY, CERTIFICATES, POOL, SECRET
 from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
@@ -245,6 +246,14 @@ _CHILD = Table(
             "Packets that may arrive late and still count; 0 switches the protection against replay off.",
         ),
         Key(
+            "updown",
+            values.TEXT,
+            "",
+            "Command that `/bin/sh` runs, as the gateway's own user, when the CHILD_SA comes and when it goes, with "
+            "strongSwan's environment (`PLUTO_VERB` and so on), once for each pair of traffic selectors.",
+        ),
+        Key("hostaccess", values.BOOLEAN, "no", "Tell that command to let this host itself use the tunnel."),
+        Key(
             "tfc_padding",
             values.TFC_PADDING,
             "0",
@@ -311,12 +320,6 @@ _CHILD = Table(
             _NO,
             is_refused=True,
         ),
-        Unbuilt(
-            "updown",
-            "scripts are not run, and what they set up (firewall rules, routes) would be missing",
-            is_refused=True,
-        ),
-        Unbuilt("hostaccess", "scripts are not run, and no firewall rules are made", _NO),
         Unbuilt("policies", "a CHILD_SA is always used for the traffic it is for", _YES),
         Unbuilt("policies_fwd_out", "there are no kernel policies", _NO),
         Unbuilt("ipcomp", "packets are not compressed", _NO),
@@ -437,6 +440,7 @@ _GATEWAY = Table(
             field="half_open_timeout_s",
             is_own=True,
         ),
+        *HOST_KEYS,
         *ADMISSION_KEYS,
         Key(
             "keep_alive",

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from cygnet.wire.payloads.traffic_selectors import TrafficSelector
+
 _log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 10_000
@@ -134,6 +136,36 @@ class Interest(Message, frozen=True, array_like=True, tag=True):
     events: tuple[str, ...]
 
 
+class ChildUp(Message, frozen=True, array_like=True, tag=True):
+    """Worker: a CHILD_SA is there that has a script; what the script is to know of it."""
+
+    spi_in: bytes
+    """Ours, by which its end will be told."""
+    connection: str
+    child: str
+    unique_id: int
+    """Of its IKE_SA."""
+    reqid: int
+    local_host: str
+    remote_host: str
+    remote_port: int
+    """Of ESP in UDP; 0 for ESP without."""
+    local_id: str
+    remote_id: str
+    local_ts: tuple[TrafficSelector, ...]
+    remote_ts: tuple[TrafficSelector, ...]
+    local_vips: tuple[str, ...]
+    remote_vips: tuple[str, ...]
+    servers: tuple[str, ...]
+    """DNS servers that the peer has named."""
+
+
+class ChildDown(Message, frozen=True, array_like=True, tag=True):
+    """Worker: it is gone, and so are those that followed it by rekeying."""
+
+    spi_in: bytes
+
+
 class LogLevels(Message, frozen=True, array_like=True, tag=True):
     """Supervisor: log what reaches these severities, by group."""
 
@@ -157,7 +189,12 @@ AnyMessage = (
     | Happened
     | Interest
     | LogLevels
+    | ChildUp
+    | ChildDown
 )
+
+Errand = ChildUp | ChildDown
+"""What the supervisor does on the host for workers."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(AnyMessage)

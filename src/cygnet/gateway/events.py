@@ -53,9 +53,11 @@ class Events:
         "_pools",
         "_record",
         "_revive",
+        "_scripts",
         "_set",
         "_threshold",
         "_unlogged",
+        "has_scripts",
         "listener",
     )
 
@@ -70,9 +72,11 @@ class Events:
         has_routes: bool,
         on_initial_contact: Callable[[InitialContact], object] | None,
         name_of: Callable[[bytes], str] = lambda spi: "",
+        scripts: Callable[[Effect], object] | None = None,
     ) -> None:
         """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends, `revive` what is
-        to be set up again. `name_of` tells the connection of an IKE_SA, by its SPI.
+        to be set up again. `name_of` tells the connection of an IKE_SA, by its SPI; `scripts` is told of
+        all that makes CHILD_SAs come and go, while `has_scripts`.
 
         `on_initial_contact` brings word to the other workers, which may have IKE_SAs with the same peers.
         """
@@ -87,6 +91,8 @@ class Events:
         self._children = 0
         self._network = HostNetwork(send, pools.covers) if has_routes else None
         self._name_of = name_of
+        self._scripts = scripts
+        self.has_scripts = False
         self.follow_levels()
         self._lines = 0
         self._unlogged = 0
@@ -96,6 +102,8 @@ class Events:
     def __call__(self, effect: Effect) -> None:
         if self.listener is not None:
             self.listener(effect)
+        if self.has_scripts and self._scripts is not None:
+            self._scripts(effect)
         kind = type(effect)
         if kind is InstallChild:
             self._child_installed(effect)  # type: ignore[arg-type]

@@ -27,6 +27,8 @@ from cygnet.gateway.control import (
     Answer,
     AnyMessage,
     Channel,
+    ChildDown,
+    ChildUp,
     DelAddress,
     DelRoute,
     Happened,
@@ -40,6 +42,7 @@ from cygnet.gateway.control import (
     Stop,
 )
 from cygnet.gateway.devices import Devices, open_devices
+from cygnet.gateway.errands import Errands
 from cygnet.gateway.ledger import Ledger, PoolPlan
 from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
 from cygnet.gateway.listeners import Listeners, open_listeners
@@ -148,6 +151,7 @@ class Supervisor:
         self._writer: CounterWriter
         self._ledger: Ledger
         self._loop: asyncio.AbstractEventLoop
+        self._errands: Errands
         self._slots: list[_Slot] = []
         self._has_served = False
         self._is_stopping = False
@@ -231,6 +235,8 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         self._loop = asyncio.new_event_loop()
+        timeout_s = self._gateway.updown_timeout_s
+        self._errands = Errands(self._loop, self._writer.count, lambda: self._settings, timeout_s=timeout_s)
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self._loop.add_signal_handler(number, self._on_signal, number)
@@ -245,6 +251,7 @@ class Supervisor:
             raise LocalError(f"cannot start a worker: {exc.strerror}") from exc
         finally:
             self._kill_all()
+            self._errands.finish()
             if self._vici is not None:
                 self._vici.stop(self._loop)
             self._loop.close()
@@ -370,6 +377,8 @@ class Supervisor:
         elif isinstance(message, Answer | Happened):
             if self._vici is not None:
                 self._vici.on_message(slot.index, message)
+        elif isinstance(message, ChildUp | ChildDown):
+            self._errands.on_message(slot.index, message)
         elif isinstance(message, LeaseRequest):
             self._lease(slot, message)
         elif isinstance(message, LeaseReturn):
@@ -473,6 +482,7 @@ class Supervisor:
         if self._devices is not None:
             self._devices.routes.discard_all(worker)
             self._devices.addresses.discard_all(worker)
+        self._errands.on_gone(worker)
         self._ledger.reclaim(worker)
         for plan in self._ledger.plans:
             self._settle(plan.name)

@@ -39,6 +39,7 @@ from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
 from cygnet.gateway.suspects import SuspectSources
+from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import Demand, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
@@ -134,6 +135,7 @@ class Worker:
         self._inner: InnerTraffic | None = None
         self._userspace: UserspaceDataplane | None = None
         self._dataplane = self._make_dataplane(gateway)
+        self._scripts = ChildScripts(kit.channel.send, loop.call_soon, lambda spi: self._table.sas.view(spi))
         events = Events(
             kit.counters,
             self._pools,
@@ -142,9 +144,11 @@ class Worker:
             revive=lambda effect: self._initiations.revive(effect),
             has_routes=kit.tun is not None,
             name_of=self._name_of,
+            scripts=self._scripts,
             on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )
         self._events = events
+        events.has_scripts = self._scripts.configure(settings)
         self._driver = Driver(
             self._table,
             self._dataplane,
@@ -317,6 +321,7 @@ class Worker:
         self._suspects.configure(settings.admission)
         self._pools.configure(settings.pools)
         self._pools.tick()
+        self._events.has_scripts = self._scripts.configure(settings)
 
     def _on_supervisor_gone(self) -> None:
         _log.error("the supervisor is gone")

@@ -115,6 +115,10 @@ class ChildSettings(msgspec.Struct, frozen=True):
     """When the peer ends it, alone or with the IKE_SA."""
     replay_window: int = 32
     """Packets; 0 switches replay protection off."""
+    updown: str = ""
+    """Command that is run when it comes and when it goes; empty for none."""
+    hostaccess: bool = False
+    """What the command is told."""
     tfc_padding: int = 0
     """Octets that each inner packet is filled up to; TFC_MTU fills them up to what the path takes."""
     copy_df: bool = True

@@ -21,6 +21,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from cygnet.net.errors import SocketUnavailable
@@ -149,7 +150,23 @@ class AddressWatch:
 
 def read_addresses() -> tuple[str, ...]:
     """Every address of this host that others may use, IPv4 first."""
-    found: dict[str, None] = {}
+    found = dict.fromkeys(each for body in _dump() if (each := _decode_address(body)) is not None)
+    return tuple(sorted(found, key=lambda address: ":" in address))
+
+
+def interface_of(address: str) -> str:
+    """The name of the interface that has an address of ours; empty if none has."""
+    packed = ipaddress.ip_address(address).packed
+    with suppress(OSError, SocketUnavailable):
+        for body in _dump():
+            attributes = dict(_attributes(body[_IFADDRMSG.size :]))
+            if packed == (attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)):
+                return socket.if_indextoname(_IFADDRMSG.unpack_from(body)[4])
+    return ""
+
+
+def _dump() -> Iterator[bytes]:
+    """What the kernel says of each address. Raises OSError."""
     with _open(0) as netlink:
         netlink.settimeout(_ANSWER_TIMEOUT_S)
         header = _NLMSGHDR.pack(_NLMSGHDR.size + _IFADDRMSG.size, _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
@@ -157,9 +174,9 @@ def read_addresses() -> tuple[str, ...]:
         while True:
             for kind, body in _messages(netlink.recv(_ANSWER_OCTETS)):
                 if kind in (_NLMSG_DONE, _NLMSG_ERROR):
-                    return tuple(sorted(found, key=lambda address: ":" in address))
-                if kind == _RTM_NEWADDR and (each := _decode_address(body)) is not None:
-                    found[each] = None
+                    return
+                if kind == _RTM_NEWADDR:
+                    yield body
 
 
 def _decode_address(body: bytes) -> str | None:

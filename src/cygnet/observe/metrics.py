@@ -293,6 +293,13 @@ METRICS: Final = (
     gauge("memory_octets", "Resident memory of the workers; what they share counts in each."),
     gauge("workers_full", "Workers that refuse new peers because their share of the memory is used up."),
     Metric(
+        "updown_scripts_total",
+        Kind.COUNTER,
+        "Updown scripts, by what became of them; dropped are those that too many others were before.",
+        "result",
+        ("done", "failed", "killed", "dropped"),
+    ),
+    Metric(
         "log_lines_lost_total",
         Kind.COUNTER,
         "Lines of the log that a target did not take, or the supervisor not from a worker.",

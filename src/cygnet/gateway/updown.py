@@ -1,0 +1,122 @@
+"""A worker's part of updown scripts: it knows which CHILD_SAs come and go, and tells the supervisor, which runs them.
+
+A CHILD_SA and its successors by rekeying are one to a script, as with strongSwan.
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from cygnet.gateway.control import AnyMessage, ChildDown, ChildUp
+from cygnet.iana import CfgAttribute
+from cygnet.ike.effects import ChildRekeyed, Effect, InstallChild, RemoveChild, SaClosed, SaEstablished, SaRekeyed
+from cygnet.ike.sa import IkeSa
+from cygnet.ike.settings import Settings
+from cygnet.ike.spi import unique_id
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
+
+_DNS: Final = (CfgAttribute.INTERNAL_IP4_DNS, CfgAttribute.INTERNAL_IP6_DNS)
+
+
+def servers_of(attributes: tuple[ConfigurationAttribute, ...]) -> tuple[str, ...]:
+    """The DNS servers among what a peer has told us, without what is none."""
+    packed = (attribute.value for attribute in attributes if attribute.type in _DNS)
+    return tuple(dict.fromkeys(str(ipaddress.ip_address(value)) for value in packed if len(value) in (4, 16)))
+
+
+class ChildScripts:
+    """Called with what happens to CHILD_SAs, if any has a script."""
+
+    __slots__ = ("_again", "_alive", "_lines", "_new", "_sa_of", "_scripted", "_send", "_servers")
+
+    def __init__(
+        self,
+        send: Callable[[AnyMessage], object],
+        again: Callable[[Callable[[], object]], object],
+        sa_of: Callable[[bytes], IkeSa | None],
+    ) -> None:
+        """`send` takes messages to the supervisor, `again` calls when what happens now is over."""
+        self._send = send
+        self._again = again
+        self._sa_of = sa_of
+        self._scripted: frozenset[tuple[str, str]] = frozenset()
+        self._new: list[InstallChild] = []
+        self._lines: dict[bytes, bytes] = {}
+        """The first of a line of CHILD_SAs by each that is there, as inbound SPIs."""
+        self._alive: Counter[bytes] = Counter()
+        self._servers: dict[bytes, tuple[str, ...]] = {}
+
+    def configure(self, settings: Settings) -> bool:
+        """Look which children have a script; whether to be told of anything."""
+        self._scripted = frozenset(
+            (connection.name, child.name)
+            for connection in settings.connections
+            for child in connection.children
+            if child.updown
+        )
+        return bool(self._scripted or self._lines)
+
+    def __call__(self, effect: Effect) -> None:
+        """Something has happened."""
+        if isinstance(effect, InstallChild):
+            # Only when all is done that belongs to it is it known whether it is a successor, and whose it is.
+            if not self._new:
+                self._again(self._tell)
+            self._new.append(effect)
+        elif isinstance(effect, RemoveChild):
+            self._removed(effect.spi_in)
+        elif isinstance(effect, ChildRekeyed):
+            if effect.old in self._lines:
+                first = self._lines[effect.spi_in] = self._lines[effect.old]
+                self._alive[first] += 1
+        elif isinstance(effect, SaEstablished):
+            servers = servers_of(effect.attributes)
+            if servers:
+                self._servers[effect.sa] = servers
+        elif isinstance(effect, SaRekeyed):
+            servers = self._servers.pop(effect.old, ())
+            if servers:
+                self._servers[effect.sa] = servers
+        elif isinstance(effect, SaClosed):
+            self._servers.pop(effect.sa, None)
+
+    def _tell(self) -> None:
+        new, self._new = self._new, []
+        for child in new:
+            sa = self._sa_of(child.sa)
+            if child.spi_in not in self._lines and sa is not None and (sa.name, child.name) in self._scripted:
+                self._lines[child.spi_in] = child.spi_in
+                self._alive[child.spi_in] = 1
+                self._send(self._up(child, sa))
+
+    def _removed(self, spi_in: bytes) -> None:
+        if self._new:
+            self._new = [child for child in self._new if child.spi_in != spi_in]
+        first = self._lines.pop(spi_in, None)
+        if first is None:
+            return
+        self._alive[first] -= 1
+        if not self._alive[first]:
+            del self._alive[first]
+            self._send(ChildDown(first))
+
+    def _up(self, child: InstallChild, sa: IkeSa) -> ChildUp:
+        addresses = tuple(str(ipaddress.ip_address(address)) for address in sa.virtual_ips)
+        return ChildUp(
+            spi_in=child.spi_in,
+            connection=sa.name,
+            child=child.name,
+            unique_id=unique_id(sa.spi),
+            reqid=unique_id(child.spi_in),
+            local_host=child.path.local,
+            remote_host=child.path.remote,
+            remote_port=child.path.remote_port if child.is_udp_encapsulated else 0,
+            local_id=str(sa.local_id),
+            remote_id=str(sa.remote_id),
+            local_ts=child.ts_local,
+            remote_ts=child.ts_remote,
+            local_vips=() if sa.has_leases else addresses,
+            remote_vips=addresses if sa.has_leases else (),
+            servers=self._servers.get(sa.spi, ()),
+        )
