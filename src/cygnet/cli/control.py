@@ -101,10 +101,10 @@ def _chosen(args: argparse.Namespace) -> dict[str, str | int]:
     message = filter_message(args)
     if args.name:
         if args.ike:
-            raise LocalError("NAME is the same as --ike: give one of them")
+            args.fail("NAME is the same as --ike: give one of them")
         message["ike"] = args.name
     if not message:
-        raise LocalError("which SAs? Give the NAME of a connection, or one of --child, --ike-id, --peer, --identity")
+        args.fail("which SAs? Give the NAME of a connection, or one of --child, --ike-id, --peer, --vip, --identity")
     return message
 
 

@@ -1,6 +1,7 @@
 """The options of commands that talk to a running gateway, and the connection to it."""
 
 import argparse
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,13 @@ from cygnet.vici.message import Section, ViciError
 
 
 def add_daemon_options(parser: argparse.ArgumentParser) -> None:
-    """`--vici` and `--state-dir`, by which a gateway is found, and `--json`."""
-    parser.add_argument("--vici", metavar="SOCKET", help=f"control socket (default: {VICI_SOCKET} in the folder)")
+    """`--vici` and `--state-dir`, by which a gateway is found, and `--json`; and how to say that the usage is wrong."""
+    parser.add_argument(
+        *("--vici", "--uri"),
+        metavar="SOCKET",
+        type=control_socket,
+        help=f"control socket, as a path or as unix://PATH (default: {VICI_SOCKET} in the folder)",
+    )
     parser.add_argument(
         "--state-dir",
         metavar="DIR",
@@ -22,6 +28,17 @@ def add_daemon_options(parser: argparse.ArgumentParser) -> None:
         help="folder of the running gateway (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.set_defaults(fail=parser.error)
+
+
+def control_socket(text: str) -> str:
+    """A path, or a URI as swanctl takes it."""
+    scheme, separator, path = text.partition("://")
+    if not separator:
+        scheme, path = "unix", text
+    if scheme != "unix" or not path:
+        raise argparse.ArgumentTypeError(f'"{text}" is no UNIX socket: write its path, or unix://PATH')
+    return path
 
 
 def add_filter_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +47,8 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--child", metavar="NAME", help="CHILD_SAs of this name")
     parser.add_argument("--ike-id", metavar="N", type=int, help="the IKE_SA of this number")
     parser.add_argument("--child-id", metavar="N", type=int, help="the CHILD_SA of this number")
-    parser.add_argument("--peer", metavar="ADDR", help="with the peer at this address")
+    parser.add_argument("--peer", metavar="ADDR", type=_address, help="with the peer at this address")
+    parser.add_argument("--vip", metavar="ADDR", type=_address, help="with this virtual address")
     parser.add_argument("--identity", metavar="ID", help="with the peer of this identity")
 
 
@@ -42,6 +60,7 @@ def filter_message(args: argparse.Namespace) -> dict[str, str | int]:
         "ike-id": args.ike_id,
         "child-id": args.child_id,
         "peer": args.peer,
+        "vip": args.vip,
         "identity": args.identity,
     }
     return {name: value for name, value in given.items() if value is not None}
@@ -61,7 +80,7 @@ def daemon(args: argparse.Namespace, *, timeout_s: float | None = 60.0) -> Itera
             yield client
         except TimeoutError:
             raise LocalError(f"the gateway on {path} did not answer in {timeout_s:.0f} s") from None
-        except (OSError, ViciError) as exc:
+        except ViciError as exc:
             raise LocalError(f"the gateway on {path} broke off: {exc}") from exc
 
 
@@ -72,3 +91,10 @@ def plain(value: bytes | list[bytes] | Section) -> object:
     if isinstance(value, list):
         return [item.decode(errors="replace") for item in value]
     return value.decode(errors="replace")
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is no IP address') from None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cygnet.cli.daemon_options import control_socket
 from cygnet.cli.output import complain
 from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
@@ -38,7 +39,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--port", metavar="P", type=_port, help=f"UDP port of IKE (default: {defaults.PORT})")
     add("--natt-port", metavar="P", type=_port, help=f"UDP port of NAT traversal (default: {defaults.NATT_PORT})")
     add("--listen", metavar="ADDR", action="append", type=_address, help="address to listen on; may be repeated")
-    add("--vici", metavar="SOCKET", help=f"control socket (default: {VICI_SOCKET} in the state directory)")
+    add(
+        *("--vici", "--uri"),
+        metavar="SOCKET",
+        type=control_socket,
+        help=f"control socket, as a path or as unix://PATH (default: {VICI_SOCKET} in the state directory)",
+    )
     add("--state-dir", metavar="DIR", type=_folder, help=f"folder of the gateway (default: {defaults.STATE_DIR})")
     add(
         "--log-level",

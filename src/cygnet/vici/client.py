@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Self
@@ -9,7 +10,8 @@ from typing import Final, Self
 from cygnet.vici.message import Encodable, Section, ViciError, decode, encode
 from cygnet.vici.packet import LENGTH, MAX_PACKET_OCTETS, Packet, PacketType, decode_packet, encode_packet
 
-CONNECT_S: Final = 5.0
+CONNECT_S: Final = 5
+_TIMEVAL: Final = struct.Struct("@ll")
 
 
 class ViciClient:
@@ -19,7 +21,8 @@ class ViciClient:
         """Connect. `timeout_s` bounds every wait for the daemon. Raises OSError."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(CONNECT_S)
+            # Not by `settimeout`: a socket that doesn't block is turned away while many others wait to be accepted.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(CONNECT_S, 0))
             self._socket.connect(os.fspath(path))
             self._socket.settimeout(timeout_s)
         except BaseException:
@@ -47,7 +50,7 @@ class ViciClient:
         """Run a command; returns its answer.
 
         `event` names the event by which the daemon streams its answer, or its log, meanwhile. Raises ViciError if the
-        daemon doesn't know the command, and OSError if it is gone or takes too long.
+        daemon doesn't know the command or is gone, and TimeoutError if it takes too long.
         """
         if event:
             self.register(event)
@@ -85,7 +88,12 @@ class ViciClient:
             raise ViciError(f"the daemon has no event {event}")
 
     def _send(self, packet: Packet) -> None:
-        self._socket.sendall(encode_packet(packet))
+        try:
+            self._socket.sendall(encode_packet(packet))
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            raise ViciError(exc.strerror or str(exc)) from exc
 
     def _receive(self) -> Packet:
         (octets,) = LENGTH.unpack(self._read(LENGTH.size))
@@ -96,9 +104,14 @@ class ViciClient:
     def _read(self, octets: int) -> bytes:
         parts: list[bytes] = []
         while octets:
-            part = self._socket.recv(octets)
+            try:
+                part = self._socket.recv(octets)
+            except TimeoutError:
+                raise
+            except OSError as exc:
+                raise ViciError(exc.strerror or str(exc)) from exc
             if not part:
-                raise ConnectionResetError("the daemon hung up")
+                raise ViciError("the daemon hung up")
             parts.append(part)
             octets -= len(part)
         return b"".join(parts)

@@ -156,6 +156,8 @@ class SaFilter(msgspec.Struct, frozen=True, array_like=True):
     """The peer's address."""
     identity: str = ""
     """The peer's identity."""
+    vip: str = ""
+    """A virtual address, of either end."""
 
     @property
     def is_any(self) -> bool:
@@ -180,5 +182,6 @@ class SaFilter(msgspec.Struct, frozen=True, array_like=True):
             and self.ike_id in (0, sa.unique_id)
             and self.peer in ("", sa.remote_host)
             and self.identity in ("", sa.remote_id)
+            and self.vip in ("", *sa.remote_vips, *sa.local_vips)
             and (not self.is_of_children or bool(self.children_of(sa)))
         )

@@ -33,6 +33,7 @@ def filter_of(call: Call) -> SaFilter:
         child_id=max(call.number("child-id"), 0),
         peer=call.text("peer"),
         identity=call.text("identity"),
+        vip=call.text("vip"),
     )
 
 
