@@ -134,6 +134,8 @@ class Interest(Message, frozen=True, array_like=True, tag=True):
     """Supervisor: the events that somebody wants to hear of, and no others."""
 
     events: tuple[str, ...]
+    unread: dict[str, int] = {}
+    """Events that only clients want who don't read them now, and how many do: they are counted, not told."""
 
 
 class ChildUp(Message, frozen=True, array_like=True, tag=True):

@@ -1,7 +1,7 @@
 """The control socket of a gateway: strongSwan's protocol, served by the supervisor, answered with the workers' help."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cygnet.config.gateway_settings import GatewaySettings
@@ -15,7 +15,7 @@ from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings
 from cygnet.observe.counters import Count, Counters
 from cygnet.observe.log_groups import group_logger
-from cygnet.vici.commands import EVENTS, command_table
+from cygnet.vici.commands import EVENTS, WORKER_EVENTS, command_table
 from cygnet.vici.commands.logs import table as log_table
 from cygnet.vici.message import decode
 from cygnet.vici.server import CommandError, Server, listen
@@ -60,7 +60,7 @@ class ViciService:
             started_with=started_with,
         )
         self._reloads: set[asyncio.Task[None]] = set()
-        self._events: tuple[str, ...] = ()
+        self._interest = Interest(())
         self._logs = logs
         commands = command_table(self.backend, counters) | (log_table(logs) if logs is not None else {})
         self._server = Server(commands, EVENTS, count=count, on_interest=self._on_interest)
@@ -116,16 +116,19 @@ class ViciService:
 
     def on_ready(self, worker: int) -> None:
         """A worker serves now: it has to know what clients want to hear of."""
-        if self._events:
-            self._send(worker, Interest(self._events))
+        if self._interest != Interest(()):
+            self._send(worker, self._interest)
 
     def on_gone(self, worker: int) -> None:
         """A worker is gone."""
         self.calls.on_gone(worker)
 
-    def _on_interest(self, events: frozenset[str]) -> None:
+    def _on_interest(self, events: frozenset[str], unread: Mapping[str, int]) -> None:
         if self._logs is not None:
             self._logs.listen(wanted="log" in events)
-        self._events = tuple(sorted(events - {"log"}))
-        for worker in self._workers():
-            self._send(worker, Interest(self._events))
+        unread = {event: number for event, number in unread.items() if event in WORKER_EVENTS}
+        interest = Interest(tuple(sorted(events & WORKER_EVENTS)), unread)
+        if interest != self._interest:
+            self._interest = interest
+            for worker in self._workers():
+                self._send(worker, interest)

@@ -301,7 +301,7 @@ class Worker:
         elif isinstance(message, Ask):
             self._service.on_ask(message)
         elif isinstance(message, Interest):
-            self._service.want(message.events)
+            self._service.want(message.events, message.unread)
         elif isinstance(message, LogLevels):
             put_into_force(message.thresholds)
             self._events.follow_levels()

@@ -7,11 +7,13 @@ are ended at a time.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
 
+from cygnet.gateway.awaited import Awaited, Awaiting
 from cygnet.gateway.control import Answer, AnyMessage, Ask, Happened
 from cygnet.gateway.initiations import path_to_peer
 from cygnet.gateway.pools import AddressPools
@@ -39,7 +41,6 @@ from cygnet.gateway.worker_requests import (
 )
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
-    ChildFailed,
     ChildRekeyed,
     Effect,
     InstallChild,
@@ -71,6 +72,17 @@ _PAGE_OCTETS: Final = 48 * 1024
 """A page must fit into one message to the supervisor, which has at most 64 KiB."""
 
 _settings_decoder: Final = msgspec.msgpack.Decoder(Settings)
+
+_EVENT_OF: Final[Mapping[type, str]] = {
+    SaEstablished: "ike-updown",
+    SaClosed: "ike-updown",
+    InstallChild: "child-updown",
+    RemoveChild: "child-updown",
+    SaRekeyed: "ike-rekey",
+    ChildRekeyed: "child-rekey",
+    SaMoved: "ike-update",
+}
+"""The events that effects are told as."""
 
 
 class _Call:
@@ -112,17 +124,21 @@ class WorkerService:
         self._listen = listen
         self._loop = loop
         self._calls: dict[int, _Call] = {}
-        self._set_up: dict[tuple[bytes, str], asyncio.Future[None]] = {}
-        """Wait for the CHILD_SA of that name in the IKE_SA of that SPI, or without a name for the IKE_SA itself."""
-        self._ended: dict[bytes, asyncio.Future[None]] = {}
-        """Wait for the end of the SA with that SPI of ours: 8 octets of an IKE_SA, 4 of a CHILD_SA."""
+        self._awaited = Awaited(loop)
+        self._asked: dict[tuple[str, str], tuple[Connection, Awaiting]] = {}
+        """What is being set up because clients asked for it, by the names of the connection and the child."""
         self._wanted: frozenset[str] = frozenset()
+        self._unread: Mapping[str, int] = {}
         self._leaving: dict[bytes, list[ChildView]] = {}
         """CHILD_SAs that have gone, by the IKE_SA whose end is about to be told."""
 
-    def want(self, events: tuple[str, ...]) -> None:
-        """The events that clients want to hear of."""
+    def want(self, events: tuple[str, ...], unread: Mapping[str, int]) -> None:
+        """The events that clients want to hear of; and those that are lost on clients that don't read, on how many.
+
+        Of those nothing is made: they are counted as dropped.
+        """
         self._wanted = frozenset(events)
+        self._unread = unread
         self._leaving.clear()
         self._see_to_listening()
 
@@ -146,32 +162,19 @@ class WorkerService:
     # Events.
 
     def _see_to_listening(self) -> None:
-        is_needed = bool(self._set_up or self._ended or self._wanted)
+        is_needed = bool(self._awaited or self._wanted or self._unread)
         self._listen(self._on_event if is_needed else None)
 
     def _on_event(self, effect: Effect) -> None:
         """Something has happened in the core: perhaps what somebody waits for, or wants to hear of."""
-        self._settle(effect)
-        if self._wanted:
+        if self._awaited:
+            self._awaited.settle(effect)
+        event = _EVENT_OF.get(type(effect), "")
+        if event in self._wanted or (self._leaving and isinstance(effect, SaClosed)):
             self._tell(effect)
-
-    def _settle(self, effect: Effect) -> None:
-        if isinstance(effect, SaEstablished):
-            _succeed(self._set_up.pop((effect.sa, ""), None))
-        elif isinstance(effect, InstallChild):
-            _succeed(self._set_up.pop((effect.sa, effect.name), None))
-        elif isinstance(effect, ChildFailed):
-            _fail(self._set_up.pop((effect.sa, effect.name), None), effect.reason)
-        elif isinstance(effect, RemoveChild):
-            _succeed(self._ended.pop(effect.spi_in, None))
-        elif isinstance(effect, SaRekeyed):
-            # What was asked of it is the successor's to do.
-            for key in [key for key in self._set_up if key[0] == effect.old]:
-                self._set_up[effect.sa, key[1]] = self._set_up.pop(key)
-        elif isinstance(effect, SaClosed):
-            _succeed(self._ended.pop(effect.sa, None))
-            for key in [key for key in self._set_up if key[0] == effect.sa]:
-                _fail(self._set_up.pop(key), effect.reason)
+        if event in self._unread and not (isinstance(effect, SaClosed) and not effect.was_established):
+            for _ in range(self._unread[event]):
+                self._table.env.count("vici_events_dropped_total")
 
     def _tell(self, effect: Effect) -> None:
         if isinstance(effect, SaEstablished):
@@ -348,28 +351,37 @@ class WorkerService:
         standing = self._table.established_as(connection.settings.name, connection.settings.remote.id)
         if standing is not None and child is None:
             return Done()
-        future: asyncio.Future[None] = self._loop.create_future()
+        names = (connection.settings.name, child.settings.name if child is not None else "")
+        asked = self._asked.get(names)
+        if asked is None or asked[0] is not connection:
+            asked = self._asked[names] = (connection, self._begin(connection, child, standing))
+            asked[1].add_done_callback(partial(self._begun, names))
+        # Whoever gives up waiting leaves it under way, for others and for when it asks again: else somebody who asks
+        # all the time, and is impatient, would have as many attempts under way.
+        await asyncio.shield(asked[1])
+        return Done()
+
+    def _begin(self, connection: Connection, child: Child | None, standing: IkeSa | None) -> Awaiting:
+        """Begin to set up a CHILD_SA in the IKE_SA that stands, or both, or without `child` an IKE_SA."""
+        now = self._driver.clock()
+        name = child.settings.name if child is not None else ""
         if standing is not None and child is not None:
-            key = (standing.spi, child.settings.name)
-            self._set_up[key] = future
-            self._see_to_listening()
-            effects = self._table.order(standing.spi, CreateChild(child.settings.name), self._driver.clock())
+            awaiting = self._awaited.set_up(standing.spi, name)
+            effects = self._table.order(standing.spi, CreateChild(name), now)
         else:
             path = path_to_peer(connection.settings, self._port)
-            is_childless = child is None
-            spi, effects = self._table.initiate(
-                connection, path, self._driver.clock(), child=child, is_childless=is_childless
-            )
-            key = (spi, child.settings.name if child is not None else "")
-            self._set_up[key] = future
-            self._see_to_listening()
-        try:
-            self._driver.carry_out(effects)
-            await future
-        finally:
-            self._set_up.pop(key, None)
-            self._see_to_listening()
-        return Done()
+            spi, effects = self._table.initiate(connection, path, now, child=child, is_childless=child is None)
+            awaiting = self._awaited.set_up(spi, name)
+        self._see_to_listening()
+        self._driver.carry_out(effects)
+        return awaiting
+
+    def _begun(self, names: tuple[str, str], awaiting: Awaiting) -> None:
+        """It stands, or has failed."""
+        asked = self._asked.get(names)
+        if asked is not None and asked[1] is awaiting:
+            del self._asked[names]
+        self._see_to_listening()
 
     def _find(self, request: Initiate) -> tuple[Connection, Child | None]:
         """The connection and the child that are meant. Raises LocalError."""
@@ -385,7 +397,7 @@ class WorkerService:
         raise LocalError(f"{what} not found")
 
     async def _terminate(self, request: Terminate) -> Reply:
-        waiting: list[asyncio.Future[None]] = []
+        waiting: list[Awaiting] = []
         async for sa, view in self._chosen(request.chosen):
             if request.chosen.is_of_children:
                 children = request.chosen.children_of(view)
@@ -399,8 +411,8 @@ class WorkerService:
             self._see_to_listening()
         return Counted(len(waiting), sum(future.done() for future in waiting))
 
-    def _end(self, sa: IkeSa, spi_in: bytes, *, is_forced: bool) -> asyncio.Future[None]:
-        future = self._ended.setdefault(spi_in or sa.spi, self._loop.create_future())
+    def _end(self, sa: IkeSa, spi_in: bytes, *, is_forced: bool) -> Awaiting:
+        awaiting = self._awaited.end(spi_in or sa.spi)
         self._see_to_listening()
         now = self._driver.clock()
         if spi_in:
@@ -409,7 +421,7 @@ class WorkerService:
             self._driver.carry_out(self._table.delete(sa.spi, now))
             if is_forced:
                 self._driver.carry_out(self._table.abort(sa, now, "terminated"))
-        return future
+        return awaiting
 
     async def _rekey(self, request: Rekey) -> Reply:
         matches = ordered = 0
@@ -437,13 +449,3 @@ def _only(spis: list[bytes]) -> list[bytes]:
     if len(spis) > 1:
         raise LocalError("several SAs have that number: choose by the name, the peer or its identity")
     return spis
-
-
-def _fail(waiting: asyncio.Future[None] | None, reason: str) -> None:
-    if waiting is not None and not waiting.done():
-        waiting.set_exception(LocalError(reason.replace("_", " ")))
-
-
-def _succeed(waiting: asyncio.Future[None] | None) -> None:
-    if waiting is not None and not waiting.done():
-        waiting.set_result(None)

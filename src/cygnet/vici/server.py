@@ -36,6 +36,8 @@ PACKET_S: Final = 10.0
 """In which a packet that has begun must be complete, and in which a client must read on."""
 COMMAND_S: Final = 30.0
 """After which a command is given up that has no time limit of its own."""
+DEAF_S: Final = 0.5
+"""Between two looks whether a client that lost an event has read the others."""
 _BACKLOG: Final = 128
 _LOW_WATER_OCTETS: Final = 1 << 16
 _ACCEPTS_PER_TURN: Final = 16
@@ -100,9 +102,11 @@ class Server:
         events: Collection[str],
         *,
         count: Count,
-        on_interest: Callable[[frozenset[str]], object] = lambda events: None,
+        on_interest: Callable[[frozenset[str], Mapping[str, int]], object] = lambda events, unread: None,
     ) -> None:
-        """`on_interest` is told the events that any client has registered for, whenever that changes."""
+        """`on_interest` is told, when that changes, the events that clients have registered for; and those that only
+        clients have which don't read now, with their number. Of these nothing needs to be made: they would be lost.
+        """
         self._commands = commands
         self._events = frozenset(events)
         self._count = count
@@ -110,6 +114,8 @@ class Server:
         self._clients: set[_Client] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._interest: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
+        """Of clients that are `is_deaf`, which `_interest` leaves out."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
@@ -146,12 +152,39 @@ class Server:
 
     def publish(self, event: str, message: Encodable) -> None:
         """Send an event to all clients that have registered for it."""
+        if self._unread[event]:
+            self._count("vici_events_dropped_total", self._unread[event])
         if not self._interest[event]:
             return
         packet = encode_packet(Packet(PacketType.EVENT, event, encode(message)))
         for client in list(self._clients):
-            if event in client.events and not client.offer(packet):
+            if event in client.events and not client.is_deaf and not client.offer(packet):
                 self._count("vici_events_dropped_total")
+                self._set_deaf(client, True)
+
+    def _set_deaf(self, client: "_Client", is_deaf: bool) -> None:
+        """A client doesn't read its events, or does so again."""
+        gains, loses = (self._unread, self._interest) if is_deaf else (self._interest, self._unread)
+        for event in client.events:
+            gains[event] += 1
+            loses[event] -= 1
+        client.is_deaf = is_deaf
+        self._tell_interest()
+        if is_deaf:
+            asyncio.get_running_loop().call_later(DEAF_S, self._listen_again, client)
+
+    def _listen_again(self, client: "_Client") -> None:
+        if client not in self._clients:
+            return
+        if client.has_read():
+            self._set_deaf(client, False)
+        else:
+            asyncio.get_running_loop().call_later(DEAF_S, self._listen_again, client)
+
+    def _tell_interest(self) -> None:
+        wanted = frozenset(name for name, number in self._interest.items() if number)
+        unread = {name: number for name, number in self._unread.items() if number and name not in wanted}
+        self._on_interest(wanted, unread)
 
     def is_wanted(self, event: str) -> bool:
         """Whether any client has registered for that event."""
@@ -205,8 +238,9 @@ class Server:
             return False
         if wanted != (event in client.events):
             (client.events.add if wanted else client.events.discard)(event)
-            self._interest[event] += 1 if wanted else -1
-            self._on_interest(frozenset(name for name, number in self._interest.items() if number))
+            counted = self._unread if client.is_deaf else self._interest
+            counted[event] += 1 if wanted else -1
+            self._tell_interest()
         return True
 
     def command(self, name: str) -> Command | None:
@@ -219,6 +253,8 @@ class _Client:
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.events: set[str] = set()
+        self.is_deaf = False
+        """Whether it is left out when events are told, until it has read what waits for it."""
         self._server = server
         self._reader = reader
         self._writer = writer
@@ -246,6 +282,10 @@ class _Client:
             return False
         self._writer.write(packet)
         return True
+
+    def has_read(self) -> bool:
+        """Whether hardly anything waits for it."""
+        return self._writer.transport.get_write_buffer_size() <= _LOW_WATER_OCTETS
 
     async def _read(self) -> None:
         while True:

@@ -26,6 +26,8 @@ from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.worker_requests import (
     Counted,
     Done,
+    Failed,
+    Forget,
     Initiate,
     Rekey,
     Reply,
@@ -36,7 +38,7 @@ from cygnet.gateway.worker_requests import (
 )
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import Effect, SaMoved
-from cygnet.ike.settings import Settings
+from cygnet.ike.settings import ConnectionSettings, Settings
 from cygnet.ike.spi import unique_id
 from cygnet.net.driver import Driver
 from cygnet.vici.message import Section, decode
@@ -115,13 +117,13 @@ class ServedHost(Host):
         """Ask, let that much time pass, and take the answer, if there is one by then."""
         number = next(self._numbers)
         self.service.on_ask(Ask(number, encode_body(request)))
-        self._turn()
+        self.turn()
         self.world.run(seconds)
-        self._turn()
+        self.turn()
         answers = [each for each in self.sent if isinstance(each, Answer) and each.number == number]
         return decode_reply(answers[-1].body) if answers else None
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         self.loop.run_until_complete(asyncio.sleep(0.01))
 
 
@@ -156,7 +158,7 @@ def section(message: Section, *names: str) -> Section:
 
 
 def test_set_up_and_end_are_told_with_their_children(ends: Ends) -> None:
-    ends.gateway.service.want(EVENTS)
+    ends.gateway.service.want(EVENTS, {})
     ends.set_up()
     up = ends.gateway.told()
     assert [(name, message.get("up")) for name, message in up] == [("child-updown", b"yes"), ("ike-updown", b"yes")]
@@ -173,7 +175,7 @@ def test_set_up_and_end_are_told_with_their_children(ends: Ends) -> None:
 
 def test_children_that_end_after_a_rekeying_of_their_ike_sa_are_told_of_and_forgotten(ends: Ends) -> None:
     """They were kept for ever under the SPI of the IKE_SA that they were installed with, which had gone before."""
-    ends.gateway.service.want(EVENTS)
+    ends.gateway.service.want(EVENTS, {})
     ends.set_up()
     first = sa_of(ends.gateway)
     assert ends.gateway.ask(Rekey(SaFilter(ike="rw"), False)) == Counted(1, 1)
@@ -188,7 +190,7 @@ def test_children_that_end_after_a_rekeying_of_their_ike_sa_are_told_of_and_forg
 def test_a_rekeying_of_an_ike_sa_is_told_with_both(ends: Ends) -> None:
     ends.set_up()
     old = unique_id(sa_of(ends.gateway).spi)
-    ends.gateway.service.want(EVENTS)
+    ends.gateway.service.want(EVENTS, {})
     ends.gateway.ask(Rekey(SaFilter(ike="rw"), False))
     [message] = [message for name, message in ends.gateway.told() if name == "ike-rekey"]
     new = unique_id(sa_of(ends.gateway).spi)
@@ -199,7 +201,7 @@ def test_a_rekeying_of_an_ike_sa_is_told_with_both(ends: Ends) -> None:
 def test_a_rekeying_of_a_child_is_told_with_both(ends: Ends) -> None:
     ends.set_up()
     [old] = sa_of(ends.gateway).children
-    ends.gateway.service.want(EVENTS)
+    ends.gateway.service.want(EVENTS, {})
     assert ends.gateway.ask(Rekey(SaFilter(child="net"), False)) == Counted(1, 1)
     told = ends.gateway.told()
     [message] = [message for name, message in told if name == "child-rekey"]
@@ -211,7 +213,7 @@ def test_a_rekeying_of_a_child_is_told_with_both(ends: Ends) -> None:
 
 def test_a_peer_that_moves_is_told_of_and_one_that_sleeps_is_not_woken(ends: Ends) -> None:
     ends.set_up()
-    ends.gateway.service.want(("ike-update",))
+    ends.gateway.service.want(("ike-update",), {})
     sa = sa_of(ends.gateway)
     moved = SaMoved(sa.spi, sa.name, sa.remote_id, sa.path)
     ends.gateway.table.sas.rest_all(ends.world.now)
@@ -223,16 +225,16 @@ def test_a_peer_that_moves_is_told_of_and_one_that_sleeps_is_not_woken(ends: End
 
 
 def test_nobody_listens_when_nobody_wants_to_hear(ends: Ends) -> None:
-    ends.gateway.service.want(EVENTS)
+    ends.gateway.service.want(EVENTS, {})
     assert ends.gateway.is_listening
-    ends.gateway.service.want(())
+    ends.gateway.service.want((), {})
     assert not ends.gateway.is_listening
     ends.set_up()
     assert ends.gateway.told() == []
 
 
 def test_only_what_is_wanted_is_told(ends: Ends) -> None:
-    ends.gateway.service.want(("ike-updown",))
+    ends.gateway.service.want(("ike-updown",), {})
     ends.set_up()
     assert [name for name, _ in ends.gateway.told()] == ["ike-updown"]
 
@@ -261,3 +263,62 @@ def test_terminate_waits_for_the_end(ends: Ends) -> None:
     assert ends.gateway.ask(Terminate(SaFilter(ike="rw"), False)) == Counted(1, 1)
     assert not ends.gateway.table.sas and not ends.client.table.sas
     assert not ends.gateway.is_listening
+
+
+def test_events_that_nobody_reads_are_counted_and_not_made(ends: Ends) -> None:
+    ends.gateway.service.want(("ike-updown",), {"child-updown": 3})
+    ends.set_up()
+    assert [name for name, _ in ends.gateway.told()] == ["ike-updown"]
+    assert ends.gateway.counters["vici_events_dropped_total"] == 3
+    ends.gateway.service.want((), {"child-updown": 1, "ike-updown": 2})
+    ends.client.delete(sa_of(ends.client).spi)
+    ends.world.run(1.0)
+    assert ends.gateway.told() == []
+    assert ends.gateway.counters["vici_events_dropped_total"] == 3 + 1 + 2
+
+
+def client_of(world: World, connection: ConnectionSettings) -> ServedHost:
+    return ServedHost(world, CLIENT, client_settings(connections=(connection,)))
+
+
+def test_who_asks_again_for_what_is_under_way_waits_for_the_same() -> None:
+    """Else a script that asks all the time, and does not wait, had any number of attempts under way."""
+    world = World()
+    connection = client_connection(remote_addrs=(GATEWAY,), local_addrs=(CLIENT,))
+    client = client_of(world, connection)
+    try:
+        # There is nobody yet.
+        for number in range(1, 6):
+            assert client.ask(Initiate("home", "net"), seconds=0.0) is None
+            client.service.on_ask(Ask(number, encode_body(Forget())))
+        assert len(client.table.sas) == 1
+        assert client.ask(Initiate("home", "net"), seconds=0.0) is None
+        Host(world, GATEWAY, gateway_settings(), ListPool(counted(9)))
+        world.run(10.0)
+        client.turn()
+        [answer] = [decode_reply(message.body) for message in client.sent if isinstance(message, Answer)]
+        assert answer == Done()
+        assert len(client.table.sas) == 1
+        assert not client.is_listening
+    finally:
+        client.loop.close()
+
+
+def test_what_is_under_way_by_older_settings_is_left_to_itself() -> None:
+    world = World()
+    connection = client_connection(remote_addrs=(GATEWAY,), local_addrs=(CLIENT,))
+    client = client_of(world, connection)
+    try:
+        assert client.ask(Initiate("home", "net"), seconds=0.0) is None
+        changed = msgspec.structs.replace(connection, mobike=True)
+        client.table.configure(client_settings(connections=(changed,)))
+        assert client.ask(Initiate("home", "net"), seconds=0.0) is None
+        assert len(client.table.sas) == 2
+        # Nobody answers either, and nobody is left waiting.
+        world.run(1000.0)
+        client.turn()
+        answers = [decode_reply(message.body) for message in client.sent if isinstance(message, Answer)]
+        assert answers == [Failed("timeout ike sa init")] * 2
+        assert not client.is_listening
+    finally:
+        client.loop.close()

@@ -5,7 +5,7 @@ import errno
 import gc
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Daemon:
         self.path = path
         self.counted: list[str] = []
         self.interest: list[frozenset[str]] = []
+        self.unread: dict[str, int] = {}
         self.cancelled = threading.Event()
         self.began = threading.Event()
         self.loop = asyncio.new_event_loop()
@@ -40,8 +41,8 @@ class Daemon:
                 "much": Command(self._much),
             },
             ("thing", "log"),
-            count=lambda name, by=1: self.counted.append(name),
-            on_interest=self.interest.append,
+            count=lambda name, by=1: self.counted.extend([name] * by),
+            on_interest=self._on_interest,
         )
         self._listener = listen(path)
         self._thread = threading.Thread(target=self._run)
@@ -61,6 +62,10 @@ class Daemon:
             await function()
 
         asyncio.run_coroutine_threadsafe(call(), self.loop).result(10)
+
+    def _on_interest(self, events: frozenset[str], unread: Mapping[str, int]) -> None:
+        self.interest.append(events)
+        self.unread = dict(unread)
 
     def publish(self, event: str, message: Encodable) -> None:
         async def call() -> None:
@@ -213,6 +218,36 @@ def test_events_for_who_does_not_read_are_dropped_and_counted(daemon: Daemon) ->
         assert client.request("echo") == {}
 
 
+def test_a_client_that_reads_again_hears_of_events_again(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then nobody needs to make any for it."""
+    monkeypatch.setattr(server_module, "DEAF_S", 0.01)
+    with raw(daemon) as slow, ViciClient(daemon.path) as client:
+        slow.sendall(encode_packet(Packet(PacketType.EVENT_REGISTER, "log")))
+        while not daemon.server.is_wanted("log"):
+            client.request("echo")
+        while not daemon.unread:
+            daemon.publish("log", {"octets": bytes(60000)})
+        assert daemon.interest[-1] == frozenset()
+        assert daemon.unread == {"log": 1}
+        dropped = daemon.counted.count("vici_events_dropped_total")
+        daemon.publish("log", {})
+        assert daemon.counted.count("vici_events_dropped_total") == dropped + 1
+        # Somebody else wants them, and has them.
+        client.register("log")
+        assert daemon.interest[-1] == {"log"} and daemon.unread == {}
+        client.close()
+        while daemon.interest[-1]:
+            pass
+        slow.settimeout(0.05)
+        while daemon.interest[-1] != {"log"}:
+            with suppress(TimeoutError):
+                slow.recv(1 << 20)
+        assert daemon.unread == {}
+    while daemon.server.clients:
+        pass
+    assert (daemon.interest[-1], daemon.unread) == (frozenset(), {})
+
+
 def test_interest_in_events_is_told(daemon: Daemon) -> None:
     with ViciClient(daemon.path) as client:
         client.register("log")
@@ -279,3 +314,22 @@ def test_an_owner_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 def test_encoding_is_checked_before_anything_is_sent() -> None:
     with pytest.raises(ViciError):
         encode_packet(Packet(PacketType.EVENT, "log", encode({"a": bytes(65535)}) * 9))
+
+
+def test_a_client_waits_for_its_turn_when_many_others_come(tmp_path: Path) -> None:
+    """It was turned away at once while the queue of those to be accepted was full."""
+    path = tmp_path / "vici"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, socket.socket(socket.AF_UNIX) as other:
+        listener.bind(str(path))
+        listener.listen(0)
+        other.connect(str(path))
+
+        def accept_both() -> None:
+            for _ in range(2):
+                listener.accept()[0].close()
+
+        accepting = threading.Timer(0.2, accept_both)
+        accepting.start()
+        with ViciClient(path) as client, pytest.raises(ViciError):
+            client.request("stats")
+        accepting.join()

@@ -34,6 +34,9 @@ EVENTS: Final = (
 )
 """All events of strongSwan's. Of those that nothing causes yet, registering for them is confirmed all the same."""
 
+WORKER_EVENTS: Final = frozenset({"ike-updown", "ike-rekey", "ike-update", "child-updown", "child-rekey"})
+"""Those that the workers tell of."""
+
 
 def command_table(backend: Backend, counted: Counters) -> dict[str, Command]:
     """Every command."""
