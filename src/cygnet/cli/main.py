@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "reload": "have a running gateway read its configuration again",
     "log": "follow the log of a running gateway, or change its levels",
     "check": "validate a configuration",
+    "convert": "convert ipsec.conf and ipsec.secrets to swanctl.conf",
 }
 """With the line that `cygnet --help` shows of each; `cygnet.cli.COMMAND` has the rest."""
 

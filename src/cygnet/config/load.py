@@ -54,6 +54,11 @@ def load_text(text: str, name: str = "<text>") -> Configuration:
     return _Loader().load(parse_text(text, name))
 
 
+def load_tree(root: Section) -> Configuration:
+    """Like `load_settings`, for sections that were put together in another way; they hold no references."""
+    return _Loader().load(root)
+
+
 def load_connection(section: Section) -> tuple[ConnectionSettings, tuple[Problem, ...]]:
     """One connection, with the warnings that came up; its pools may be yet to come. Raises ConfigError."""
     loader = _Loader()

@@ -29,7 +29,7 @@ _INCLUDE: Final = re.compile(r"include[ \t]++(?=[^=])")
 _INDENT: Final = re.compile(r"[ \t\r]*")
 _STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _WORD: Final = re.compile(r'[^#}"\r\n\t ]+')
-_PATTERN: Final = re.compile(r'(?:"(?:[^"\\]++|\\.)*+"|\\["#} ]|[^"#}\r\n\t ])+', re.DOTALL)
+INCLUDE_PATTERN: Final = re.compile(r'(?:"(?:[^"\\]++|\\.)*+"|\\["#} ]|[^"#}\r\n\t ])+', re.DOTALL)
 _PATTERN_PART: Final = re.compile(r'"(?P<quoted>(?:[^"\\]++|\\.)*+)"|\\(?P<escaped>["#} ])|(?P<plain>.)', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(\r?\n|.)|\r", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "\n": "", "\r\n": ""}
@@ -106,9 +106,9 @@ def parse_file(path: str) -> Section:
     The result is the unnamed section that holds the outermost ones; references are not resolved yet.
     """
     try:
-        text = _read(path)
+        text = read_text(path)
     except (OSError, ValueError) as exc:
-        raise ConfigError([Problem(path, 0, 0, _reading_failed(exc))]) from exc
+        raise ConfigError([Problem(path, 0, 0, reading_failed(exc))]) from exc
     return parse_text(text, path)
 
 
@@ -231,7 +231,7 @@ class _Parser:
             if self._text[self._offset : self._offset + 1] in ("", "\n", "#", "}"):
                 break
             if match := _STRING.match(self._text, self._offset):
-                parts.append(_unescape(match[1]))
+                parts.append(unescape(match[1]))
             elif match := _WORD.match(self._text, self._offset):
                 parts.append(match[0])
             else:
@@ -244,7 +244,7 @@ class _Parser:
 
     def _parse_include(self, start: int, depth: int) -> None:
         position = Position(self._source, start)
-        match = _PATTERN.match(self._text, self._offset)
+        match = INCLUDE_PATTERN.match(self._text, self._offset)
         if match is None:
             self._fail(start, "include is followed by no file name")
             return
@@ -253,7 +253,7 @@ class _Parser:
             self._problems.append(position.problem("files are included too deeply"))
             return
         try:
-            paths = _expand(self._source.name, _unescape_pattern(match[0]))
+            paths = expand_pattern(self._source.name, unescape_pattern(match[0]))
             for path in paths:
                 self._include(path, position, depth)
         except ValueError as exc:
@@ -265,9 +265,9 @@ class _Parser:
             self._problems.append(position.problem(f"{path} includes itself"))
             return
         try:
-            source = Source(path, _read(path))
+            source = Source(path, read_text(path))
         except (OSError, ValueError) as exc:
-            self._problems.append(position.problem(f"can't include {path}: {_reading_failed(exc)}"))
+            self._problems.append(position.problem(f"can't include {path}: {reading_failed(exc)}"))
             return
         parser = _Parser(source, self._problems, (*self._included_by, real_path))
         parser.parse_into(self._stack[-1], depth + len(self._stack) - 1)
@@ -288,19 +288,21 @@ class _Parser:
             self._offset += 1
 
 
-def _unescape(quoted: str) -> str:
+def unescape(quoted: str) -> str:
+    """What stands between two quotes."""
     return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]) if match[1] else "", quoted)
 
 
-def _unescape_pattern(pattern: str) -> str:
+def unescape_pattern(pattern: str) -> str:
+    """A pattern as it stands after `include`."""
     parts = []
     for match in _PATTERN_PART.finditer(pattern):
         quoted = match["quoted"]
-        parts.append(_unescape(quoted) if quoted is not None else match["escaped"] or match["plain"])
+        parts.append(unescape(quoted) if quoted is not None else match["escaped"] or match["plain"])
     return "".join(parts)
 
 
-def _expand(including: str, pattern: str) -> list[str]:
+def expand_pattern(including: str, pattern: str) -> list[str]:
     """The files that a pattern names, relative to the folder of the including file. Wildcards may name none."""
     folder = Path(including).parent
     if not glob.has_magic(pattern):
@@ -310,13 +312,15 @@ def _expand(including: str, pattern: str) -> list[str]:
     return sorted(str(Path(path)) for path in glob.glob(absolute))  # noqa: PTH207
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """A file. Raises OSError and ValueError."""
     # Not the universal newlines of text mode: columns and quoted line ends stay what they are.
     text = Path(path).read_bytes().decode("utf-8")
     return text.removeprefix("\ufeff")
 
 
-def _reading_failed(exc: Exception) -> str:
+def reading_failed(exc: Exception) -> str:
+    """Why `read_text` has failed."""
     if isinstance(exc, UnicodeDecodeError):
         return f"it is not UTF-8 text (octet {exc.start})"
     if isinstance(exc, OSError) and exc.strerror:
