@@ -16,6 +16,7 @@ from cygnet.auth.identity import Identity
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
+from cygnet.dataplane.tun import NAME_PATTERN
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.gateway.control import (
     AnyMessage,
@@ -378,7 +379,7 @@ class Worker:
 
 def _watch_addresses(udp: Sequence[UdpSocket]) -> AddressWatch | None:
     try:
-        return AddressWatch(udp)
+        return AddressWatch(udp, inside=NAME_PATTERN.removesuffix("%d"))
     except SocketUnavailable as exc:
         _log.warning("tunnels don't follow changes of our own addresses: %s", exc)
         return None

@@ -70,8 +70,12 @@ _MESSAGES_PER_TURN: Final = 256
 class AddressWatch:
     """Which addresses of this host peers can reach the given sockets at; it is the core's `LocalAddresses`."""
 
-    def __init__(self, udp: Sequence[UdpSocket]) -> None:
-        """Begin to watch. Raises SocketUnavailable where there is no rtnetlink."""
+    def __init__(self, udp: Sequence[UdpSocket], *, inside: str = "") -> None:
+        """Begin to watch. Raises SocketUnavailable where there is no rtnetlink.
+
+        Devices whose names are `inside` and a number are our own tunnels: no peer reaches us at an address of theirs.
+        """
+        self._inside = inside
         self._wildcards = frozenset(each.is_ipv6 for each in udp if each.is_wildcard)
         self._bound = frozenset(each.address for each in udp if not each.is_wildcard)
         self._sources: dict[str, str] = {}
@@ -116,7 +120,9 @@ class AddressWatch:
 
     def _usable(self) -> tuple[str, ...]:
         return tuple(
-            address for address in read_addresses() if address in self._bound or (":" in address) in self._wildcards
+            address
+            for address in read_addresses(self._inside)
+            if address in self._bound or (":" in address) in self._wildcards
         )
 
     def _drain(self) -> None:
@@ -148,9 +154,10 @@ class AddressWatch:
             self._on_change(is_list_new)
 
 
-def read_addresses() -> tuple[str, ...]:
-    """Every address of this host that others may use, IPv4 first."""
-    found = dict.fromkeys(each for body in _dump() if (each := _decode_address(body)) is not None)
+def read_addresses(inside: str = "") -> tuple[str, ...]:
+    """Every address of this host that others may use, IPv4 first; those of devices `inside` and a number left out."""
+    bodies = (body for body in _dump() if not inside or not _is_inside(body, inside))
+    found = dict.fromkeys(each for body in bodies if (each := _decode_address(body)) is not None)
     return tuple(sorted(found, key=lambda address: ":" in address))
 
 
@@ -177,6 +184,15 @@ def _dump() -> Iterator[bytes]:
                     return
                 if kind == _RTM_NEWADDR:
                     yield body
+
+
+def _is_inside(body: bytes, prefix: str) -> bool:
+    """Whether the device of the address has that name and a number."""
+    try:
+        name = socket.if_indextoname(_IFADDRMSG.unpack_from(body)[4])
+    except OSError:
+        return False  # gone meanwhile
+    return name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
 
 
 def _decode_address(body: bytes) -> str | None:

@@ -19,11 +19,11 @@ def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def address_message(text: str, *, scope: int = UNIVERSE, flags: int = 0, local: str = "") -> bytes:
+def address_message(text: str, *, scope: int = UNIVERSE, flags: int = 0, local: str = "", index: int = 1) -> bytes:
     """The body of an RTM_NEWADDR; `local` is our end of a point-to-point link."""
     packed = ipaddress.ip_address(text).packed
     family = socket.AF_INET6 if len(packed) == 16 else socket.AF_INET
-    body = struct.pack("=BBBBI", family, 24, 0, scope, 1) + attribute(1, packed)
+    body = struct.pack("=BBBBI", family, 24, 0, scope, index) + attribute(1, packed)
     if local:
         body += attribute(2, ipaddress.ip_address(local).packed)
     return body + attribute(3, b"eth0\0") + attribute(8, struct.pack("=I", flags))
@@ -74,11 +74,39 @@ def test_what_the_kernel_says() -> None:
         bound.close()
 
 
+def test_addresses_inside_our_tunnels_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual address that one peer has given us is no way for another to reach us."""
+    names = {1: "eth0", 2: "cygnet0", 3: "cygnet-lan", 4: "tun0"}
+    bodies = [address_message(f"192.0.2.{index}", index=index) for index in (1, 2, 3, 4, 5)]
+    packet = b"".join(struct.pack("=IHHII", 16 + len(body), 20, 0, 0, 0) + body for body in bodies)
+    done = struct.pack("=IHHII", 16, 3, 0, 0, 0)
+
+    def open_netlink(groups: int) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        theirs.send(packet + done)
+        kernels.append(theirs)
+        return ours
+
+    kernels: list[socket.socket] = []
+
+    def name_of(index: int) -> str:
+        if index not in names:
+            raise OSError
+        return names[index]
+
+    monkeypatch.setattr(addresses, "_open", open_netlink)
+    monkeypatch.setattr(socket, "if_indextoname", name_of)
+    assert read_addresses("cygnet") == ("192.0.2.1", "192.0.2.3", "192.0.2.4", "192.0.2.5")
+    assert len(read_addresses()) == 5
+    for kernel in kernels:
+        kernel.close()
+
+
 def test_a_change_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens within the settling time; with the new list, and with the routes looked up anew."""
     told: list[bool] = []
     now = ["192.0.2.1"]
-    monkeypatch.setattr(addresses, "read_addresses", lambda: tuple(now))
+    monkeypatch.setattr(addresses, "read_addresses", lambda inside: tuple(now))
     monkeypatch.setattr(addresses, "SETTLE_S", 0.0)
 
     async def run() -> None:
