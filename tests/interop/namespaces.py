@@ -15,7 +15,7 @@ from typing import Final, Self
 from tests.interop.ownership import marked_environment, marked_name
 from tests.interop.polling import eventually
 
-PING_INTERVAL_S: Final = 0.1
+PING_INTERVAL_S: Final = 0.02
 PING_PATIENCE_S: Final = 1.0
 DEVICE_NAME_OCTETS: Final = 15
 

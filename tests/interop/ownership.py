@@ -4,18 +4,23 @@ Namespaces and directories carry the process ID of their owner in their name, pr
 A session that ends, however it ends, clears its own; one that was killed is cleared by the next.
 """
 
+import atexit
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+from functools import cache
 from itertools import count
 from pathlib import Path
 
 PREFIX = "cygnet-interop"
 OWNER_VARIABLE = "CYGNET_INTEROP_OWNER"
+BYTECODE = "bytecode"
+"""What the directory is called that lasts as long as the session."""
 
 _MARKED_NAME = re.compile(rf"{PREFIX}-(\d+)-\d+(-.*)?")
 _serial = count(1)
@@ -35,7 +40,17 @@ def marked_directory(label: str) -> Path:
 
 def marked_environment(**extra: str) -> dict[str, str]:
     """The environment for a process that this session starts, with the folders that hold daemons on PATH."""
-    return {**os.environ, "PATH": search_path(), **extra, OWNER_VARIABLE: str(os.getpid())}
+    return {**os.environ, **_bytecode(), "PATH": search_path(), **extra, OWNER_VARIABLE: str(os.getpid())}
+
+
+@cache
+def _bytecode() -> dict[str, str]:
+    """Where Python is told to write none, its programs share a place for it: of a hundred starts one compiles all."""
+    if not sys.dont_write_bytecode:
+        return {}
+    directory = marked_directory(BYTECODE)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(directory)}
 
 
 def search_path() -> str:
@@ -77,7 +92,8 @@ def leftovers(owner: int | None = None) -> list[str]:
     """What the session `owner` (default: this one) has on the machine now, one line each."""
     owner = owner or os.getpid()
     lines = [f"namespace {name}" for name in _namespaces() if _owner_of(name) == owner]
-    lines += [f"directory {path}" for path in _directories() if _owner_of(path.name) == owner]
+    directories = [path for path in _directories() if _owner_of(path.name) == owner]
+    lines += [f"directory {path}" for path in directories if not path.name.endswith(f"-{BYTECODE}")]
     for process_owner, pid in _processes():
         if process_owner == owner:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -1,9 +1,14 @@
 """Algorithms as strongSwan understands them, for the IKE_SA and for ESP."""
 
+from contextlib import ExitStack
+
 import msgspec
 import pytest
 from tests.interop.controlled import RawSection
-from tests.interop.pairs import SERVER_INNER, Role, child_of, paired
+from tests.interop.cygnet_gateway import ESTABLISHED, Cygnet
+from tests.interop.pairs import SERVER_INNER, Role, child_of
+from tests.interop.strongswan import StrongSwan, client_config, server_config
+from tests.interop.test_tunnels import await_address
 from tests.interop.topologies import Topology
 
 
@@ -64,14 +69,42 @@ def reported(sa: RawSection) -> str:
 
 
 @pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
-@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.ike)
-def test_suite(direct: Topology, role: Role, suite: Suite) -> None:
-    proposals = {"proposals": suite.ike, "esp_proposals": suite.esp}
-    with paired(role, direct, server=proposals, client=proposals) as pair:
-        ike_sa = pair.set_up()
-        assert (reported(ike_sa), reported(child_of(ike_sa))) == (suite.ike_sa, suite.child_sa)
-
-        [virtual] = pair.virtual_addresses(ike_sa)
-        if role is Role.INITIATOR:
-            direct.client.add_address(f"{virtual}/32")
-        assert direct.client.ping(SERVER_INNER, source=virtual, count=2) == 2
+def test_suites(direct: Topology, role: Role) -> None:
+    """A peer for each, all with one connection that allows all of them; each tunnel carries traffic."""
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    server = server_config(
+        proposals=", ".join(suite.ike for suite in SUITES), esp_proposals=", ".join(suite.esp for suite in SUITES)
+    )
+    peers = {f"peer{number}": suite for number, suite in enumerate(SUITES)}
+    clients = "".join(
+        client_config(
+            direct.server_address,
+            name=name,
+            identity=f"{name}@example.org",
+            proposals=suite.ike,
+            esp_proposals=suite.esp,
+            child="start_action = start" if role is Role.INITIATOR else "",
+        )
+        for name, suite in peers.items()
+    )
+    with ExitStack() as stack:
+        if role is Role.RESPONDER:
+            cygnet = stack.enter_context(Cygnet(direct.server, server))
+            strongswan = stack.enter_context(StrongSwan("strongswan", direct.client, clients))
+            for name in peers:
+                strongswan.initiate("net", ike=name)
+        else:
+            strongswan = stack.enter_context(StrongSwan("strongswan", direct.server, server))
+            # The way to what is behind the peer leads to one worker, whichever tunnel a source address belongs to.
+            cygnet = stack.enter_context(Cygnet(direct.client, clients, "--workers", "1"))
+        cygnet.await_count(ESTABLISHED, len(SUITES))
+        key, vips = ("local-id", "local-vips") if role is Role.RESPONDER else ("remote-id", "remote-vips")
+        ike_sas = {str(ike_sa[key]).partition("@")[0]: ike_sa for ike_sa in strongswan.sas()}
+        assert {name: (reported(sa), reported(child_of(sa))) for name, sa in ike_sas.items()} == {
+            name: (suite.ike_sa, suite.child_sa) for name, suite in peers.items()
+        }
+        assert "ADD_4_ADDR" not in strongswan.log(), "no virtual address is told as one that we are reached at"
+        for ike_sa in ike_sas.values():
+            [virtual] = list(ike_sa[vips])
+            await_address(direct.client, virtual)
+            assert direct.client.ping(SERVER_INNER, source=virtual, count=2) == 2

@@ -3,6 +3,7 @@
 import ipaddress
 
 import pytest
+from tests.interop.namespaces import Namespace
 from tests.interop.pairs import CLIENT_INNER, SERVER_INNER, Pair, Role, child_of, paired, two_cygnets
 from tests.interop.polling import eventually
 from tests.interop.topologies import Topology
@@ -13,10 +14,14 @@ both_roles = pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
 
 def use_virtual_address(pair: Pair, topology: Topology, address: str) -> None:
     """Wait until the client's host has the address that its peer has assigned; both daemons see to it by themselves."""
+    await_address(topology.client, address, whose=pair.role.value)
+
+
+def await_address(client: Namespace, address: str, *, whose: str = "") -> None:
+    """The same for any daemon."""
     length = ipaddress.ip_address(address).max_prefixlen
     eventually(
-        lambda: f" {address}/{length} " in topology.client.ip("-brief", "address"),
-        what=f"{pair.role.value}: the client has {address}",
+        lambda: f" {address}/{length} " in client.ip("-brief", "address"), what=f"{whose}: the client has {address}"
     )
 
 
