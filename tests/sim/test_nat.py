@@ -93,7 +93,8 @@ def test_esp_and_ike_that_go_out_put_them_off(world: World) -> None:
     prober, _ = set_up(talking, dpd_delay_s=12.0)
     assert sa_of(prober).is_behind_nat
     talking.run(100.0)
-    assert prober.counters["liveness_checks_total"] >= 7 and not keepalives(prober)
+    assert prober.counters["liveness_checks_total"] >= 7
+    assert len(keepalives(prober)) <= 1, "none but the first, which may come before any check"
 
 
 def test_those_that_began_together_are_spread(world: World) -> None:
@@ -104,8 +105,8 @@ def test_those_that_began_together_are_spread(world: World) -> None:
         client.initiate(gateway, client_connection())
     world.run(1.0)
     due = sorted(sa.keepalive_due - world.now for sa in client.table.sas.values())
-    assert len(due) == 100 and 8.0 < due[0] < 11.0 and 17.0 < due[-1] <= 20.0
-    assert all(later - earlier < 1.0 for earlier, later in pairwise(due))
+    assert len(due) == 100 and 0.0 <= due[0] < 2.0 and 17.0 < due[-1] <= 20.0
+    assert all(later - earlier < 2.0 for earlier, later in pairwise(due))
 
 
 def test_esp_moves_the_gateway_to_a_peer_behind_a_nat_and_to_no_other(world: World) -> None:

@@ -3,7 +3,7 @@
 from cygnet.ike import inactivity
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import reauthentication
-from cygnet.ike.lifetimes import NEVER
+from cygnet.ike.lifetimes import FIRST_OF_MANY, NEVER
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.tasks import DeleteIke, Reauthenticate, RekeyChild, RekeyIke
 
@@ -11,14 +11,14 @@ from cygnet.ike.tasks import DeleteIke, Reauthenticate, RekeyChild, RekeyIke
 def authenticated(sa: IkeSa, turn: Turn) -> None:
     """Both ends have just proven who they are: draw how long that counts, and how long the IKE_SA lives."""
     reauthentication.begin(sa, turn)
-    begin(sa, turn)
+    begin(sa, turn, is_first=True)
 
 
-def begin(sa: IkeSa, turn: Turn) -> None:
-    """The IKE_SA stands as of now: draw how long it lives."""
+def begin(sa: IkeSa, turn: Turn, *, is_first: bool = False) -> None:
+    """The IKE_SA stands as of now: draw how long it lives. `is_first` if it does not take the place of another."""
     assert sa.connection is not None
     lifetimes = sa.connection.lifetimes
-    soft, _ = lifetimes.rekey.draw(turn.env.entropy)
+    soft, _ = lifetimes.rekey.draw(turn.env.entropy, earliest=FIRST_OF_MANY if is_first and not sa.is_line_ours else 0)
     sa.rekey_due = turn.now + soft
     sa.dies = sa.rekey_due + lifetimes.over_s
     reauthentication.limit(sa)

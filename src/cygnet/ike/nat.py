@@ -23,8 +23,8 @@ DIGEST_OCTETS = 20
 """Length of a detection digest. Random octets of that length match no address: so encapsulation is forced."""
 
 
-_SPREAD: Final = 512
-"""Makes the first keepalive up to half an interval early, by one octet of the SPI."""
+_SPREAD: Final = 256
+"""Makes the first keepalive up to an interval early, by one octet of the SPI: then as many are due at any time."""
 
 
 @lru_cache(maxsize=4096)

@@ -27,8 +27,9 @@ from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
-_LIVENESS_SPREAD = 0.1
-"""Part of `dpd_delay` over which liveness checks that would come together are spread."""
+_LIVENESS_SPREAD = 0.5
+"""Part of `dpd_delay` over which liveness checks that would come together are spread: over half of it, so that there
+are never more than half as many again as on average, even when all peers fell silent in the same moment."""
 
 
 _IDLENESS_LOOKS = 8
@@ -478,7 +479,7 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         delay = self.connection.settings.dpd_delay_s
         if delay <= 0:
             return None
-        # A little early, each SA and each time by another share: those that came up together, as after an outage, would
+        # Early, each SA and each time by another share: those that came up together, as after an outage, would
         # else ask together for ever.
         share = (self.spi[-1] + 97 * self.message_ids.next_id & 0xFF) / 256
         return self.last_inbound + delay * (1.0 - _LIVENESS_SPREAD * share)

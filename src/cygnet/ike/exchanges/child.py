@@ -12,7 +12,7 @@ from cygnet.ike.connections import Child
 from cygnet.ike.effects import InstallChild, RemoveChild, RetireChild, UsageLimits, UseChild
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.lifetimes import NEVER
+from cygnet.ike.lifetimes import FIRST_OF_MANY, NEVER
 from cygnet.ike.nat import pack_address
 from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, with_spi
 from cygnet.ike.sa import ChildSa, ChildState, Idleness, IkeSa, Turn
@@ -159,7 +159,8 @@ def install(
     keys = derive_child_keys(agreed.suite, sa.suite.prf, sa.sk_d, nonce_i=nonce_i, nonce_r=nonce_r, shared=shared)
     keys_i, keys_r = (keys.encr_i, keys.integ_i), (keys.encr_r, keys.integ_r)
     settings, lifetimes = agreed.child.settings, agreed.child.lifetimes
-    soft, hard = lifetimes.time.draw(turn.env.entropy)
+    is_of_many = not is_initiator and not replaces and not sa.is_line_ours
+    soft, hard = lifetimes.time.draw(turn.env.entropy, earliest=FIRST_OF_MANY if is_of_many else 0.0)
     child = ChildSa(
         name=settings.name,
         spi_in=spi_in,

@@ -14,7 +14,7 @@ from cygnet.ike import inactivity
 from cygnet.ike.effects import SaReauthenticated
 from cygnet.ike.exchanges import creation
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.lifetimes import NEVER, fraction
+from cygnet.ike.lifetimes import NEVER, REAUTH_OF_MANY, fraction
 from cygnet.ike.path import Path
 from cygnet.ike.sa import ChildState, IkeSa, Proof, Turn
 from cygnet.ike.states import SaState
@@ -44,7 +44,7 @@ def begin(sa: IkeSa, turn: Turn) -> None:
     assert sa.connection is not None
     lifetimes = sa.connection.lifetimes
     if lifetimes.reauth.is_limited:
-        due, _ = lifetimes.reauth.draw(turn.env.entropy)
+        due, _ = lifetimes.reauth.draw(turn.env.entropy, earliest=0.0 if sa.is_line_ours else REAUTH_OF_MANY)
         ends = turn.now + due + lifetimes.over_s
         sa.proof = Proof(turn.now + due if sa.is_line_ours else NEVER, ends)
 
