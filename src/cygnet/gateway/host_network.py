@@ -121,12 +121,12 @@ def prefixes_to_route(child: InstallChild, is_pooled: IsPooled, *, is_client: bo
     a virtual address, wants all else that the tunnel leads to: what a prefix is without the peer. Others leave such a
     prefix out, since it would take away what the host reaches under its own addresses.
     """
-    peer = ipaddress.ip_network(child.path.remote)
     prefixes: dict[str, None] = {}
     for selector in child.ts_remote:
         first, last = int.from_bytes(selector.start, "big"), int.from_bytes(selector.end, "big")
         if first > last or is_pooled(len(selector.start), first, last):
             continue
+        peer = ipaddress.ip_network(child.path.remote)
         low, high = ipaddress.ip_address(selector.start), ipaddress.ip_address(selector.end)
         for network in ipaddress.summarize_address_range(low, high):
             for part in _without(network, peer, is_client=is_client):

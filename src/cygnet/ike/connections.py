@@ -166,6 +166,9 @@ class Candidates(Sequence[Connection]):
     def __len__(self) -> int:
         return len(self._connections)
 
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._connections)
+
     @overload
     def __getitem__(self, index: int) -> Connection: ...
     @overload

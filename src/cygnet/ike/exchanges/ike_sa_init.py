@@ -99,10 +99,11 @@ def _accept(
     handshake = sa.handshake
     assert handshake is not None
     sa.suite = ike_suite(choice.transforms)
-    is_forced = candidates[0].settings.encap
+    likeliest = candidates[0]
+    is_forced = likeliest.settings.encap
     detect_nat(sa, parts, path, header.spi_i, header.spi_r, is_forced=is_forced)
-    extensions = _FRAGMENTATION if _agree_on_fragments(sa, parts, candidates[0], turn) else ()
-    if candidates[0].settings.childless is not _NEVER_CHILDLESS:
+    extensions = _FRAGMENTATION if _agree_on_fragments(sa, parts, likeliest, turn) else ()
+    if likeliest.settings.childless is not _NEVER_CHILDLESS:
         extensions = (*extensions, _CHILDLESS)
     handshake.candidates, handshake.choice = candidates, choice
     handshake.peer_public = parts.need(KeyExchange).data

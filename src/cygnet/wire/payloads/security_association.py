@@ -43,6 +43,7 @@ from cygnet.wire.errors import WireError, WireFault
 
 _PROPOSAL = struct.Struct("!BxHBBBB")
 _PROPOSAL_OCTETS: Final = _PROPOSAL.size
+_SPI_SIZE_OFFSET: Final = 6
 _TRANSFORM = struct.Struct("!BxH")
 _TRANSFORM_OCTETS: Final = _TRANSFORM.size
 _TRANSFORM_BODY = struct.Struct("!BxH")
@@ -99,42 +100,61 @@ class SecurityAssociation(msgspec.Struct, frozen=True, gc=False, cache_hash=True
 
 def decode_security_association(body: bytes) -> SecurityAssociation:
     """Take apart the body of an SA payload; raises `WireError`."""
+    octets = len(body)
+    if not _PROPOSAL_OCTETS <= octets <= _CACHED_OFFER_OCTETS:
+        return _decode_offer(body)
     # The SPI Size of the first proposal. An offer without SPIs, IKE_SA_INIT's, repeats as a whole.
-    if body[6:7] == b"\0" and len(body) <= _CACHED_OFFER_OCTETS:
+    spi_octets = body[_SPI_SIZE_OFFSET]
+    if not spi_octets:
         return _decode_offer_cached(body)
-    return _decode_offer(body)
+    # One proposal with an SPI repeats but for that, and is all that most ESP offers are.
+    stop = _PROPOSAL_OCTETS + spi_octets
+    fingerprint = body[:_PROPOSAL_OCTETS] + body[stop:]
+    only = _only_proposal(fingerprint, octets)
+    if only is None:
+        return _decode_offer(body)
+    number, protocol_id, transforms = only
+    spi = body[_PROPOSAL_OCTETS:stop]
+    return SecurityAssociation((Proposal(number, protocol_id, spi, transforms),), fingerprint)
 
 
 def encode_security_association(payload: SecurityAssociation) -> bytes:
     """The body of an SA payload."""
-    # One without SPIs is the same for a whole fleet.
-    has_spi = not payload.proposals or payload.proposals[0].spi
-    return _encode_offer(payload) if has_spi else _encode_offer_cached(payload)
+    proposals = payload.proposals
+    if not proposals:
+        return b""
+    # An offer without SPIs is the same for a whole fleet, and one proposal with an SPI but for that.
+    first = proposals[0]
+    if not first.spi:
+        return _encode_offer_cached(payload)
+    if len(proposals) > 1:
+        return _encode_offer(payload)
+    before, after = _around_spi(first.number, first.protocol_id, len(first.spi), first.transforms)
+    return before + first.spi + after
 
 
 def _encode_offer(payload: SecurityAssociation) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     more = len(payload.proposals)
     for proposal in payload.proposals:
         more -= 1
-        spi = proposal.spi
-        transforms = _encode_transforms(proposal.transforms)
-        length = _PROPOSAL_OCTETS + len(spi) + len(transforms)
-        if len(spi) > 0xFF or len(proposal.transforms) > 0xFF or length > 0xFFFF:
-            raise WireError(WireFault.TOO_LONG)
-        parts.append(
-            _PROPOSAL.pack(
-                _MORE_PROPOSALS if more else _LAST,
-                length,
-                proposal.number,
-                proposal.protocol_id,
-                len(spi),
-                len(proposal.transforms),
-            )
+        last = _MORE_PROPOSALS if more else _LAST
+        before, after = _encode_proposal(
+            proposal.number, proposal.protocol_id, len(proposal.spi), proposal.transforms, last
         )
-        parts.append(spi)
-        parts.append(transforms)
+        parts += (before, proposal.spi, after)
     return b"".join(parts)
+
+
+def _encode_proposal(
+    number: int, protocol_id: int, spi_octets: int, transforms: tuple[Transform, ...], last: int = _LAST
+) -> tuple[bytes, bytes]:
+    """What stands before the SPI of a proposal, and what after it."""
+    after = _encode_transforms(transforms)
+    length = _PROPOSAL_OCTETS + spi_octets + len(after)
+    if spi_octets > 0xFF or len(transforms) > 0xFF or length > 0xFFFF:
+        raise WireError(WireFault.TOO_LONG)
+    return _PROPOSAL.pack(last, length, number, protocol_id, spi_octets, len(transforms)), after
 
 
 def _decode_offer(body: bytes) -> SecurityAssociation:
@@ -163,6 +183,22 @@ def _decode_offer(body: bytes) -> SecurityAssociation:
         without_spis.append(octets)
         offset = stop
     return SecurityAssociation(tuple(proposals), b"".join(without_spis))
+
+
+@lru_cache(maxsize=256)
+def _only_proposal(fingerprint: bytes, octets: int) -> tuple[int, int, tuple[Transform, ...]] | None:
+    """Number, protocol and transforms of a body of so many octets, with the SPI of its first proposal cut out.
+
+    None if it is not one proposal alone, or not well-formed: which fault it has is for `_decode_offer` to say.
+    """
+    last, length, number, protocol_id, spi_octets, count = _PROPOSAL.unpack_from(fingerprint)
+    if last != _LAST or length != octets or len(fingerprint) + spi_octets != octets:
+        return None
+    try:
+        transforms = _decode_transforms(fingerprint[_PROPOSAL_OCTETS:])
+    except WireError:
+        return None
+    return (number, protocol_id, transforms) if len(transforms) == count else None
 
 
 def _decode_transforms(octets: bytes) -> tuple[Transform, ...]:
@@ -235,6 +271,7 @@ def _encode_transforms(transforms: tuple[Transform, ...]) -> bytes:
     return b"".join([*more, _encode_transform(transforms[-1], _LAST)])
 
 
+_around_spi = lru_cache(maxsize=256)(_encode_proposal)
 _encode_offer_cached = lru_cache(maxsize=256)(_encode_offer)
 _decode_offer_cached = lru_cache(maxsize=256)(_decode_offer)
 _decode_transforms_cached = lru_cache(maxsize=256)(_decode_transforms)
