@@ -1,4 +1,7 @@
-"""Renders docs/configuration.md from the table of keys: `python -m cygnet.config.reference > docs/configuration.md`."""
+"""Renders docs/configuration.md from the table of keys: `python -m cygnet.config.reference > docs/configuration.md`.
+
+With `--man` it renders a manual page: `python -m cygnet.config.reference --man | man -l -`.
+"""
 
 import sys
 from collections.abc import Iterable
@@ -9,7 +12,7 @@ from cygnet.config.keys import TABLES
 from cygnet.config.resource_keys import CERTIFICATES, UNBUILT_SECRETS
 from cygnet.config.schema import ANYTHING, Key, Table, Unbuilt
 
-_INTRODUCTION = """\
+INTRODUCTION = """\
 # Configuration
 
 <!-- Rendered from src/cygnet/config/keys.py by `python -m cygnet.config.reference`; edit that table instead. -->
@@ -78,14 +81,13 @@ gateway {
   `C=CH, O=Example, CN=*`, `10.0.0.0/8`, `10.0.0.1-10.0.0.9`.
 - *proposal*: keywords joined by `-`, such as `aes128gcm16-prfsha256-x25519` or `aes256-sha256-modp2048`; several are
   separated by commas. `default` stands for a list of safe ones.
-
-Keys marked with * are Cygnet's own.
 """
+_MARKS = "Keys marked with * are Cygnet's own.\n"
 
 
 def render_reference() -> str:
     """The whole page, in Markdown."""
-    parts = [_INTRODUCTION]
+    parts = [INTRODUCTION, _MARKS]
     parts += [_render_table(table) for table in TABLES.values()]
     parts.append(_render_effect())
     parts.append(_render_unbuilt(TABLES.values()))
@@ -135,7 +137,7 @@ def _render_unbuilt(tables: Iterable[Table]) -> str:
     for table in tables:
         alike: dict[tuple[str, str], list[str]] = {}
         for row in table.unbuilt:
-            alike.setdefault((_render_harmless(row), _render_fate(row)), []).append(f"`{row.name}`")
+            alike.setdefault((_render_harmless(row), render_fate(row)), []).append(f"`{row.name}`")
         lines += [
             f"| `{table.title}` | {', '.join(names)} | {harmless} | {fate} |"
             for (harmless, fate), names in alike.items()
@@ -164,12 +166,20 @@ def _render_harmless(row: Unbuilt) -> str:
     return ", ".join(f"`{value}`" for value in row.harmless)
 
 
-def _render_fate(row: Unbuilt) -> str:
+def render_fate(row: Unbuilt) -> str:
+    """What becomes of a key that is not built."""
     if ANYTHING in row.harmless:
         return f"no effect: {row.instead}"
     refused = f" ({', '.join(f'`{value}`' for value in row.refused)}: refused)" if row.refused else ""
     return f"{'refused' if row.is_refused else 'warning'}: {row.instead}{refused}"
 
 
+def _main() -> None:
+    # Imported here, since it takes the introduction from this module.
+    from cygnet.config.manual import render_manual
+
+    sys.stdout.write(render_manual() if "--man" in sys.argv[1:] else render_reference())
+
+
 if __name__ == "__main__":
-    sys.stdout.write(render_reference())
+    _main()

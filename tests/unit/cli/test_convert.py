@@ -57,18 +57,18 @@ def test_to_a_new_private_file(conf: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_what_is_left_out_and_what_is_refused(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    conf.write_text(CONF + " leftfirewall=yes\n ah=sha256\n")
+    conf.write_text(CONF + " leftdns=10.1.0.53\n ah=sha256\n")
     assert cygnet(str(conf)) == 1
     out, err = capsys.readouterr()
     assert "ah_proposals = sha256, default" in out
     left_out, refused, summary = err.splitlines()
-    assert left_out.startswith(f"{conf}:7:2: leftfirewall is not carried over")
+    assert left_out.startswith(f"{conf}:7:2: leftdns is not carried over")
     assert refused.startswith(f"{conf}:8:5: ah_proposals in connections.rw.children.rw is refused")
     assert summary == "cygnet convert: look at these by hand: 1 not carried over, 1 that Cygnet refuses"
 
 
 def test_json(conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    conf.write_text(CONF + " leftfirewall=yes\n")
+    conf.write_text(CONF + " leftdns=10.1.0.53\n")
     assert cygnet(str(conf), "--json") == 1
     out, err = capsys.readouterr()
     result = json.loads(out)

@@ -21,6 +21,8 @@ MARGIN_S: Final = 540
 FUZZ_PERCENT: Final = 100
 KEYINGTRIES: Final = "3"
 
+_FIREWALL: Final = "ipsec _updown iptables"
+"""What strongSwan makes of leftfirewall=yes."""
 _OF_NO_USE: Final = "nothing else of this conn makes use of it"
 _TIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)\Z")
 _TIME_UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -253,6 +255,9 @@ class Conn:
             self._put(self.child, "mode", _MODES.get(mode.value or "", mode.value), mode)
         for keyword, key in CHILD_KEYS.items():
             self._copy(self.child, key, keyword)
+        firewall = self._take("leftfirewall")
+        if firewall is not None and firewall.value != "no" and "updown" not in self.child.settings:
+            self._put(self.child, "updown", _FIREWALL, firewall)
         mark = self._take("mark")
         for key in ("mark_in", "mark_out"):
             setting = self._take(key) or mark

@@ -72,7 +72,6 @@ _NO_LONGER: Final = "strongSwan has had no such keyword for long"
 
 LEFT_OUT: Final = MappingProxyType(
     {
-        "leftfirewall": "no firewall rules are made; those of `ipsec _updown` must be written by hand",
         "rightfirewall": _NOT_USED,
         "righthostaccess": _NOT_USED,
         "rightupdown": _NOT_USED,
