@@ -102,5 +102,5 @@ def test_a_script_that_hangs_delays_no_tunnel(direct: Topology) -> None:
             client.initiate("net")
             assert cygnet.established == 1
             client.terminate(ike="home")
-        cygnet.await_count('updown_scripts_total{result="killed"}', 4, timeout_s=15)
+        cygnet.await_count('scripts_total{result="killed"}', 4, timeout_s=15)
         assert "is killed after 1 s" in cygnet.log()

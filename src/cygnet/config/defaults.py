@@ -10,6 +10,7 @@ LISTEN_ADDRESSES: Final = ("0.0.0.0", "::")  # noqa: S104 - a gateway answers on
 
 STATE_DIR: Final = "/var/lib/cygnet"
 USER: Final = "nobody"
+RESOLV_CONF: Final = "/etc/resolv.conf"
 
 VICI_MODE: Final = 0o660
 """Who may control the gateway: its owner and its group."""

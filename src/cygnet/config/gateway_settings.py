@@ -16,6 +16,16 @@ class DataplaneKind(Enum):
     NULL = "null"
 
 
+class ResolveKind(Enum):
+    """How this host is told of the DNS servers that peers give us (`resolve =`)."""
+
+    NO = "no"
+    AUTO = "auto"
+    FILE = "file"
+    RESOLVCONF = "resolvconf"
+    RESOLVED = "resolved"
+
+
 class GatewaySettings(msgspec.Struct, frozen=True):
     """How the daemon runs, apart from what IKE does."""
 
@@ -30,6 +40,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     user: str = defaults.USER
     """Whose privileges the workers run with, when started by root."""
     updown_timeout_s: float = 30.0
+    resolve: ResolveKind = ResolveKind.NO
+    resolv_conf: str = defaults.RESOLV_CONF
     log: LogSettings = LogSettings()
     echo: tuple[bytes, ...] = ()
     """Packed inner addresses that the gateway answers echo requests on."""

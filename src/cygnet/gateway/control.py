@@ -168,6 +168,12 @@ class ChildDown(Message, frozen=True, array_like=True, tag=True):
     spi_in: bytes
 
 
+class NameServers(Message, frozen=True, array_like=True, tag=True):
+    """Worker: these are the DNS servers that my peers have given us; no others any more."""
+
+    servers: tuple[str, ...]
+
+
 class LogLevels(Message, frozen=True, array_like=True, tag=True):
     """Supervisor: log what reaches these severities, by group."""
 
@@ -193,9 +199,10 @@ AnyMessage = (
     | LogLevels
     | ChildUp
     | ChildDown
+    | NameServers
 )
 
-Errand = ChildUp | ChildDown
+Errand = ChildUp | ChildDown | NameServers
 """What the supervisor does on the host for workers."""
 
 _encoder: Final = msgspec.msgpack.Encoder()

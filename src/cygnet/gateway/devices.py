@@ -21,7 +21,7 @@ class Devices:
         try:
             for _ in range(workers):
                 self.descriptors.append(open_tun())
-            names = [tun_name(fd) for fd in self.descriptors]
+            self.names = names = [tun_name(fd) for fd in self.descriptors]
             for name in names:
                 configure_tun(name, (), mtu)
             self.routes = Routes(names)

@@ -1,4 +1,4 @@
-"""What the supervisor does on the host for workers' CHILD_SAs: it runs their updown scripts."""
+"""What the supervisor does on the host for CHILD_SAs of workers: updown scripts, and DNS servers that peers name."""
 
 import asyncio
 from collections import Counter
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from cygnet.gateway.control import ChildUp, Errand
+from cygnet.gateway.control import ChildUp, Errand, NameServers
+from cygnet.gateway.resolver import Resolver
 from cygnet.gateway.scripts import Line, Scripts
 from cygnet.gateway.updown_environment import environments
 from cygnet.ike.settings import ChildSettings, Settings
@@ -32,12 +33,14 @@ class Errands:
         settings: Callable[[], Settings],
         *,
         timeout_s: float,
+        resolver: Resolver | None = None,
     ) -> None:
-        """`settings` are those in force; a script may run for `timeout_s`."""
+        """`settings` are those in force; a script may run for `timeout_s`. Without `resolver` no servers are named."""
         self._loop = loop
         self._count = count
         self._settings = settings
         self._scripts = Scripts(loop, count, timeout_s=timeout_s)
+        self._resolver = resolver
         self._lines: dict[_Key, tuple[Line, ChildUp, str, bool]] = {}
         self._lines_of: Counter[int] = Counter()
 
@@ -45,6 +48,9 @@ class Errands:
         """A worker asks for something."""
         if isinstance(message, ChildUp):
             self._up((worker, message.spi_in), message)
+        elif isinstance(message, NameServers):
+            if self._resolver is not None and any(each.vips for each in self._settings().connections):
+                self._resolver.use(worker, message.servers)
         else:
             self._down((worker, message.spi_in))
 
@@ -52,26 +58,36 @@ class Errands:
         """A worker is dead, and what it had is gone with it."""
         for key in [key for key in self._lines if key[0] == worker]:
             self._down(key)
+        if self._resolver is not None:
+            self._resolver.use(worker, ())
 
     def finish(self) -> None:
         """See the last scripts end, or end them. The loop must not run."""
         for key in list(self._lines):
             self._down(key)
+        if self._resolver is not None:
+            self._resolver.forget_all()
         deadline = self._loop.time() + LAST_S
-        while not self._scripts.is_idle and self._loop.time() < deadline:
+        while self._is_busy and self._loop.time() < deadline:
             self._loop.run_until_complete(asyncio.sleep(_LOOK_S))
         self._scripts.kill_all()
+        if self._resolver is not None:
+            self._resolver.close()
+
+    @property
+    def _is_busy(self) -> bool:
+        return not self._scripts.is_idle or (self._resolver is not None and not self._resolver.is_idle)
 
     def _up(self, key: _Key, up: ChildUp) -> None:
         child = self._child(up)
         if child is None or not child.updown:
             return
         if key in self._lines or self._lines_of[key[0]] >= MAX_LINES:
-            self._count('updown_scripts_total{result="dropped"}')
+            self._count('scripts_total{result="dropped"}')
             return
         interface = interface_of(up.local_host)
         # The command is of our own configuration: a worker has no say in what is run.
-        line = Line(f"child {up.child}", child.updown, about(up.connection, up.unique_id))
+        line = Line("updown", f"child {up.child}", child.updown, about(up.connection, up.unique_id))
         todo = environments(up, verb="up", interface=interface, has_access=child.hostaccess)
         if self._scripts.do(line, [*todo]):
             self._lines[key] = (line, up, interface, child.hostaccess)

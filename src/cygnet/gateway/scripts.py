@@ -34,10 +34,12 @@ Environment = Mapping[str, str]
 class Line:
     """The scripts of one subject, such as a CHILD_SA."""
 
-    __slots__ = ("about", "begun", "command", "done", "is_over", "running", "todo", "what")
+    __slots__ = ("about", "begun", "command", "done", "is_over", "label", "running", "todo", "what")
 
-    def __init__(self, what: str, command: str, about: Mapping[str, object]) -> None:
-        """`what` and `about` name the subject in the log. `command` is run by the shell."""
+    def __init__(self, label: str, what: str, command: str, about: Mapping[str, object] | None = None) -> None:
+        """`what` and `about` name the subject in the log, `label` is put before what it prints. `command` is run by the
+        shell."""
+        self.label = label
         self.what = what
         self.command = command
         self.about = about
@@ -88,7 +90,7 @@ class Scripts:
     def do(self, line: Line, environments: list[Environment]) -> bool:
         """Run the command once in each environment; False, and counted, if too much waits already."""
         if self._fresh >= MAX_WAITING:
-            self._count('updown_scripts_total{result="dropped"}')
+            self._count('scripts_total{result="dropped"}')
             return False
         line.todo.extend(environments)
         self._fresh += 1
@@ -110,11 +112,22 @@ class Scripts:
         if not line.todo and line.running is None:
             line.done()
 
+    def redo(self, line: Line, environment: Environment) -> None:
+        """Run it in this environment, in place of those that it still waits to be run in: only the last one counts."""
+        is_waiting = bool(line.todo) and line.running is None
+        line.todo.clear()
+        line.todo.append(environment)
+        # It must not be counted among those that have not begun.
+        line.is_over = True
+        if line.running is None and not is_waiting:
+            self._ready.append(line)
+        self._pump()
+
     def kill_all(self) -> None:
         """The end has come: nothing goes on."""
         for line in self._ready:
             if line.todo:
-                self._count('updown_scripts_total{result="dropped"}')
+                self._count('scripts_total{result="dropped"}')
         self._ready.clear()
         self._fresh = 0
         for line in list(self._running):
@@ -152,7 +165,7 @@ class Scripts:
                 start_new_session=True,
             )
         except (OSError, ValueError) as exc:
-            self._count('updown_scripts_total{result="failed"}')
+            self._count('scripts_total{result="failed"}')
             _log.error("the script of %s can't be run: %s", line.what, exc, extra=line.about)
             self._go_on(line)
             return
@@ -191,7 +204,7 @@ class Scripts:
             run.lines += 1
             if run.lines <= MAX_LINES:
                 text = each[:MAX_LINE_OCTETS].decode(errors="replace")
-                _log.info("updown: %s", text, extra=line.about)
+                _log.info("%s: %s", line.label, text, extra=line.about)
             elif run.lines == MAX_LINES + 1:
                 _log.warning("the script of %s says more than is logged", line.what, extra=line.about)
         if not octets:
@@ -212,7 +225,7 @@ class Scripts:
     def _kill(self, run: _Run) -> None:
         """End it, and what it has started, if that has not left its process group."""
         run.is_killed = True
-        self._count('updown_scripts_total{result="killed"}')
+        self._count('scripts_total{result="killed"}')
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(run.process.pid, signal.SIGKILL)
 
@@ -232,9 +245,9 @@ class Scripts:
         line.running = None
         self._running.discard(line)
         if status == 0:
-            self._count('updown_scripts_total{result="done"}')
+            self._count('scripts_total{result="done"}')
         elif not run.is_killed:
-            self._count('updown_scripts_total{result="failed"}')
+            self._count('scripts_total{result="failed"}')
             _log.warning("the script of %s ended with status %d", line.what, status, extra=line.about)
         self._go_on(line)
 

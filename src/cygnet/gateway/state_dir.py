@@ -14,6 +14,8 @@ from cygnet.ike.errors import LocalError
 COUNTERS: Final = "counters"
 VICI_SOCKET: Final = "vici"
 LIMITS: Final = "limits.json"
+RESOLVE: Final = "resolve.json"
+"""What is to be undone of the DNS servers of this host; it outlives a crash."""
 _LOCK: Final = "lock"
 
 # struct flock (fcntl(2)): type, whence, start, length, process id.

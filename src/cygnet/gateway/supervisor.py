@@ -37,6 +37,7 @@ from cygnet.gateway.control import (
     LeaseRequest,
     LeaseReturn,
     LogLevels,
+    NameServers,
     PeersAreAlone,
     Ready,
     Stop,
@@ -49,9 +50,11 @@ from cygnet.gateway.listeners import Listeners, open_listeners
 from cygnet.gateway.log_hub import LogHub
 from cygnet.gateway.pools import blocks_at_start
 from cygnet.gateway.privileges import User, unprivileged_user
+from cygnet.gateway.resolver import open_resolver
+from cygnet.gateway.scripts import Scripts
 from cygnet.gateway.self_test import try_algorithms
 from cygnet.gateway.spawn import spawn
-from cygnet.gateway.state_dir import StateDir
+from cygnet.gateway.state_dir import RESOLVE, StateDir
 from cygnet.gateway.systemd import notify
 from cygnet.gateway.vici_service import ViciService
 from cygnet.gateway.worker import Kit, run_worker
@@ -235,8 +238,7 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         self._loop = asyncio.new_event_loop()
-        timeout_s = self._gateway.updown_timeout_s
-        self._errands = Errands(self._loop, self._writer.count, lambda: self._settings, timeout_s=timeout_s)
+        self._errands = self._make_errands()
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self._loop.add_signal_handler(number, self._on_signal, number)
@@ -255,6 +257,16 @@ class Supervisor:
             if self._vici is not None:
                 self._vici.stop(self._loop)
             self._loop.close()
+
+    def _make_errands(self) -> Errands:
+        timeout_s, count, state_dir = self._gateway.updown_timeout_s, self._writer.count, self._state_dir
+        resolver = open_resolver(
+            self._gateway,
+            Scripts(self._loop, count, timeout_s=timeout_s),
+            links=self._devices.names if self._devices is not None else (),
+            note=state_dir / RESOLVE if state_dir is not None else None,
+        )
+        return Errands(self._loop, count, lambda: self._settings, timeout_s=timeout_s, resolver=resolver)
 
     # Workers.
 
@@ -377,7 +389,7 @@ class Supervisor:
         elif isinstance(message, Answer | Happened):
             if self._vici is not None:
                 self._vici.on_message(slot.index, message)
-        elif isinstance(message, ChildUp | ChildDown):
+        elif isinstance(message, ChildUp | ChildDown | NameServers):
             self._errands.on_message(slot.index, message)
         elif isinstance(message, LeaseRequest):
             self._lease(slot, message)

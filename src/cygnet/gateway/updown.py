@@ -6,37 +6,29 @@ A CHILD_SA and its successors by rekeying are one to a script, as with strongSwa
 import ipaddress
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
 
 from cygnet.gateway.control import AnyMessage, ChildDown, ChildUp
-from cygnet.iana import CfgAttribute
-from cygnet.ike.effects import ChildRekeyed, Effect, InstallChild, RemoveChild, SaClosed, SaEstablished, SaRekeyed
+from cygnet.gateway.name_servers import PeerServers
+from cygnet.ike.effects import ChildRekeyed, Effect, InstallChild, RemoveChild
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.settings import Settings
 from cygnet.ike.spi import unique_id
-from cygnet.wire.payloads.configuration import ConfigurationAttribute
-
-_DNS: Final = (CfgAttribute.INTERNAL_IP4_DNS, CfgAttribute.INTERNAL_IP6_DNS)
-
-
-def servers_of(attributes: tuple[ConfigurationAttribute, ...]) -> tuple[str, ...]:
-    """The DNS servers among what a peer has told us, without what is none."""
-    packed = (attribute.value for attribute in attributes if attribute.type in _DNS)
-    return tuple(dict.fromkeys(str(ipaddress.ip_address(value)) for value in packed if len(value) in (4, 16)))
 
 
 class ChildScripts:
     """Called with what happens to CHILD_SAs, if any has a script."""
 
-    __slots__ = ("_again", "_alive", "_lines", "_new", "_sa_of", "_scripted", "_send", "_servers")
+    __slots__ = ("_again", "_alive", "_lines", "_new", "_sa_of", "_scripted", "_send", "_servers_of")
 
     def __init__(
         self,
         send: Callable[[AnyMessage], object],
         again: Callable[[Callable[[], object]], object],
         sa_of: Callable[[bytes], IkeSa | None],
+        servers: PeerServers,
     ) -> None:
         """`send` takes messages to the supervisor, `again` calls when what happens now is over."""
+        self._servers_of = servers.of
         self._send = send
         self._again = again
         self._sa_of = sa_of
@@ -45,7 +37,6 @@ class ChildScripts:
         self._lines: dict[bytes, bytes] = {}
         """The first of a line of CHILD_SAs by each that is there, as inbound SPIs."""
         self._alive: Counter[bytes] = Counter()
-        self._servers: dict[bytes, tuple[str, ...]] = {}
 
     def configure(self, settings: Settings) -> bool:
         """Look which children have a script; whether to be told of anything."""
@@ -66,20 +57,9 @@ class ChildScripts:
             self._new.append(effect)
         elif isinstance(effect, RemoveChild):
             self._removed(effect.spi_in)
-        elif isinstance(effect, ChildRekeyed):
-            if effect.old in self._lines:
-                first = self._lines[effect.spi_in] = self._lines[effect.old]
-                self._alive[first] += 1
-        elif isinstance(effect, SaEstablished):
-            servers = servers_of(effect.attributes)
-            if servers:
-                self._servers[effect.sa] = servers
-        elif isinstance(effect, SaRekeyed):
-            servers = self._servers.pop(effect.old, ())
-            if servers:
-                self._servers[effect.sa] = servers
-        elif isinstance(effect, SaClosed):
-            self._servers.pop(effect.sa, None)
+        elif isinstance(effect, ChildRekeyed) and effect.old in self._lines:
+            first = self._lines[effect.spi_in] = self._lines[effect.old]
+            self._alive[first] += 1
 
     def _tell(self) -> None:
         new, self._new = self._new, []
@@ -118,5 +98,5 @@ class ChildScripts:
             remote_ts=child.ts_remote,
             local_vips=() if sa.has_leases else addresses,
             remote_vips=addresses if sa.has_leases else (),
-            servers=self._servers.get(sa.spi, ()),
+            servers=self._servers_of(sa.spi),
         )

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from cygnet.auth.identity import Identity
-from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
+from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, ResolveKind
 from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.tun import NAME_PATTERN
@@ -36,13 +36,14 @@ from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import WAITING, Intake, Standing
 from cygnet.gateway.lonely_peers import LonelyPeers
 from cygnet.gateway.memory import guard_of_this_process
+from cygnet.gateway.name_servers import PeerServers
 from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
 from cygnet.gateway.suspects import SuspectSources
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
-from cygnet.ike.effects import Demand, SaClosed, SaEstablished
+from cygnet.ike.effects import Demand, Effect, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.settings import Settings
@@ -136,7 +137,10 @@ class Worker:
         self._inner: InnerTraffic | None = None
         self._userspace: UserspaceDataplane | None = None
         self._dataplane = self._make_dataplane(gateway)
-        self._scripts = ChildScripts(kit.channel.send, loop.call_soon, lambda spi: self._table.sas.view(spi))
+        self._is_resolving = gateway.resolve is not ResolveKind.NO and kit.tun is not None
+        self._servers = PeerServers(kit.channel.send if self._is_resolving else None)
+        view = self._table.sas.view
+        self._scripts = ChildScripts(kit.channel.send, loop.call_soon, lambda spi: view(spi), self._servers)
         events = Events(
             kit.counters,
             self._pools,
@@ -145,11 +149,11 @@ class Worker:
             revive=lambda effect: self._initiations.revive(effect),
             has_routes=kit.tun is not None,
             name_of=self._name_of,
-            scripts=self._scripts,
+            scripts=self._tell_host,
             on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )
         self._events = events
-        events.has_scripts = self._scripts.configure(settings)
+        events.has_scripts = self._scripts.configure(settings) or self._is_resolving
         self._driver = Driver(
             self._table,
             self._dataplane,
@@ -289,6 +293,11 @@ class Worker:
     def _on_sa(self, effect: SaEstablished | SaClosed) -> None:
         self._initiations.on_sa(effect)
 
+    def _tell_host(self, effect: Effect) -> None:
+        """What is done on the host hangs on what happens here."""
+        self._servers(effect)
+        self._scripts(effect)
+
     def _name_of(self, spi: bytes) -> str:
         """The connection of an IKE_SA."""
         sa = self._table.sas.view(spi)
@@ -322,7 +331,7 @@ class Worker:
         self._suspects.configure(settings.admission)
         self._pools.configure(settings.pools)
         self._pools.tick()
-        self._events.has_scripts = self._scripts.configure(settings)
+        self._events.has_scripts = self._scripts.configure(settings) or self._is_resolving
 
     def _on_supervisor_gone(self) -> None:
         _log.error("the supervisor is gone")

@@ -293,9 +293,9 @@ METRICS: Final = (
     gauge("memory_octets", "Resident memory of the workers; what they share counts in each."),
     gauge("workers_full", "Workers that refuse new peers because their share of the memory is used up."),
     Metric(
-        "updown_scripts_total",
+        "scripts_total",
         Kind.COUNTER,
-        "Updown scripts, by what became of them; dropped are those that too many others were before.",
+        "Updown scripts, and programs that name servers; dropped are those that too many others were before.",
         "result",
         ("done", "failed", "killed", "dropped"),
     ),

@@ -27,7 +27,7 @@ class Rig:
         self.counted[series.partition('"')[2].rstrip('"}')] += 1
 
     def line(self, command: str) -> Line:
-        line = Line("child net", command, about("rw", 7))
+        line = Line("updown", "child net", command, about("rw", 7))
         line.done = lambda: self.done.append(line)
         return line
 

@@ -15,6 +15,7 @@ from tests.unit.dataplane.children import child as child_of_number
 from cygnet.auth.identity import parse_identity
 from cygnet.gateway.control import AnyMessage, ChildDown, ChildUp
 from cygnet.gateway.errands import Errands
+from cygnet.gateway.name_servers import PeerServers
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.updown_environment import MAX_PAIRS, environments
 from cygnet.iana import CfgAttribute, TsType
@@ -192,11 +193,13 @@ class WorkerRig:
         self.sent: list[AnyMessage] = []
         self.later: list[Callable[[], object]] = []
         self.sas: dict[bytes, IkeSa] = {}
-        self.scripts = ChildScripts(self.sent.append, self.later.append, self.sas.get)
+        self.servers = PeerServers(None)
+        self.scripts = ChildScripts(self.sent.append, self.later.append, self.sas.get, self.servers)
 
     def happen(self, *effects: Effect) -> list[AnyMessage]:
         """One turn of the loop; what was sent in it."""
         for effect in effects:
+            self.servers(effect)
             self.scripts(effect)
         for each in self.later:
             each()
@@ -246,7 +249,7 @@ def test_a_worker_tells_of_children_that_have_a_script_and_of_no_others(worker: 
     assert (message.remote_id, message.remote_ts) == ("c1@example.org", (selector("10.3.0.9/32"),))
     assert worker.happen(removed(b"two.")) == []
     assert worker.happen(removed(b"one.")) == [ChildDown(b"one.")]
-    assert not ChildScripts(print, print, worker.sas.get).configure(settings(""))
+    assert not ChildScripts(print, print, worker.sas.get, PeerServers(None)).configure(settings(""))
 
 
 def test_addresses_are_ours_or_the_peers(worker: WorkerRig) -> None:
@@ -345,7 +348,7 @@ def test_what_a_worker_invents_is_not_run(supervisor: SupervisorRig, tmp_path: F
         supervisor.errands.on_message(1, up(local_host="$(reboot)"))
     supervisor.errands.on_message(1, up(local_host=ON_LO))
     supervisor.errands.on_message(1, up(local_host=ON_LO))
-    assert supervisor.counted == ['updown_scripts_total{result="dropped"}'], "it is there already"
+    assert supervisor.counted == ['scripts_total{result="dropped"}'], "it is there already"
 
 
 @pytest.mark.parametrize("how", ["the worker dies", "the gateway ends"])
@@ -368,4 +371,4 @@ def test_an_end_does_not_wait_for_ever(
     supervisor.settings = settings("sleep 1000")
     supervisor.errands.on_message(1, up(local_host=ON_LO))
     supervisor.errands.finish()
-    assert supervisor.counted == ['updown_scripts_total{result="killed"}']
+    assert supervisor.counted == ['scripts_total{result="killed"}']
