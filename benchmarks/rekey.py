@@ -1,15 +1,17 @@
-"""CPU per rekeying: Cygnet and Debian's strongSwan under the same initiator, which is our core.
+"""What tunnels that stand cost a gateway: new keys, and answers to peers that ask whether it lives.
 
-    python benchmarks/rekey.py [--peer cygnet|strongswan|both] [--rounds 3] [--tunnels 100] [--times 5] [--json FILE]
+    python -m benchmarks.rekey [--peer cygnet|strongswan|both] [--rounds 3] [--tunnels 100] [--times 5] [--asked 200]
+        [--json FILE] [--readme]
 
-Each round starts a fresh daemon of each kind in a network namespace of its own, pinned to core 0. The initiator, on
-core 1, opens `--tunnels` tunnels and then rekeys all of them `--times` times: first their CHILD_SAs with a key exchange
-(X25519), then their IKE_SAs. Reported is the CPU of all the daemon's processes per rekeying, the Delete of the old SA
-included, as the median of the rounds.
+Each round starts a fresh daemon of each kind in a network namespace of its own, pinned to core 0, ours with one worker.
+The initiator, which is our core, opens `--tunnels` tunnels from core 1. It rekeys all of them `--times` times, first
+their CHILD_SAs with a key exchange (X25519), then their IKE_SAs. Then it asks in each `--asked` times whether the
+daemon lives, with requests that it has sealed beforehand, so that the daemon is the slower one. Reported are the CPU of
+all the daemon's processes per rekeying, the Delete of the old SA included, and per answer, as medians of the rounds;
+how many that makes in a second of CPU; and how many answers it gave in a second.
 """
 
 import argparse
-import json
 import os
 import select
 import socket
@@ -17,32 +19,31 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-import msgspec
+from benchmarks import common
+from tests.interop.cygnet_gateway import Cygnet
+from tests.interop.daemons import Daemon
+from tests.interop.strongswan import BenchmarkResponder, server_config
+from tests.interop.topologies import Topology, direct_topology
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.interop.cygnet_gateway import Cygnet  # noqa: E402
-from tests.interop.daemons import Daemon  # noqa: E402
-from tests.interop.strongswan import BenchmarkResponder, server_config  # noqa: E402
-from tests.interop.topologies import Topology, direct_topology  # noqa: E402
-
-from cygnet.auth.identity import parse_identity  # noqa: E402
-from cygnet.iana import ProtocolId  # noqa: E402
-from cygnet.ike.connections import Connection  # noqa: E402
-from cygnet.ike.effects import Effect, Send  # noqa: E402
-from cygnet.ike.environment import Environment  # noqa: E402
-from cygnet.ike.path import Path as IkePath  # noqa: E402
-from cygnet.ike.proposals import parse_proposal  # noqa: E402
-from cygnet.ike.selectors import parse_selector  # noqa: E402
-from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings, SharedSecret  # noqa: E402
-from cygnet.ike.states import SaState  # noqa: E402
-from cygnet.ike.table import IkeTable  # noqa: E402
-from cygnet.ike.tasks import RekeyChild, RekeyIke, Task  # noqa: E402
-from cygnet.observe.system import describe_machine  # noqa: E402
+from cygnet.auth.identity import parse_identity
+from cygnet.iana import ExchangeType, ProtocolId
+from cygnet.ike.connections import Connection
+from cygnet.ike.effects import Effect, Send
+from cygnet.ike.environment import Environment
+from cygnet.ike.path import Path as IkePath
+from cygnet.ike.proposals import parse_proposal
+from cygnet.ike.protected import open_message
+from cygnet.ike.selectors import parse_selector
+from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings, SharedSecret
+from cygnet.ike.states import SaState
+from cygnet.ike.table import IkeTable
+from cygnet.ike.tasks import RekeyChild, RekeyIke, Task
+from cygnet.wire.message import decode_message
+from cygnet.wire.payloads import Encrypted
 
 IKE, ESP = "aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519"
 SECRET = "a-shared-secret"
@@ -50,8 +51,15 @@ RESPONDER_CORE, INITIATOR_CORE = 0, 1
 PORTS = {500: 4500}
 MARKER = bytes(4)
 UNDER_WAY = 16
+ASKED_AT_ONCE = 64
+"""Liveness requests under way: enough that the daemon never waits, and no more than a socket holds."""
+SILENCE_S = 0.5
+"""After so long without any answer what is under way is sent again."""
 PATIENCE_S = 120.0
-KINDS = ("child", "ike")
+KINDS = ("child", "ike", "answer")
+NAMES = {"child": "rekeyed CHILD_SA", "ike": "rekeyed IKE_SA", "answer": "liveness answer"}
+MESSAGE_ID = slice(20, 24)
+"""Of the IKE header (RFC 7296 section 3.1); the initiator's SPI is in its first eight octets."""
 
 
 class Initiator:
@@ -134,6 +142,67 @@ class Initiator:
                 found.append(spi)
         return found
 
+    def seal_questions(self, times: int) -> dict[bytes, list[bytes]]:
+        """So many liveness requests in each IKE_SA, by the initiator's SPI, ready to be sent one after the other."""
+        questions = {}
+        for spi in self.established():
+            sa = self.table.sas[spi]
+            assert sa.is_original_initiator
+            first = sa.message_ids.next_id
+            questions[sa.spi_i] = [
+                sa.seal(ExchangeType.INFORMATIONAL, first + number, (), is_response=False) for number in range(times)
+            ]
+        return questions
+
+    def ask(self, questions: dict[bytes, list[bytes]]) -> float:
+        """Send them, each when the one before it is answered; how long that took, in seconds.
+
+        The last answer in each IKE_SA is opened, and so the daemon has taken all of them.
+        """
+        sa = next(iter(self.table.sas.values()))
+        path, sock = sa.path, self._sockets[sa.path.local_port]
+        marker = MARKER if path.local_port == PORTS[500] else b""
+        address, skip = (path.remote, path.remote_port), len(marker)
+        asked = dict.fromkeys(questions, 0)
+        waiting = deque(questions)
+        under_way: dict[bytes, bytes] = {}
+        last: dict[bytes, bytes] = {}
+        begun = heard = time.monotonic()
+        while waiting or under_way:
+            while waiting and len(under_way) < ASKED_AT_ONCE:
+                spi = waiting.popleft()
+                under_way[spi] = request = marker + questions[spi][asked[spi]]
+                sock.sendto(request, address)
+            if not select.select((sock,), (), (), 0.05)[0]:
+                if time.monotonic() - heard > PATIENCE_S:
+                    raise SystemExit("benchmark: the peer does not answer")
+                if time.monotonic() - heard > SILENCE_S:
+                    for request in under_way.values():
+                        sock.sendto(request, address)
+                continue
+            heard = time.monotonic()
+            for _ in range(ASKED_AT_ONCE):
+                try:
+                    answer = sock.recv(2048)[skip:]
+                except BlockingIOError:
+                    break
+                spi = answer[:8]
+                request = under_way.get(spi, b"")
+                if request[skip:][MESSAGE_ID] != answer[MESSAGE_ID] or not request:
+                    continue
+                del under_way[spi]
+                asked[spi] += 1
+                if asked[spi] < len(questions[spi]):
+                    waiting.append(spi)
+                else:
+                    last[spi] = answer
+        took_s = time.monotonic() - begun
+        for spi, answer in last.items():
+            encrypted, protection = decode_message(answer).payloads[-1], self.table.sas[spi].incoming
+            assert isinstance(encrypted, Encrypted) and protection is not None
+            open_message(protection, answer, encrypted)
+        return took_s
+
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
@@ -142,7 +211,7 @@ class Initiator:
                 self._sockets[path.local_port].sendto(marker + effect.datagram, (path.remote, path.remote_port))
 
 
-def drive(local: str, remote: str, tunnels: int, times: int) -> None:
+def drive(local: str, remote: str, tunnels: int, times: int, asked: int) -> None:
     """The initiator's process: prints a line after each phase, and goes on when it reads one."""
     initiator = Initiator(local, remote)
     table = initiator.table
@@ -152,7 +221,7 @@ def drive(local: str, remote: str, tunnels: int, times: int) -> None:
 
     initiator.run([lambda n=n: initiator.begin(n) for n in range(tunnels)], are_up)  # type: ignore[misc]
     print("up", flush=True)
-    for kind in KINDS:
+    for kind in ("child", "ike"):
         sys.stdin.readline()
         for _ in range(times):
             spis = initiator.established()
@@ -161,6 +230,10 @@ def drive(local: str, remote: str, tunnels: int, times: int) -> None:
             ]
             initiator.run([lambda s=spi, t=task: initiator.order(s, t) for spi, task in tasks], are_up)  # type: ignore[misc]
         print(kind, flush=True)
+    questions = initiator.seal_questions(asked)
+    print("sealed", flush=True)
+    sys.stdin.readline()
+    print("answer", initiator.ask(questions), flush=True)
 
 
 def configuration() -> str:
@@ -184,26 +257,61 @@ def daemon_of(kind: str, topology: Topology) -> Daemon:
     return BenchmarkResponder(topology.server, core=RESPONDER_CORE, config=configuration())
 
 
-def measure(kind: str, tunnels: int, times: int) -> dict[str, float]:
-    """One round: microseconds of the responder's CPU per rekeying of each kind."""
+def measure(kind: str, tunnels: int, times: int, asked: int) -> dict[str, float]:
+    """One round: microseconds of the responder's CPU for each of KINDS, and the rate of its answers."""
+    work = {"child": tunnels * times, "ike": tunnels * times, "answer": tunnels * asked}
     with direct_topology() as topology, daemon_of(kind, topology) as daemon:
         command = topology.client.command(
-            *("taskset", "-c", str(INITIATOR_CORE), sys.executable, str(Path(__file__).resolve()), "--drive"),
-            *(topology.client_address, topology.server_address, str(tunnels), str(times)),
+            *("taskset", "-c", str(INITIATOR_CORE), sys.executable, "-m", "benchmarks.rekey", "--drive"),
+            *(topology.client_address, topology.server_address, str(tunnels), str(times), str(asked)),
         )
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=common.ROOT
+        ) as process:
             assert process.stdin is not None and process.stdout is not None
             if process.stdout.readline() != "up\n":
                 raise SystemExit(f"benchmark: the tunnels to {kind} did not come up")
             found = {}
             for phase in KINDS:
+                if phase == "answer" and process.stdout.readline() != "sealed\n":
+                    raise SystemExit("benchmark: the initiator has ended")
                 before = daemon.cpu_seconds()
                 process.stdin.write("\n")
                 process.stdin.flush()
-                if process.stdout.readline() != f"{phase}\n":
-                    raise SystemExit(f"benchmark: {kind} did not rekey")
-                found[phase] = (daemon.cpu_seconds() - before) / (tunnels * times) * 1e6
+                word, _, took_s = process.stdout.readline().strip().partition(" ")
+                if word != phase:
+                    raise SystemExit(f"benchmark: {kind} did not do its part of: {NAMES[phase]}")
+                found[phase] = (daemon.cpu_seconds() - before) / work[phase] * 1e6
+            found["answers_per_second"] = work["answer"] / float(took_s)
     return found
+
+
+def summarise(rounds: list[dict[str, float]]) -> dict[str, Any]:
+    """Medians of the rounds."""
+    cpu_us = {kind: statistics.median(each[kind] for each in rounds) for kind in KINDS}
+    return {
+        "cpu_us": {kind: round(value, 1) for kind, value in cpu_us.items()},
+        "per_cpu_second": {kind: round(1e6 / value) for kind, value in cpu_us.items()},
+        "answers_per_second": round(statistics.median(each["answers_per_second"] for each in rounds)),
+    }
+
+
+def markdown(results: dict[str, dict[str, Any]], machine: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """The table for the README."""
+    lines = [
+        "| daemon | " + " | ".join(f"CPU per {NAMES[kind]}" for kind in KINDS) + " | answers/s |",
+        "|---" * (len(KINDS) + 2) + "|",
+    ]
+    for peer, result in results.items():
+        cells = [f"{result['cpu_us'][kind]:.0f} us ({result['per_cpu_second'][kind]} per CPU-second)" for kind in KINDS]
+        lines.append(f"| {common.NAMES[peer]} | {' | '.join(cells)} | {result['answers_per_second']} |")
+    lines += [
+        "",
+        f"{common.machine_line(machine)} Suite {IKE}, CHILD_SAs with {ESP}, {arguments.tunnels} tunnels, each rekeyed "
+        f"{arguments.times} times and asked {arguments.asked} times, median of {arguments.rounds} rounds; one "
+        f"worker, on one core, the initiator on the other. Command: `{common.command_line('rekey', sys.argv[1:])}`.",
+    ]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -213,37 +321,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each daemon is measured (default 3)")
     parser.add_argument("--tunnels", type=int, default=100, help="tunnels a round (default 100)")
     parser.add_argument("--times", type=int, default=5, help="rekeyings of each kind of each tunnel (default 5)")
-    parser.add_argument("--json", type=Path, default=ROOT / "results" / "rekey.json", help="where the result goes")
-    parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--asked", type=int, default=200, help="liveness requests in each tunnel (default 200)")
+    parser.add_argument("--drive", nargs=5, help=argparse.SUPPRESS)
+    common.add_output(parser, "rekey")
     options = parser.parse_args()
     if options.drive:
-        local, remote, tunnels, times = options.drive
-        drive(local, remote, int(tunnels), int(times))
+        local, remote, *numbers = options.drive
+        drive(local, remote, *map(int, numbers))
         return
-    if os.geteuid():
-        raise SystemExit("benchmark: network namespaces need root; run it as root on Debian")
+    common.check_machine()
     peers = ("cygnet", "strongswan") if options.peer == "both" else (options.peer,)
     rounds: dict[str, list[dict[str, float]]] = {peer: [] for peer in peers}
     for number in range(1, options.rounds + 1):
         for peer in peers:
-            result = measure(peer, options.tunnels, options.times)
+            result = measure(peer, options.tunnels, options.times, options.asked)
             rounds[peer].append(result)
-            figures = ", ".join(f"{value:.0f} us a rekeyed {kind.upper()}_SA" for kind, value in result.items())
-            print(f"round {number}/{options.rounds} {peer}: {figures}", file=sys.stderr)
-    medians = {
-        peer: {kind: round(statistics.median(r[kind] for r in of_peer), 1) for kind in KINDS}
-        for peer, of_peer in rounds.items()
-    }
-    report = {
-        "machine": msgspec.to_builtins(describe_machine()),
-        "tunnels": options.tunnels,
-        "times": options.times,
-        "cpu_us": medians,
-        "rounds": rounds,
-    }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2, default=str))
-    print(json.dumps(medians))
+            figures = ", ".join(f"{result[kind]:.0f} us a {NAMES[kind]}" for kind in KINDS)
+            print(
+                f"round {number}/{options.rounds} {peer}: {figures}, {result['answers_per_second']:.0f} answers/s",
+                file=sys.stderr,
+            )
+    machine = common.describe()
+    results = {peer: summarise(of_peer) for peer, of_peer in rounds.items()}
+    command = common.command_line("rekey", sys.argv[1:])
+    common.write_json(options.json, {"machine": machine, "command": command, "results": results, "rounds": rounds})
+    table = markdown(results, machine, options)
+    print(table)
+    if options.readme:
+        common.put_into_readme("rekey", table)
 
 
 if __name__ == "__main__":
