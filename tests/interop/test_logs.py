@@ -109,3 +109,18 @@ def test_the_event_has_the_fields_of_strongswan(direct: Topology) -> None:
     assert (event["group"], event["level"], event["ikesa-name"]) == (b"IKE", b"0", b"rw")
     assert event["ikesa-uniqueid"].decode() == sa["uniqueid"]
     assert re.fullmatch(_SA_UP, event["msg"].decode())
+
+
+def test_datagrams_are_shown_at_level_2_of_net_while_it_lasts(direct: Topology) -> None:
+    with paired(Role.RESPONDER, direct, gateway="workers = 1") as pair:
+        where = ("--state-dir", str(pair.cygnet.state_directory))
+        assert pair.cygnet.cygnet("log", *where, "--level", "net=2") == "default=1 net=2\n"
+        pair.set_up()
+        ends = r"from 192\.0\.2\.2\[\d+\] to 192\.0\.2\.1\[500\] \(\d+ octets\)"
+        assert re.search(rf"01\[NET\] received IKE_SA_INIT request 0 {ends}", pair.cygnet.log())
+        assert re.search(r"01\[NET\] <rw\|\d+> sending IKE_AUTH response 1 from", pair.cygnet.log())
+        assert pair.cygnet.cygnet("log", *where, "--level", "net=") == "default=1\n"
+        shown = pair.cygnet.log().count("[NET]")
+        pair.strongswan.terminate(ike="home")
+        eventually(pair.is_bare)
+        assert pair.cygnet.log().count("[NET]") == shown

@@ -19,7 +19,7 @@ from typing import Final
 
 from cygnet.gateway.rtnetlink import NLM_F_CREATE, NLM_F_REPLACE, RtNetlink, encode_attribute
 from cygnet.ike.errors import LocalError
-from cygnet.observe.log_groups import group_logger
+from cygnet.observe.log_groups import about, group_logger
 
 _log = group_logger("knl")
 
@@ -49,8 +49,9 @@ class VirtualAddresses:
             raise LocalError(f"cannot set addresses: {exc.strerror or exc}") from exc
         self._given: list[Counter[str]] = [Counter() for _ in devices]
 
-    def add(self, address: str, worker: int) -> None:
-        """Put an address on a worker's device. Raises ValueError for one that no host may have."""
+    def add(self, address: str, worker: int, sa: tuple[str, int] = ("", 0)) -> None:
+        """Put an address on a worker's device. What the kernel refuses is logged, with the connection and the number of
+        the IKE_SA that it is for. Raises ValueError for one that no host may have."""
         if not is_assignable(address):
             raise ValueError(f"{address} is no host's address")
         given = self._given[worker]
@@ -58,7 +59,7 @@ class VirtualAddresses:
             raise ValueError(f"worker {worker} has too many virtual addresses")
         given[address] += 1
         if given[address] == 1:
-            self._tell(_RTM_NEWADDR, address, worker)
+            self._tell(_RTM_NEWADDR, address, worker, sa)
 
     def discard(self, address: str, worker: int) -> None:
         """A tunnel that had brought an address is gone; with the last of them the address goes."""
@@ -81,7 +82,7 @@ class VirtualAddresses:
         """Let go of the kernel; it drops the addresses with the devices."""
         self._netlink.close()
 
-    def _tell(self, kind: int, address: str, worker: int) -> None:
+    def _tell(self, kind: int, address: str, worker: int, sa: tuple[str, int] = ("", 0)) -> None:
         flags = NLM_F_CREATE | NLM_F_REPLACE if kind == _RTM_NEWADDR else 0
         try:
             self._netlink.request(kind, encode_address(address, self._indices[worker]), flags)
@@ -89,7 +90,7 @@ class VirtualAddresses:
             if kind == _RTM_DELADDR and exc.errno == errno.EADDRNOTAVAIL:
                 return
             deed = "set" if kind == _RTM_NEWADDR else "remove"
-            _log.warning("cannot %s the virtual address %s: %s", deed, address, exc.strerror)
+            _log.warning("cannot %s the virtual address %s: %s", deed, address, exc.strerror, extra=about(*sa))
 
 
 def is_assignable(address: str) -> bool:

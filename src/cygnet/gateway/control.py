@@ -88,6 +88,8 @@ class AddRoute(Message, frozen=True, array_like=True, tag=True):
     """Worker: a tunnel of mine leads to this prefix, such as `10.7.0.0/16`."""
 
     prefix: str
+    sa: tuple[str, int] = ("", 0)
+    """Connection and number of its IKE_SA, for the log."""
 
 
 class DelRoute(Message, frozen=True, array_like=True, tag=True):
@@ -100,6 +102,8 @@ class AddAddress(Message, frozen=True, array_like=True, tag=True):
     """Worker: a peer has given me this virtual address, such as `10.3.0.7`."""
 
     address: str
+    sa: tuple[str, int] = ("", 0)
+    """Connection and number of the IKE_SA, for the log."""
 
 
 class DelAddress(Message, frozen=True, array_like=True, tag=True):

@@ -89,7 +89,7 @@ class Events:
         self._on_initial_contact = on_initial_contact
         self._established = 0
         self._children = 0
-        self._network = HostNetwork(send, pools.covers) if has_routes else None
+        self._network = HostNetwork(send, pools.covers, name_of) if has_routes else None
         self._name_of = name_of
         self._scripts = scripts
         self.has_scripts = False

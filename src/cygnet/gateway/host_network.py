@@ -10,6 +10,7 @@ from typing import Final
 
 from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute
 from cygnet.ike.effects import InstallChild, SaEstablished
+from cygnet.ike.spi import unique_id
 from cygnet.observe.log_groups import group_logger
 
 _log = group_logger("knl")
@@ -27,10 +28,16 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class HostNetwork:
     """Routes and addresses, with who wants them: the kernel has them as long as anybody does."""
 
-    __slots__ = ("_addresses", "_held", "_is_pooled", "_newest", "_prefixes", "_routed", "_send")
+    __slots__ = ("_addresses", "_held", "_is_pooled", "_name_of", "_newest", "_prefixes", "_routed", "_send")
 
-    def __init__(self, send: Callable[[AnyMessage], object], is_pooled: IsPooled) -> None:
-        """`send` takes messages to the supervisor."""
+    def __init__(
+        self,
+        send: Callable[[AnyMessage], object],
+        is_pooled: IsPooled,
+        name_of: Callable[[bytes], str] = lambda spi: "",
+    ) -> None:
+        """`send` takes messages to the supervisor; `name_of` tells the connection of an IKE_SA, by its SPI."""
+        self._name_of = name_of
         self._send = send
         self._is_pooled = is_pooled
         # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
@@ -46,7 +53,7 @@ class HostNetwork:
         """A tunnel is there."""
         self._newest = child
         addresses = self._own_addresses(child) if self._addresses else ()
-        self._hold(child.spi_in, addresses)
+        self._hold(child.spi_in, addresses, child.sa)
         self._route(child, is_client=bool(addresses))
 
     def child_removed(self, spi_in: bytes) -> None:
@@ -64,10 +71,10 @@ class HostNetwork:
         if not effect.is_initiator or not effect.virtual_ips:
             return
         addresses = tuple(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
-        self._hold(effect.sa, addresses)
+        self._hold(effect.sa, addresses, effect.sa)
         if child is not None and child.sa == effect.sa:
             # The first CHILD_SA comes before the IKE_SA that it belongs to is known to be a client's.
-            self._hold(child.spi_in, self._own_addresses(child))
+            self._hold(child.spi_in, self._own_addresses(child), child.sa)
             self._route(child, is_client=True)
 
     def sa_rekeyed(self, old: bytes, sa: bytes) -> None:
@@ -80,12 +87,17 @@ class HostNetwork:
         """An IKE_SA has ended."""
         self._let_go(sa)
 
+    def _about(self, sa: bytes) -> tuple[str, int]:
+        """What the supervisor is to say of an IKE_SA when something fails."""
+        name = self._name_of(sa)
+        return (name, unique_id(sa)) if name else ("", 0)
+
     def _own_addresses(self, child: InstallChild) -> tuple[str, ...]:
         """Those of our virtual addresses that a CHILD_SA is for."""
         single = (str(ipaddress.ip_address(ts.start)) for ts in child.ts_local if ts.start == ts.end)
         return tuple(dict.fromkeys(address for address in single if address in self._addresses))
 
-    def _hold(self, holder: bytes, addresses: tuple[str, ...]) -> None:
+    def _hold(self, holder: bytes, addresses: tuple[str, ...], sa: bytes) -> None:
         if not addresses:
             return
         self._let_go(holder)
@@ -93,7 +105,7 @@ class HostNetwork:
         for address in addresses:
             self._addresses[address] += 1
             if self._addresses[address] == 1:
-                self._send(AddAddress(address))
+                self._send(AddAddress(address, self._about(sa)))
 
     def _let_go(self, holder: bytes) -> None:
         for address in self._held.pop(holder, ()):
@@ -111,7 +123,7 @@ class HostNetwork:
             if prefix not in known:
                 self._routed[prefix] += 1
                 if self._routed[prefix] == 1:
-                    self._send(AddRoute(prefix))
+                    self._send(AddRoute(prefix, self._about(child.sa)))
 
 
 def prefixes_to_route(child: InstallChild, is_pooled: IsPooled, *, is_client: bool = False) -> tuple[str, ...]:

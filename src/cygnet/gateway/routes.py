@@ -20,7 +20,7 @@ from typing import Final
 
 from cygnet.gateway.rtnetlink import NLM_F_CREATE, NLM_F_REPLACE, RtNetlink, encode_attribute
 from cygnet.ike.errors import LocalError
-from cygnet.observe.log_groups import group_logger
+from cygnet.observe.log_groups import about, group_logger
 
 _log = group_logger("knl")
 
@@ -52,13 +52,14 @@ class Routes:
             raise LocalError(f"cannot set routes: {exc.strerror or exc}") from exc
         self._wanted: dict[str, list[int]] = {}
 
-    def add(self, prefix: str, worker: int) -> None:
-        """Send a prefix, such as `10.7.0.0/16`, to a worker. What the kernel refuses is logged."""
+    def add(self, prefix: str, worker: int, sa: tuple[str, int] = ("", 0)) -> None:
+        """Send a prefix, such as `10.7.0.0/16`, to a worker. What the kernel refuses is logged, with the connection and
+        the number of the IKE_SA that it is for."""
         workers = self._wanted.setdefault(prefix, [])
         if worker in workers:
             workers.remove(worker)
         workers.append(worker)
-        self._tell(_RTM_NEWROUTE, prefix, worker)
+        self._tell(_RTM_NEWROUTE, prefix, worker, sa)
 
     def discard(self, prefix: str, worker: int) -> None:
         """A worker wants a prefix no longer; another that does gets it, or nobody."""
@@ -82,7 +83,7 @@ class Routes:
         """Let go of the kernel; it drops the routes with the devices."""
         self._netlink.close()
 
-    def _tell(self, kind: int, prefix: str, worker: int) -> None:
+    def _tell(self, kind: int, prefix: str, worker: int, sa: tuple[str, int] = ("", 0)) -> None:
         flags = NLM_F_CREATE | NLM_F_REPLACE if kind == _RTM_NEWROUTE else 0
         try:
             self._netlink.request(kind, encode_route(prefix, self._indices[worker]), flags)
@@ -90,7 +91,7 @@ class Routes:
             if kind == _RTM_DELROUTE and exc.errno == errno.ESRCH:
                 return
             deed = "set" if kind == _RTM_NEWROUTE else "remove"
-            _log.warning("cannot %s the route %s: %s", deed, prefix, exc.strerror)
+            _log.warning("cannot %s the route %s: %s", deed, prefix, exc.strerror, extra=about(*sa))
 
 
 def encode_route(prefix: str, interface: int) -> bytes:

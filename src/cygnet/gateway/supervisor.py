@@ -401,12 +401,12 @@ class Supervisor:
                     other.channel.send(message)
         elif isinstance(message, AddRoute):
             if self._devices is not None and self._is_behind_a_peer(message.prefix):
-                self._devices.routes.add(message.prefix, slot.index)
+                self._devices.routes.add(message.prefix, slot.index, message.sa)
         elif isinstance(message, DelRoute) and self._devices is not None:
             self._devices.routes.discard(message.prefix, slot.index)
         elif isinstance(message, AddAddress):
             if self._devices is not None and self._asks_for_addresses():
-                self._devices.addresses.add(message.address, slot.index)
+                self._devices.addresses.add(message.address, slot.index, message.sa)
         elif isinstance(message, DelAddress) and self._devices is not None:
             self._devices.addresses.discard(message.address, slot.index)
 

@@ -41,6 +41,7 @@ from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
 from cygnet.gateway.suspects import SuspectSources
+from cygnet.gateway.trace import Trace
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import Demand, Effect, SaClosed, SaEstablished
@@ -57,7 +58,7 @@ from cygnet.net.path_mtu import PathMtus
 from cygnet.net.shedding import Shedder
 from cygnet.net.sockets import EspSocket, UdpSocket
 from cygnet.observe.counters import CounterWriter
-from cygnet.observe.log_groups import put_into_force
+from cygnet.observe.log_groups import group_logger, put_into_force
 
 try:
     # Here and not where it is used: what a worker becomes may not be able to read our packages.
@@ -172,6 +173,8 @@ class Worker:
             loop=loop,
         )
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
+        self._trace: Trace | None = None
+        self._follow_levels()
         self._shedder = Shedder(kit.udp, kit.counters)
         self._suspects = SuspectSources(
             settings.admission,
@@ -217,6 +220,8 @@ class Worker:
     # Datagrams.
 
     def _receive_ike(self, batch: list[Entry], now: float) -> None:
+        if self._trace is not None:
+            self._trace.received(batch)
         self._intake.put(batch, now)
 
     def _receive_esp(self, batch: EspBatch, now: float) -> None:
@@ -232,7 +237,7 @@ class Worker:
         answers, others = self._table.ask_cookies(requests, now)
         for datagram, path in answers:
             self._suspects.asked(path.remote)
-            self._endpoint.send_ike(datagram, path)
+            self._driver.send_ike(datagram, path)
         self._suspects.review(now)
         return others
 
@@ -293,6 +298,12 @@ class Worker:
     def _on_sa(self, effect: SaEstablished | SaClosed) -> None:
         self._initiations.on_sa(effect)
 
+    def _follow_levels(self) -> None:
+        """Look at datagrams, or no longer."""
+        is_wanted = group_logger("net").isEnabledFor(logging.DEBUG)
+        self._trace = Trace(self._endpoint.send_ike, self._name_of) if is_wanted else None
+        self._driver.send_ike = self._trace.send if self._trace is not None else self._endpoint.send_ike
+
     def _tell_host(self, effect: Effect) -> None:
         """What is done on the host hangs on what happens here."""
         self._servers(effect)
@@ -315,6 +326,7 @@ class Worker:
         elif isinstance(message, LogLevels):
             put_into_force(message.thresholds)
             self._events.follow_levels()
+            self._follow_levels()
         elif isinstance(message, PeersAreAlone):
             now = time.monotonic()
             for peer in message.peers:

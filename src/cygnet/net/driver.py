@@ -67,7 +67,8 @@ class Driver:
         self.table = table
         self.dataplane = dataplane
         self.clock = clock
-        self._send_ike = send_ike
+        self.send_ike = send_ike
+        """Who looks at what is sent puts itself in its place."""
         self._send_keepalive = send_keepalive
         self._on_event = on_event
         self._loop = loop
@@ -158,7 +159,7 @@ class Driver:
         for effect in effects:
             kind = type(effect)
             if kind is Send:
-                self._send_ike(effect.datagram, effect.path)  # type: ignore[union-attr]
+                self.send_ike(effect.datagram, effect.path)  # type: ignore[union-attr]
                 continue
             if kind is SendKeepalive:
                 self._send_keepalive(effect.path)  # type: ignore[union-attr]

@@ -1,4 +1,5 @@
 import ctypes
+import errno
 import os
 import socket
 import traceback
@@ -121,3 +122,17 @@ def test_the_kernel_does_as_it_is_told() -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_refusal_of_the_kernel_is_logged_with_the_ike_sa(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(RtNetlink, "request", refuse)
+    virtualaddresses = VirtualAddresses(["lo"])
+    virtualaddresses.add("10.3.0.9", 0, ("home", 7))
+    virtualaddresses.close()
+    assert "cannot set the virtual address 10.3.0.9: Operation not permitted" in caplog.text
+    assert [record.sa for record in caplog.records] == [("home", 7)]  # type: ignore[attr-defined]

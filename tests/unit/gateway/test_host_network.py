@@ -167,3 +167,13 @@ def test_a_rekeyed_ike_sa_hands_its_addresses_on() -> None:
     assert sent == [AddAddress("10.3.0.7")]
     network.sa_closed(b"new")
     assert sent == [AddAddress("10.3.0.7"), DelAddress("10.3.0.7")]
+
+
+def test_what_is_asked_for_says_for_which_ike_sa() -> None:
+    """So that the supervisor, which knows of none, can name it where the kernel refuses."""
+    sent: list[AnyMessage] = []
+    network = HostNetwork(sent.append, lambda octets, first, last: False, {SA: "home"}.__getitem__)
+    network.child_installed(child("10.7.0.0/16"))
+    network.sa_established(established("10.3.0.9"))
+    whose = ("home", 0x04050607)
+    assert sent == [AddRoute("10.7.0.0/16", whose), AddAddress("10.3.0.9", whose)]

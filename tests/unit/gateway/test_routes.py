@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 
@@ -7,7 +8,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
 from cygnet.gateway.routes import Routes, encode_route
-from cygnet.gateway.rtnetlink import encode_request
+from cygnet.gateway.rtnetlink import RtNetlink, encode_request
 from cygnet.ike.errors import LocalError
 
 
@@ -84,3 +85,17 @@ def _check_routes() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_kernel_does_as_it_is_told() -> None:
     _in_namespace("_check_routes")
+
+
+def test_a_refusal_of_the_kernel_is_logged_with_the_ike_sa(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(RtNetlink, "request", refuse)
+    routes = Routes(["lo"])
+    routes.add("10.7.0.0/16", 0, ("rw", 7))
+    routes.close()
+    assert "cannot set the route 10.7.0.0/16: Operation not permitted" in caplog.text
+    assert [record.sa for record in caplog.records] == [("rw", 7)]  # type: ignore[attr-defined]
