@@ -233,8 +233,8 @@ def test_initiate_and_see_it_in_the_monitor(direct: Topology) -> None:
         eventually(has_seen_all, what="there are four events")
         events.close()
     assert seen == [
-        ("child-updown", True),
         ("ike-updown", True),
+        ("child-updown", True),
         ("child-updown", False),
         ("ike-updown", False),
     ]

@@ -129,6 +129,10 @@ class WorkerService:
         """What is being set up because clients asked for it, by the names of the connection and the child."""
         self._wanted: frozenset[str] = frozenset()
         self._unread: Mapping[str, int] = {}
+        self._new: dict[bytes, bytes] = {}
+        """The IKE_SAs of CHILD_SAs that have just been set up, by our SPI."""
+        self._replaced: set[bytes] = set()
+        """CHILD_SAs that have a successor, and are still there."""
         self._leaving: dict[bytes, list[ChildView]] = {}
         """CHILD_SAs that have gone, by the IKE_SA whose end is about to be told."""
 
@@ -140,6 +144,8 @@ class WorkerService:
         self._wanted = frozenset(events)
         self._unread = unread
         self._leaving.clear()
+        self._new.clear()
+        self._replaced.clear()
         self._see_to_listening()
 
     def on_ask(self, ask: Ask) -> None:
@@ -170,38 +176,58 @@ class WorkerService:
         if self._awaited:
             self._awaited.settle(effect)
         event = _EVENT_OF.get(type(effect), "")
-        if event in self._wanted or (self._leaving and isinstance(effect, SaClosed)):
-            self._tell(effect)
+        if self._wanted:
+            self._tell(effect, event)
         if event in self._unread and not (isinstance(effect, SaClosed) and not effect.was_established):
             for _ in range(self._unread[event]):
                 self._table.env.count("vici_events_dropped_total")
 
-    def _tell(self, effect: Effect) -> None:
-        if isinstance(effect, SaEstablished):
+    def _tell(self, effect: Effect, event: str) -> None:
+        is_wanted = event in self._wanted
+        if isinstance(effect, SaEstablished) and is_wanted:
             sa = self._table.sas.view(effect.sa)
             if sa is not None:
                 self._happened("ike-updown", self._view(sa), is_up=True)
-        elif isinstance(effect, InstallChild):
-            sa = self._table.sas.view(effect.sa)
-            if sa is not None:
-                view = self._view(sa)
-                children = SaFilter(child_id=unique_id(effect.spi_in)).children_of(view)
-                self._happened("child-updown", view, is_up=True, children=children)
+        elif isinstance(effect, InstallChild) and is_wanted:
+            # Whether it is the successor of another one is known when all is done that belongs to it.
+            if not self._new:
+                self._loop.call_soon(self._tell_new)
+            self._new[effect.spi_in] = effect.sa
         elif isinstance(effect, RemoveChild):
-            self._child_leaves(effect)
-        elif isinstance(effect, ChildRekeyed | SaRekeyed):
+            if effect.spi_in in self._replaced:
+                self._replaced.discard(effect.spi_in)
+            elif is_wanted and self._new.pop(effect.spi_in, None) is None:
+                self._child_leaves(effect)
+        elif isinstance(effect, ChildRekeyed):
+            if "child-updown" in self._wanted:
+                self._new.pop(effect.spi_in, None)
+                self._replaced.add(effect.old)
+            if is_wanted:
+                self._rekeyed(effect)
+        elif isinstance(effect, SaRekeyed) and is_wanted:
             self._rekeyed(effect)
-        elif isinstance(effect, SaMoved):
+        elif isinstance(effect, SaMoved) and is_wanted:
             sa = self._table.sas.view(effect.sa)
             if sa is not None:
                 self._publish("ike-update", sa.name, self._view(sa).layout(()))
-        elif isinstance(effect, SaClosed):
+        elif isinstance(effect, SaClosed) and (is_wanted or self._leaving):
             leaving = self._leaving.pop(effect.sa, ())
-            if effect.was_established and isinstance(effect.final, IkeSa):
+            if effect.was_established and effect.reason != "rekeyed" and isinstance(effect.final, IkeSa):
                 view = self._view(effect.final)
                 for child in leaving:
                     self._happened("child-updown", view, is_up=False, children=(child,))
                 self._happened("ike-updown", view, is_up=False)
+
+    def _tell_new(self) -> None:
+        """Of CHILD_SAs that are up, and have no predecessor: a rekeying is told as one."""
+        new = dict(self._new)
+        self._new.clear()
+        for spi_in, spi in new.items():
+            sa = self._table.sas.view(spi)
+            if sa is not None:
+                view = self._view(sa)
+                children = SaFilter(child_id=unique_id(spi_in)).children_of(view)
+                self._happened("child-updown", view, is_up=True, children=children)
 
     def _rekeyed(self, effect: ChildRekeyed | SaRekeyed) -> None:
         sa = self._table.sas.view(effect.sa)
