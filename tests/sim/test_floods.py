@@ -24,7 +24,7 @@ from cygnet.crypto.keymat import derive_ike_keys
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike.effects import Send
 from cygnet.ike.path import Path
-from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa
+from cygnet.ike.sa import MALFORMED_PER_OPEN, MAX_FAILED_OPENS, IkeSa
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.observe.metrics import METRICS
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, decode_header
@@ -116,6 +116,33 @@ def test_rubbish_for_a_half_open_sa_costs_one_key_exchange_and_few_decryptions(
     assert not answers(gateway)[1:], "nothing but the answer to IKE_SA_INIT has left"
     world.run(31.0)
     assert not gateway.table.sas and not gateway.table.half_open
+
+
+@pytest.mark.parametrize("is_agreed", [True, False])
+def test_fragments_that_cannot_be_the_peers_count_like_other_rubbish(
+    world: World, gateway: Host, is_agreed: bool
+) -> None:
+    client, sa = half_open(world, gateway)
+    client.is_down = True
+    sa.largest_octets = 1280 if is_agreed else 0
+    for number in range(500):
+        piece = EncryptedFragment(inner_type=35, number=1, total=3, body=world.rng.randbytes(200))
+        gateway.receive(rubbish(sa, piece), attacker(number))
+    reason, tries = ("integrity", 1) if is_agreed else ("fragment_unexpected", MALFORMED_PER_OPEN)
+    tries *= MAX_FAILED_OPENS
+    assert drops(gateway) == {reason: tries, "too_many_failures": 500 - tries}
+
+
+def test_fragments_that_the_network_repeats_do_not_keep_the_peer_out(world: World) -> None:
+    world.fragment_size = 150
+    gateway = Host(world, GATEWAY, gateway_settings(), ListPool(counted(10)))
+    client, _ = half_open(world, gateway)
+    first = next(s for s in answers(client) if decode_header(s.datagram).exchange_type == ExchangeType.IKE_AUTH)
+    for _ in range(3 * MAX_FAILED_OPENS):
+        gateway.receive(first.datagram, Path(GATEWAY, 500, CLIENT, 500))
+    assert drops(gateway) == {"fragment_duplicate": 3 * MAX_FAILED_OPENS - 1}
+    world.run(1.0)
+    assert agree_on_one(client, gateway)
 
 
 def test_some_rubbish_does_not_keep_the_peer_out(world: World, gateway: Host) -> None:

@@ -34,11 +34,14 @@ class Standing(IntEnum):
     """A request for a new SA."""
     STRAY = 3
     """For no SA of ours: good for nothing but an answer that says so."""
+    PAST_TRYING = 4
+    """For a half-open SA that too much has come for which was not its peer's: it is dropped."""
 
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _ESTABLISHED: Final = Standing.ESTABLISHED
 _NEW: Final = Standing.NEW
+_PAST_TRYING: Final = Standing.PAST_TRYING
 _STRAY: Final = Standing.STRAY
 _UNDER_WAY: Final = Standing.UNDER_WAY
 
@@ -72,6 +75,7 @@ _NOTIFY: Final = int(PayloadType.NOTIFY)
 _QUEUE_FULL: Final = 'datagrams_dropped_total{reason="queue_full"}'
 _UNKNOWN_SPI: Final = 'datagrams_dropped_total{reason="unknown_spi"}'
 _TOO_LATE: Final = 'datagrams_dropped_total{reason="too_late"}'
+_TOO_MANY_FAILURES: Final = 'datagrams_dropped_total{reason="too_many_failures"}'
 _STOPPING: Final = 'datagrams_dropped_total{reason="stopping"}'
 
 
@@ -166,6 +170,9 @@ class Intake:
                     new.append(entry)
                     continue
                 standing = _UNDER_WAY
+            if standing is _PAST_TRYING:
+                self._count(_TOO_MANY_FAILURES)
+                continue
             queue = queues[standing]
             if len(queue) >= capacity[standing]:
                 self._count(_UNKNOWN_SPI if standing is _STRAY else _QUEUE_FULL)

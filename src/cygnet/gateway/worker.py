@@ -70,6 +70,7 @@ _log = logging.getLogger(__name__)
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _ESTABLISHED: Final = Standing.ESTABLISHED
+_PAST_TRYING: Final = Standing.PAST_TRYING
 _STRAY: Final = Standing.STRAY
 _SA_ESTABLISHED: Final = SaState.ESTABLISHED
 _UNDER_WAY: Final = Standing.UNDER_WAY
@@ -231,7 +232,9 @@ class Worker:
         sa = self._table.sas.look(spi)
         if sa is None:
             return _UNDER_WAY if self._table.strays.knows(spi) else _STRAY
-        return _ESTABLISHED if isinstance(sa, bytes) or sa.state >= _SA_ESTABLISHED else _UNDER_WAY
+        if isinstance(sa, bytes) or sa.state >= _SA_ESTABLISHED:
+            return _ESTABLISHED
+        return _PAST_TRYING if sa.is_past_trying else _UNDER_WAY
 
     def _ask_cookies(self, requests: list[Entry], now: float) -> list[Entry]:
         answers, others = self._table.ask_cookies(requests, now)

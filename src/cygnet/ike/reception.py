@@ -20,7 +20,7 @@ from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.fragments import Fragments
 from cygnet.ike.message_id import Arrival
 from cygnet.ike.path import Path
-from cygnet.ike.sa import MAX_FAILED_OPENS, IkeSa, Turn
+from cygnet.ike.sa import MALFORMED_PER_OPEN, IkeSa, Turn
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
 from cygnet.ike.tally import REQUEST_IN, RESPONSE_IN
 from cygnet.ike.tasks import DeleteIke
@@ -36,6 +36,10 @@ _INIT_SENT = SaState.INIT_SENT
 _NEW = Arrival.NEW
 _REPEATED = Arrival.REPEATED
 _STALE = Arrival.STALE
+
+
+_HARMLESS = frozenset(("fragment_duplicate", "fragment_of_fewer"))
+"""Drops that a network may cause which repeats and reorders."""
 
 
 def _drop(reason: str) -> str:
@@ -54,7 +58,7 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
     if not is_request_allowed(sa.state, header.exchange_type):
         turn.env.count(_drop("exchange_not_allowed"))
         return
-    if sa.handshake is not None and sa.handshake.failed_opens >= MAX_FAILED_OPENS:
+    if sa.is_past_trying:
         turn.env.count(_drop("too_many_failures"))
         return
     try:
@@ -64,10 +68,13 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
         turn.table.close(sa, "peer_invalid_key_exchange", turn)
         return
     except CryptoError:
-        if sa.handshake is not None:
-            sa.handshake.failed_opens += 1
+        _note_failures(sa, MALFORMED_PER_OPEN)
         turn.env.count(_drop("integrity"))
         return
+    except WireError as error:
+        if error.reason not in _HARMLESS:
+            _note_failures(sa, 1)
+        raise
     if opened is None:
         return
     # Authentic, and whole: before, anybody could make us count.
@@ -83,6 +90,12 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
         _run_request(sa, header, datagram, parts, turn)
     except ProtocolViolation as error:
         _fail_request(sa, header, datagram, error, turn)
+
+
+def _note_failures(sa: IkeSa, number: int) -> None:
+    """A request was not the peer's; that counts while it has not proven who it is."""
+    if sa.handshake is not None:
+        sa.handshake.failures += number
 
 
 def _receive_old(

@@ -116,8 +116,10 @@ class Turn:
 
 
 MAX_FAILED_OPENS = 10
-"""Requests to a half-open SA that we try to decrypt in vain; what follows is dropped unseen, and the SA times out.
+"""Requests to a half-open SA that we try to open in vain; what follows is dropped unseen, and the SA times out.
 Who sends them has seen the SPIs, and so could have ended the handshake by forging the answer to IKE_SA_INIT anyway."""
+MALFORMED_PER_OPEN = 10
+"""So many requests that are refused before they are opened, which is cheap, count like one that was opened in vain."""
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -146,8 +148,8 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     keys: IkeKeys | None = None
     # As original responder.
     admitted: Admitted | None = None
-    failed_opens: int = 0
-    """Requests that were not the peer's; see MAX_FAILED_OPENS."""
+    failures: int = 0
+    """Requests that were not the peer's, those that were opened in vain times MALFORMED_PER_OPEN."""
     candidates: Candidates = Candidates()
     """The first made the choice; of the others those that don't allow it are out."""
     choice: ProposalChoice | None = None
@@ -396,6 +398,11 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
             payloads=payloads,
             largest_octets=self.largest_octets,
         )
+
+    @property
+    def is_past_trying(self) -> bool:
+        """Whether requests to it are dropped unseen, after too many that were not its peer's."""
+        return self.handshake is not None and self.handshake.failures >= MAX_FAILED_OPENS * MALFORMED_PER_OPEN
 
     @property
     def is_replaced(self) -> bool:

@@ -9,7 +9,7 @@ from cygnet.ike.path import Path
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, encode_header
 
 PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
-OURS = {b"establis": Standing.ESTABLISHED, b"underway": Standing.UNDER_WAY}
+OURS = {b"establis": Standing.ESTABLISHED, b"underway": Standing.UNDER_WAY, b"rubbish!": Standing.PAST_TRYING}
 PEERS = b"peersspi"
 GOOD, BAD = b"our cookie", b"any cookie"
 
@@ -59,7 +59,8 @@ def stray(number: int = 0) -> bytes:
 
 
 def test_the_gauges_are_named_by_standing() -> None:
-    assert [f'datagrams_waiting{{standing="{standing.name.lower()}"}}' for standing in Standing] == list(WAITING)
+    queued = [standing for standing in Standing if standing is not Standing.PAST_TRYING]
+    assert [f'datagrams_waiting{{standing="{standing.name.lower()}"}}' for standing in queued] == list(WAITING)
 
 
 class TestStandingOf:
@@ -159,6 +160,12 @@ class TestAskingForCookies:
 
 
 class TestIntake:
+    def test_what_comes_for_an_sa_that_is_past_trying_takes_no_place(self) -> None:
+        rig = Rig()
+        rig.put(*(datagram(PEERS, b"rubbish!", exchange_type=ExchangeType.IKE_AUTH, message_id=n) for n in range(200)))
+        assert len(rig.intake) == 0
+        assert rig.dropped("too_many_failures") == 200
+
     def test_finishes_before_it_starts(self) -> None:
         rig = Rig()
         rig.put(new(1), under_way(2), established(3), new(4), established(5), under_way(6), new(7), stray(8))
