@@ -1,12 +1,17 @@
 """Debian's swanctl, and our own command, follow the log of a running gateway and change how much it logs."""
 
+import fcntl
 import json
+import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.interop.cygnet_gateway import Cygnet
 from tests.interop.ownership import marked_environment
@@ -124,3 +129,28 @@ def test_datagrams_are_shown_at_level_2_of_net_while_it_lasts(direct: Topology) 
         pair.strongswan.terminate(ike="home")
         eventually(pair.is_bare)
         assert pair.cygnet.log().count("[NET]") == shown
+
+
+def test_a_log_that_nobody_reads_delays_no_tunnel(direct: Topology, tmp_path: Path) -> None:
+    """A named pipe, full to the brim; and the gateway ends in order all the same."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with paired(Role.RESPONDER, direct, gateway=f"log {{ file = {pipe}\n net = 3 }}") as pair:
+            waits, before = _waiting(reader), -1
+            while waits != before:
+                pair.set_up()
+                pair.strongswan.terminate(ike="home")
+                eventually(pair.is_bare)
+                waits, before = _waiting(reader), waits
+            assert waits > 30_000, "it is full, though not each page of it"
+            pair.set_up()
+    finally:
+        os.close(reader)
+
+
+def _waiting(fd: int) -> int:
+    """Octets in a pipe."""
+    (octets,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
+    return int(octets)

@@ -82,7 +82,7 @@ class Errands:
         child = self._child(up)
         if child is None or not child.updown:
             return
-        if key in self._lines or self._lines_of[key[0]] >= MAX_LINES:
+        if key in self._lines or self._lines_of[key[0]] >= MAX_LINES or self._scripts.is_full:
             self._count('scripts_total{result="dropped"}')
             return
         interface = interface_of(up.local_host)

@@ -86,7 +86,8 @@ class LogHub:
             with suppress(RuntimeError):
                 self._loop.remove_reader(self._ours)
             self._loop = None
-        self._drain()
+        while self._drain():
+            pass
         logging.getLogger().removeHandler(self._handler)
         for target in self._targets:
             target.close()
@@ -109,12 +110,13 @@ class LogHub:
         """In the process of a new worker: from now on its lines go to the supervisor."""
         _take_over(_Handler(_Sender(self._theirs, count), number))
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Take lines of workers, some at a time; whether there may be more."""
         for _ in range(_LINES_PER_TURN):
             try:
                 octets = self._ours.recv(_MAX_LINE_OCTETS)
             except OSError:
-                return
+                return False
             try:
                 line = _decoder.decode(octets)
             except msgspec.MsgspecError:
@@ -122,6 +124,7 @@ class LogHub:
             # A worker faces the network: what it says is checked.
             if line.group in GROUPS and abs(line.time_s) < 1 << 40:
                 self.take(line)
+        return True
 
     # Lines.
 

@@ -87,9 +87,14 @@ class Scripts:
         """Whether nothing runs and nothing waits."""
         return not self._running and not self._ready
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that nothing more is taken."""
+        return self._fresh >= MAX_WAITING
+
     def do(self, line: Line, environments: list[Environment]) -> bool:
         """Run the command once in each environment; False, and counted, if too much waits already."""
-        if self._fresh >= MAX_WAITING:
+        if self.is_full:
             self._count('scripts_total{result="dropped"}')
             return False
         line.todo.extend(environments)

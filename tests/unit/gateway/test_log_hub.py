@@ -81,6 +81,7 @@ def in_a_child(work: Callable[[], None]) -> None:
     os.waitpid(pid, 0)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12
 def test_lines_of_supervisor_and_workers_are_in_one_file(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "log")
     group_logger("dmn").info("ours")
@@ -220,6 +221,9 @@ def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
 def test_a_file_that_can_not_be_opened_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"cannot log to .*/nowhere/log: No such file"):
         LogHub(LogSettings(stderr=False, file=str(tmp_path / "nowhere" / "log")))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LocalError, match="No such device or address"):
+        LogHub(LogSettings(stderr=False, file=str(tmp_path / "pipe")))
 
 
 def test_what_a_target_loses_is_counted_by_the_loop(tmp_path: Path) -> None:
