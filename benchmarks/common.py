@@ -138,10 +138,11 @@ def add_suite(parser: argparse.ArgumentParser, *, default: str = "x25519") -> No
     parser.add_argument("--suite", choices=sorted(SUITES), default=default, help=f"what is negotiated ({default})")
 
 
-def add_output(parser: argparse.ArgumentParser, name: str) -> None:
+def add_output(parser: argparse.ArgumentParser, name: str, *, has_readme: bool = True) -> None:
     """The options for where the result goes."""
     parser.add_argument("--json", type=Path, default=ROOT / "results" / f"{name}.json", help="where the result goes")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    if has_readme:
+        parser.add_argument("--readme", action="store_true", help="put the table into README.md")
 
 
 def command_line(script: str, arguments: Sequence[str]) -> str:

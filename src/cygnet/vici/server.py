@@ -39,6 +39,7 @@ COMMAND_S: Final = 30.0
 DEAF_S: Final = 0.5
 """Between two looks whether a client that lost an event has read the others."""
 _BACKLOG: Final = 128
+_HIGH_WATER_OCTETS: Final = 1 << 17
 _LOW_WATER_OCTETS: Final = 1 << 16
 _ACCEPTS_PER_TURN: Final = 16
 ACCEPT_PAUSE_S: Final = 1.0
@@ -259,7 +260,8 @@ class _Client:
         self._reader = reader
         self._writer = writer
         self._commands: asyncio.Queue[Packet] = asyncio.Queue(MAX_COMMANDS_WAITING)
-        writer.transport.set_write_buffer_limits(high=MAX_WAITING_OCTETS, low=_LOW_WATER_OCTETS)
+        # An answer waits for its reader sooner than events are lost: what is not read need not be made.
+        writer.transport.set_write_buffer_limits(high=_HIGH_WATER_OCTETS, low=_LOW_WATER_OCTETS)
 
     async def run(self) -> None:
         """Until it hangs up, breaks the protocol, or stops reading an answer that it asked for."""
