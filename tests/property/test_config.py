@@ -1,5 +1,10 @@
 """Configurations and identities, whatever is in them."""
 
+from collections.abc import Iterator
+from itertools import chain, combinations, count, repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,11 +12,14 @@ from hypothesis import strategies as st
 from cygnet.auth.credentials import SharedSecrets
 from cygnet.auth.distinguished_name import decode_name, encode_name, format_name
 from cygnet.auth.identity import EXACT, IPV4_RANGE, IPV6_RANGE, Identity, matches, parse_identity
-from cygnet.config.errors import ConfigError
+from cygnet.config.errors import ConfigError, Problem
+from cygnet.config.ipsec.convert import convert
+from cygnet.config.ipsec.keywords import CONN_KEYWORDS
 from cygnet.config.keys import TABLES
 from cygnet.config.load import Configuration, load_text
 from cygnet.config.references import resolve_references
-from cygnet.config.syntax import Section, parse_text
+from cygnet.config.syntax import Section, parse_file, parse_text
+from cygnet.config.writer import render as write
 from cygnet.ike.settings import SharedSecret
 
 NAMES = st.text(
@@ -63,6 +71,27 @@ def tree_of(section: Section) -> Tree:
     return {name: setting.value or "" for name, setting in section.settings.items()} | inner
 
 
+def render_into(tree: Tree, folder: Path, cuts: Iterator[int], numbers: Iterator[int]) -> str:
+    """Like `render`, with some of the statements in files that are included in their place: by name, by a pattern, from
+    a folder of their own."""
+    lines = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            line = f"{name} {{ # {name}\n{render_into(value, folder, cuts, numbers)}\n}}"
+        else:
+            line = render({name: value})
+        cut = next(cuts)
+        if cut:
+            number = next(numbers)
+            place = folder / f"d{number}" if cut == 3 and not isinstance(value, dict) else folder
+            place.mkdir(exist_ok=True)
+            (place / f"f{number}.conf").write_text(line, newline="")
+            inside = "" if place is folder else f"{place.name}/"
+            line = f"include f{number}.conf" if cut == 1 else f'include "{inside}f{number}.*"'
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def check_load(text: str) -> None:
     try:
         configuration = load_text(text)
@@ -78,6 +107,55 @@ def check_load(text: str) -> None:
 @given(TREES)
 def test_what_is_written_is_read(tree: Tree) -> None:
     assert tree_of(parse_text(render(tree))) == tree
+
+
+@given(TREES)
+def test_what_the_writer_writes_is_read(tree: Tree) -> None:
+    root = parse_text(render(tree))
+    assert tree_of(parse_text(write(root))) == tree
+
+
+@given(TREES, st.lists(st.integers(0, 3), max_size=30))
+def test_what_is_included_is_read_in_its_place(tree: Tree, cuts: list[int]) -> None:
+    with TemporaryDirectory() as name:
+        text = render_into(tree, Path(name), chain(cuts, repeat(0)), count())
+        path = Path(name) / "main.conf"
+        path.write_text(text, newline="")
+        assert tree_of(parse_file(str(path))) == tree
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(st.sampled_from("klm"), st.sampled_from(["1", "2", ""]), max_size=3),
+            st.dictionaries(st.sampled_from("klm"), st.sampled_from(["1", "2"]), max_size=2),
+            st.lists(st.integers(0, 7), max_size=3),
+        ),
+        max_size=8,
+    )
+)
+def test_what_is_inherited_is_what_the_rule_says(
+    sections: list[tuple[dict[str, str], dict[str, str], list[int]]],
+) -> None:
+    """Sections refer to sections before them only; what stands in a section goes first, then the first reference."""
+    lines = []
+    expected: list[tuple[dict[str, str], dict[str, str]]] = []
+    for number, (settings, inner, references) in enumerate(sections):
+        usable = [reference for reference in references if reference < number]
+        mark = f" : {', '.join(f's{reference}' for reference in usable)}" if usable else ""
+        body = "\n".join(f"{key} = {value}" for key, value in settings.items())
+        inside = "\n".join(f"{key} = {value}" for key, value in inner.items())
+        lines.append(f"s{number}{mark} {{\n{body}\nx {{\n{inside}\n}}\n}}")
+        merged, merged_inner = dict(settings), dict(inner)
+        for reference in usable:
+            merged = expected[reference][0] | merged
+            merged_inner = expected[reference][1] | merged_inner
+        expected.append((merged, merged_inner))
+    problems: list[Problem] = []
+    resolved = resolve_references(parse_text("\n".join(lines)), problems)
+    assert not problems
+    for number, (merged, merged_inner) in enumerate(expected):
+        assert tree_of(resolved.sections[f"s{number}"]) == merged | {"x": merged_inner}
 
 
 @given(st.text() | st.lists(FRAGMENTS, max_size=40).map("".join))
@@ -190,3 +268,55 @@ def test_the_sample_is_valid() -> None:
     with pytest.raises(ConfigError):
         load_text(VALID.replace("psk", "psj"))
     assert load_text(VALID).settings.connections
+
+
+IPSEC_FRAGMENTS = st.sampled_from(
+    [
+        *CONN_KEYWORDS,
+        *(
+            "conn a\n",
+            "conn b\n",
+            "conn %default\n",
+            "ca r\n",
+            "config setup\n",
+            "\n",
+            " ",
+            "\n ",
+            "\n\t",
+            "=",
+            '"',
+            "#",
+        ),
+        *("\\", ",", "%any", "10.0.0.0/8", "add", "auto=add\n ", "also=a", "also=b", "1h", "100%", "yes", "!"),
+    ]
+) | st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+SECRET_FRAGMENTS = st.sampled_from(
+    [" : ", ": ", "PSK ", "RSA ", "EAP ", "P12 ", "PIN ", '"', "'", "\n", "# ", "a@b ", "%smartcard", ":1 ", "0x", "0s"]
+) | st.text(st.characters(exclude_categories=["Cs"]), max_size=3)  # fmt: skip
+
+
+@given(st.lists(IPSEC_FRAGMENTS, max_size=60).map("".join), st.lists(SECRET_FRAGMENTS, max_size=20).map("".join))
+def test_any_ipsec_conf_is_converted_to_what_is_read(conf: str, secrets: str) -> None:
+    with TemporaryDirectory() as name:
+        paths = [Path(name) / "ipsec.conf", Path(name) / "ipsec.secrets"]
+        for path, text in zip(paths, (conf, secrets), strict=True):
+            path.write_text(text.replace("include", "included"), newline="")
+        conversion = convert(str(paths[0]), str(paths[1]))
+        assert tree_of(parse_text(conversion.text)) == tree_of(conversion.root)
+        said = (*conversion.left_out, *conversion.notes, *conversion.errors, *conversion.warnings)
+        assert all(str(problem).isprintable() for problem in said)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=8))
+def test_pools_that_overlap_are_found(ranges: list[tuple[int, int]]) -> None:
+    pools = [f"p{n} {{ addrs = 10.0.0.{low}-10.0.0.{low + size}\n }}" for n, (low, size) in enumerate(ranges)]
+    do_overlap = any(
+        low <= other + more and other <= low + size for (low, size), (other, more) in combinations(ranges, 2)
+    )
+    try:
+        load_text(f"pools {{ {' '.join(pools)} }}")
+    except ConfigError as exc:
+        assert do_overlap
+        assert all("overlap with those of" in str(problem) for problem in exc.problems)
+    else:
+        assert not do_overlap

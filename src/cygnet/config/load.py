@@ -2,6 +2,7 @@
 
 import ipaddress
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,11 +151,12 @@ class _Loader:
             pool = self.read_pool(name, section)
             if pool is None:
                 continue
-            for other in pools:
-                if pool.overlaps(other):
-                    position = section.settings["addrs"].value_position
-                    self._reader.error(position, f"addrs in pools.{name} overlap with those of pools.{other.name}")
             pools.append(pool)
+        places = {pool.name: number for number, pool in enumerate(pools)}
+        for pair in _overlapping(pools):
+            first, second = sorted(pair, key=lambda pool: places[pool.name])
+            position = root.sections["pools"].sections[second.name].settings["addrs"].value_position
+            self._reader.error(position, f"addrs in pools.{second.name} overlap with those of pools.{first.name}")
         return tuple(pools)
 
     def read_pool(self, name: str, section: Section) -> PoolSettings | None:
@@ -264,6 +266,17 @@ class _Loader:
 def _section(root: Section, name: str) -> Section:
     """A section that may be missing: then an empty one."""
     return root.sections.get(name) or Section(name, root.position)
+
+
+def _overlapping(pools: Iterable[PoolSettings]) -> Iterator[tuple[PoolSettings, PoolSettings]]:
+    """Pairs of pools with addresses in common: each pool that has any, with the one that reaches furthest of those that
+    begin before it."""
+    furthest: PoolSettings | None = None
+    for pool in sorted(pools, key=lambda pool: (len(pool.first), pool.first)):
+        if furthest is not None and pool.overlaps(furthest):
+            yield furthest, pool
+        if furthest is None or (len(pool.last), pool.last) > (len(furthest.last), furthest.last):
+            furthest = pool
 
 
 def _part_of(struct: type[msgspec.Struct], found: Values) -> dict[str, Any]:

@@ -3,16 +3,19 @@
 An index belongs to one configuration; a new configuration gets a new index, and with it empty memories.
 """
 
-import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from heapq import merge
-from typing import Final, overload
+from itertools import chain
+from operator import itemgetter
+from typing import Final
 
 import msgspec
 
 from cygnet.auth.identity import Identity, MatchKey, matches
 from cygnet.iana import KeId, TransformType
+from cygnet.ike.address_sets import AddressSet, NetworkTable
 from cygnet.ike.carriage import carriage_of
 from cygnet.ike.lifetimes import ChildLifetimes, IkeLifetimes
 from cygnet.ike.path import Path
@@ -21,11 +24,17 @@ from cygnet.ike.selectors import TrafficPolicy
 from cygnet.ike.settings import ChildSettings, ConnectionSettings
 from cygnet.wire.payloads.security_association import SecurityAssociation
 
-_ALL: Final = slice(0, None)
 _FEW: Final = 8
 """Connections that are looked through sooner than an index of them."""
 
-_AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_MAX_KNOWN: Final = 16384
+"""Sets of candidates that are remembered."""
+
+
+@lru_cache(maxsize=1024)
+def _negotiator(proposals: tuple[ProposalSettings, ...], *, has_ke: bool) -> Negotiator:
+    """One for all that have the same proposals: what it remembers serves all of them."""
+    return Negotiator(proposals, has_ke=has_ke)
 
 
 class Child:
@@ -50,9 +59,9 @@ class Child:
     def __init__(self, settings: ChildSettings) -> None:
         self.settings = settings
         self.carriage = carriage_of(settings)
-        self.negotiator = Negotiator(settings.esp_proposals, has_ke=False)
+        self.negotiator = _negotiator(settings.esp_proposals, has_ke=False)
         self.offer: SecurityAssociation = to_offer(settings.esp_proposals, has_ke=False)
-        self.further_negotiator = Negotiator(settings.esp_proposals, has_ke=True)
+        self.further_negotiator = _negotiator(settings.esp_proposals, has_ke=True)
         self.further_offer: SecurityAssociation = to_offer(settings.esp_proposals)
         self.ke_methods = _ke_methods(settings.esp_proposals)
         """The key exchange methods that we may use, best first; empty without PFS."""
@@ -84,14 +93,14 @@ class Connection:
         self.settings = settings
         self.origin: Connection | None = None
         """The connection that this is a twin of."""
-        self.negotiator = Negotiator(settings.proposals, has_ke=True)
+        self.negotiator = _negotiator(settings.proposals, has_ke=True)
         self.children = tuple(Child(child) for child in settings.children)
         self.ike_offer: SecurityAssociation = to_offer(settings.proposals)
         self.ke_methods = _ke_methods(settings.proposals)
         """The key exchange methods that we may use, best first."""
         self.lifetimes = IkeLifetimes.of(settings)
-        self.local = _AddressSet(settings.local_addrs)
-        self.remote = _AddressSet(settings.remote_addrs)
+        self.local = AddressSet(settings.local_addrs)
+        self.remote = AddressSet(settings.remote_addrs)
 
     def child(self, name: str) -> Child | None:
         """The child of that name."""
@@ -116,81 +125,30 @@ class Connection:
 _SHARED_BY_TWINS: Final = tuple(name for name in Connection.__slots__ if name != "settings")
 
 
-class _AddressSet:
-    """`local_addrs` or `remote_addrs`: single addresses, subnets and ranges; empty covers all."""
+class _Part:
+    """Connections in their order, and which of them an identity of the peer's may fit."""
 
-    __slots__ = ("_ranges", "single")
+    __slots__ = ("_by_identity", "_patterned", "connections", "distinct")
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        single: set[str] = set()
-        ranges: list[tuple[_AnyAddress, _AnyAddress]] = []
-        for text in texts:
-            if "/" in text:
-                network = ipaddress.ip_network(text, strict=False)
-                ranges.append((network.network_address, network.broadcast_address))
-            elif "-" in text:
-                low, _, high = text.partition("-")
-                ranges.append((ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())))
-            else:
-                single.add(str(ipaddress.ip_address(text)))
-        self.single = frozenset(single)
-        self._ranges = tuple(ranges)
-
-    @property
-    def is_any(self) -> bool:
-        return not self.single and not self._ranges
-
-    @property
-    def has_ranges(self) -> bool:
-        return bool(self._ranges)
-
-    def covers(self, address: str) -> bool:
-        if self.is_any or address in self.single:
-            return True
-        if not self._ranges:
-            return False
-        packed = ipaddress.ip_address(address)
-        return any(low.version == packed.version and int(low) <= int(packed) <= int(high) for low, high in self._ranges)
-
-
-class Candidates(Sequence[Connection]):
-    """Connections that a peer may use, in their order, and which of them an identity of the peer's may fit."""
-
-    __slots__ = ("_by_identity", "_connections", "_patterned")
-
-    def __init__(self, connections: tuple[Connection, ...] = ()) -> None:
-        self._connections = connections
+    def __init__(self, connections: tuple[Connection, ...]) -> None:
+        self.connections = connections
+        self.distinct = tuple({id(c.negotiator): c for c in reversed(connections)}.values())[::-1]
+        """The first connection with each negotiator."""
         self._by_identity: dict[MatchKey, list[int]] | None = None
         self._patterned: list[int] = []
 
-    def __len__(self) -> int:
-        return len(self._connections)
-
-    def __iter__(self) -> Iterator[Connection]:
-        return iter(self._connections)
-
-    @overload
-    def __getitem__(self, index: int) -> Connection: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Candidates": ...
-    def __getitem__(self, index: int | slice) -> "Connection | Candidates":
-        if isinstance(index, int):
-            return self._connections[index]
-        # Nearly always the first made the choice; then what was indexed once serves all peers.
-        return self if index == _ALL else Candidates(self._connections[index])
-
     def may_fit(self, identity: Identity) -> Iterator[Connection]:
         """The connections with that identity as the peer's, or with a pattern, in their order."""
-        if len(self._connections) <= _FEW:
-            return iter(self._connections)
+        if len(self.connections) <= _FEW:
+            return iter(self.connections)
         if self._by_identity is None:
             self._by_identity = self._index()
         exact = self._by_identity.get(identity.match_key, ())
-        return map(self._connections.__getitem__, merge(exact, self._patterned))
+        return map(self.connections.__getitem__, merge(exact, self._patterned))
 
     def _index(self) -> dict[MatchKey, list[int]]:
         by_identity: dict[MatchKey, list[int]] = {}
-        for number, connection in enumerate(self._connections):
+        for number, connection in enumerate(self.connections):
             identity = connection.settings.remote.id
             if identity.is_pattern:
                 self._patterned.append(number)
@@ -199,28 +157,103 @@ class Candidates(Sequence[Connection]):
         return by_identity
 
 
-class ConnectionIndex:
-    """Finds the connections that a peer may use: by its address in one look-up, then the wide ones in their order."""
+class Candidates:
+    """Connections that a peer may use, the most specific first. It is cheap to make of parts that are there."""
 
-    __slots__ = ("_by_name", "_by_remote", "_pairs", "_unrestricted", "_wide")
+    __slots__ = ("_parts", "first")
+
+    def __init__(
+        self,
+        connections: tuple[Connection, ...] = (),
+        *,
+        parts: tuple[_Part, ...] = (),
+        first: Connection | None = None,
+    ) -> None:
+        self._parts = parts or (_Part(connections),)
+        self.first = first if first is not None else next(iter(self), None)
+        """The one whose proposals the peer's offer was matched with."""
+
+    def __iter__(self) -> Iterator[Connection]:
+        return chain.from_iterable(part.connections for part in self._parts)
+
+    def distinct(self) -> Iterator[Connection]:
+        """Of those that accept the same proposals the first."""
+        return chain.from_iterable(part.distinct for part in self._parts)
+
+    def led_by(self, first: Connection) -> "Candidates":
+        """The same, for a peer whose offer those before `first` do not accept; none of them allows what `first` has
+        chosen of it."""
+        return self if first is self.first else Candidates(parts=self._parts, first=first)
+
+    def may_fit(self, identity: Identity) -> Iterator[Connection]:
+        """The connections with that identity as the peer's, or with a pattern, in their order."""
+        if len(self._parts) == 1:
+            return self._parts[0].may_fit(identity)
+        return chain.from_iterable(part.may_fit(identity) for part in self._parts)
+
+
+class _Group:
+    """Connections with the same `local_addrs` and `remote_addrs`."""
+
+    __slots__ = ("local", "members", "remote")
+
+    def __init__(self, first: Connection) -> None:
+        self.local = first.local
+        self.remote = first.remote
+        self.members: list[tuple[int, Connection]] = []
+        """With their places in the configuration."""
+
+
+class ConnectionIndex:
+    """Finds the connections that a peer may use by its address: those that name it, then those with a subnet that it is
+    in, the smallest first, then those for all; each in the order of the configuration.
+
+    What that costs depends on how many different sets of addresses fit, not on how many connections there are.
+    """
+
+    __slots__ = (
+        "_any",
+        "_by_name",
+        "_by_remote",
+        "_groups",
+        "_known",
+        "_networks",
+        "_pairs",
+        "_parts",
+        "_unrestricted",
+    )
 
     def __init__(self, settings: Iterable[ConnectionSettings], *, before: "ConnectionIndex | None" = None) -> None:
         """What has not changed since `before` is taken from there."""
         self._by_name: dict[str, Connection] = {}
-        self._by_remote: dict[str, list[Connection]] = {}
-        self._wide: list[Connection] = []
-        for each in settings:
+        groups: dict[tuple[frozenset[str], frozenset[str]], _Group] = {}
+        for number, each in enumerate(settings):
             old = before.named(each.name) if before is not None else None
             connection = old if old is not None and old.settings == each else Connection(each)
             self._by_name[each.name] = connection
-            for address in connection.remote.single:
-                self._by_remote.setdefault(address, []).append(connection)
-            if connection.remote.is_any or connection.remote.has_ranges:
-                self._wide.append(connection)
+            both = frozenset(each.local_addrs), frozenset(each.remote_addrs)
+            if both not in groups:
+                groups[both] = _Group(connection)
+            groups[both].members.append((number, connection))
+        self._groups = tuple(groups.values())
+        self._any: list[int] = []
+        """The groups for peers from anywhere."""
+        self._by_remote: dict[str, list[int]] = {}
+        self._networks = NetworkTable()
+        for number, group in enumerate(self._groups):
+            if group.remote.is_any:
+                self._any.append(number)
+            for address in group.remote.single:
+                self._by_remote.setdefault(address, []).append(number)
+            for network in group.remote.networks():
+                self._networks.add(network, number)
+        self._parts: dict[tuple[int, ...], _Part] = {}
+        self._known: dict[tuple[tuple[int, ...], ...], Candidates] = {}
+        """What was put together of these groups before."""
         self._pairs = Counter((c.settings.local.id, c.settings.remote.id) for c in self._by_name.values())
         self._unrestricted: Candidates | None = None
-        if not self._by_remote and all(c.remote.is_any and c.local.is_any for c in self._wide):
-            self._unrestricted = Candidates(tuple(self._wide))
+        if all(group.remote.is_any and group.local.is_any for group in self._groups):
+            self._unrestricted = Candidates(tuple(self._by_name.values()))
 
     def named(self, name: str) -> Connection | None:
         """The connection of that name."""
@@ -238,8 +271,34 @@ class ConnectionIndex:
         """The connections whose addresses admit a peer on this path, the most specific first."""
         if self._unrestricted is not None:
             return self._unrestricted
-        exact = [c for c in self._by_remote.get(path.remote, ()) if c.local.covers(path.local)]
-        return Candidates(tuple(exact + [c for c in self._wide if c not in exact and c.fits(path)]))
+        seen: set[int] = set()
+        exact = self._admitting(self._by_remote.get(path.remote, ()), path, seen)
+        within = tuple((number,) for number in self._admitting(self._networks.find(path.remote), path, seen))
+        key = tuple(numbers for numbers in (exact, *within, self._admitting(self._any, path, seen)) if numbers)
+        known = self._known.get(key)
+        if known is None:
+            known = Candidates(parts=tuple(map(self._part, key)))
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = known
+        return known
+
+    def _admitting(self, numbers: Sequence[int], path: Path, seen: set[int]) -> tuple[int, ...]:
+        """Those groups that admit our end too, and were not `seen` yet."""
+        if not numbers:
+            return ()
+        found = tuple([n for n in numbers if n not in seen and self._groups[n].local.covers(path.local)])
+        seen.update(found)
+        return found
+
+    def _part(self, numbers: tuple[int, ...]) -> _Part:
+        part = self._parts.get(numbers)
+        if part is None:
+            members = merge(*(self._groups[number].members for number in numbers), key=itemgetter(0))
+            if len(self._parts) >= _MAX_KNOWN:
+                self._parts.clear()
+            part = self._parts[numbers] = _Part(tuple(connection for _, connection in members))
+        return part
 
 
 def choose_connection(
@@ -250,6 +309,8 @@ def choose_connection(
     `id_i` is the initiator's own identity, `id_r` the one of ours that it asks for, if it does. `choice` is what the
     first candidate agreed on in IKE_SA_INIT; another one must allow it too, or its policy would be got round.
     """
+    first = candidates.first
+    agreed_by = first.negotiator if first is not None else None
     best: Connection | None = None
     best_quality = -1
     for candidate in candidates.may_fit(id_i):
@@ -263,7 +324,7 @@ def choose_connection(
                 continue
             quality += ours
         if quality > best_quality and (
-            candidate is candidates[0] or choice is None or candidate.negotiator.allows(choice)
+            choice is None or candidate.negotiator is agreed_by or candidate.negotiator.allows(choice)
         ):
             best, best_quality = candidate, quality
     return best

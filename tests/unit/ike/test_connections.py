@@ -39,12 +39,12 @@ INDEX = ConnectionIndex(
 @pytest.mark.parametrize(
     ("remote", "local", "names"),
     [
-        ("192.0.2.7", "198.51.100.1", ["host", "second host", "any", "net", "range"]),
-        ("192.0.2.7", "198.51.100.2", ["host", "second host", "other local", "any", "net", "range"]),
-        ("192.0.2.10", "198.51.100.1", ["any", "net"]),
-        ("203.0.113.3", "198.51.100.1", ["any", "second host"]),
+        ("192.0.2.7", "198.51.100.1", ["host", "second host", "range", "net", "any"]),
+        ("192.0.2.7", "198.51.100.2", ["host", "second host", "other local", "range", "net", "any"]),
+        ("192.0.2.10", "198.51.100.1", ["net", "any"]),
+        ("203.0.113.3", "198.51.100.1", ["second host", "any"]),
         ("10.0.0.1", "198.51.100.1", ["any"]),
-        ("2001:db8::1", "2001:db8::2", ["v6 host", "any", "net"]),
+        ("2001:db8::1", "2001:db8::2", ["v6 host", "net", "any"]),
     ],
 )
 def test_connections_on_a_path_the_most_specific_first(remote: str, local: str, names: list[str]) -> None:
@@ -101,13 +101,13 @@ def test_the_best_match_of_identities_wins_and_the_first_among_equals(id_i: str,
 
 
 def test_nobody_fits() -> None:
-    assert choose_connection(CANDIDATES[1:], parse_identity("dave@example.com"), None) is None
+    assert choose_connection(Candidates(tuple(CANDIDATES)[1:]), parse_identity("dave@example.com"), None) is None
     assert choose_connection(Candidates(), ANY_IDENTITY, None) is None
 
 
 def test_a_peer_that_sends_a_pattern_is_not_everybody() -> None:
     pattern = Identity(3, b"*@example.org")
-    chosen = choose_connection(CANDIDATES[2:3], pattern, None)
+    chosen = choose_connection(Candidates(tuple(CANDIDATES)[2:3]), pattern, None)
     assert chosen is None
 
 
@@ -135,7 +135,45 @@ def test_among_thousands_the_choice_is_that_of_looking_at_each() -> None:
         fits = [(matches(c.settings.remote.id, identity), -n) for n, c in enumerate(many)]
         _, best = max((quality, number) for quality, number in fits if quality is not None)
         assert choose_connection(candidates, identity, None) is many[-best]
-        assert choose_connection(candidates[500:], identity, None) in (None, *many[500:])
     tried = list(candidates.may_fit(parse_identity("user5@example.org")))
     assert len(tried) == 1 + 10 + 4
-    assert candidates[0:] is candidates
+
+
+def test_of_thousands_with_addresses_only_those_that_fit_are_looked_at() -> None:
+    """Whatever the addresses of the others are: theirs, their subnets, ours."""
+    sites = [settings(f"site{n}", (f"10.{n >> 8}.{n & 255}.0/29",), ("198.51.100.1",)) for n in range(2000)]
+    hosts = [settings(f"host{n}", (f"172.16.{n >> 8}.{n & 255}",), ("198.51.100.1",)) for n in range(2000)]
+    clients = [settings(f"client{n}", (), ("198.51.100.1",), ids=("gw", f"c{n}")) for n in range(2000)]
+    index = ConnectionIndex([*clients, *sites, *hosts])
+
+    def tried(remote: str, identity: str) -> list[str]:
+        candidates = index.on_path(Path("198.51.100.1", 500, remote, 500))
+        return [c.settings.name for c in candidates.may_fit(parse_identity(identity))]
+
+    assert tried("10.3.7.5", "c9") == ["site775", "client9"]
+    assert tried("10.3.7.9", "c9") == ["client9"]
+    assert tried("172.16.3.7", "nobody") == ["host775"]
+    assert tried("fd00::1", "c1999") == ["client1999"]
+    assert not list(index.on_path(Path("198.51.100.2", 500, "10.3.7.5", 500)))
+
+
+def test_what_fits_is_what_looking_at_each_finds() -> None:
+    """Over addresses in all corners of sets that overlap."""
+    sets = [(), ("10.0.0.0/8",), ("10.1.0.0/16", "10.1.2.3"), ("10.1.2.3",), ("10.1.2.0-10.1.3.7",), ("fd00::/8",)]
+    sets += [("10.1.2.3/32",), ("fd00::1-fd00::5", "10.1.0.0/16"), ("0.0.0.0/0",), ("::/0", "fd00::1")]
+    index = ConnectionIndex([settings(str(n), both) for n, both in enumerate(sets)])
+    remotes = ("10.1.2.3", "10.1.3.7", "10.1.3.8", "10.255.255.255", "11.0.0.0", "fd00::1", "fd00::6", "fe80::1")
+    for remote in remotes:
+        path = Path("198.51.100.1", 500, remote, 500)
+        found = [c.settings.name for c in index.on_path(path)]
+        assert sorted(found) == sorted(c.settings.name for c in index.all() if c.fits(path))
+
+
+def test_an_offer_is_matched_once_with_connections_of_the_same_proposals() -> None:
+    proposals = [(parse_proposal(ProtocolId.IKE, text),) for text in ("aes128-sha256-x25519", "aes256-sha512-x448")]
+    many = tuple(Connection(ConnectionSettings(name=str(n), proposals=proposals[n % 2])) for n in range(100))
+    candidates = Candidates(many)
+    assert list(candidates.distinct()) == [many[0], many[1]]
+    assert candidates.led_by(many[0]) is candidates
+    assert candidates.led_by(many[1]).first is many[1]
+    assert list(candidates.led_by(many[1])) == list(many)

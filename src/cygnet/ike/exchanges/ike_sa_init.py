@@ -99,7 +99,8 @@ def _accept(
     handshake = sa.handshake
     assert handshake is not None
     sa.suite = ike_suite(choice.transforms)
-    likeliest = candidates[0]
+    likeliest = candidates.first
+    assert likeliest is not None
     is_forced = likeliest.settings.encap
     detect_nat(sa, parts, path, header.spi_i, header.spi_r, is_forced=is_forced)
     extensions = _FRAGMENTATION if _agree_on_fragments(sa, parts, likeliest, turn) else ()
@@ -135,10 +136,10 @@ def _accept(
 def _choose(offer: SecurityAssociation, path: Path, turn: Turn) -> tuple[Candidates, ProposalChoice]:
     """The connections for this path from the first that accepts a proposal on, for IKE_AUTH to choose among."""
     candidates = turn.env.connections.on_path(path)
-    for index, candidate in enumerate(candidates):
+    for candidate in candidates.distinct():
         choice = candidate.negotiator.choose(offer)
         if choice is not None:
-            return candidates[index:], choice
+            return candidates.led_by(candidate), choice
     raise NoProposalChosen("no connection for this address accepts one of the proposals")
 
 
