@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from cygnet.auth.identity import Identity
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike import ageing, nat, reception, requests, revival, uniqueness
-from cygnet.ike.admission import MAX_INITIAL_OCTETS, Admission
+from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
@@ -24,10 +24,8 @@ from cygnet.ike.effects import (
     Send,
 )
 from cygnet.ike.environment import Environment
-from cygnet.ike.errors import ProtocolViolation
 from cygnet.ike.exchanges import ike_sa_init, mobike, virtual_ip
-from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.expiring_map import ExpiringMap
+from cygnet.ike.first_requests import FirstRequests
 from cygnet.ike.fragments import Fragments
 from cygnet.ike.message_id import Arrival
 from cygnet.ike.path import Path
@@ -41,9 +39,8 @@ from cygnet.ike.states import SaState
 from cygnet.ike.strays import Strays
 from cygnet.ike.tasks import CreateChild, DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
-from cygnet.wire.errors import WireError, WireFault
+from cygnet.wire.errors import WireError
 from cygnet.wire.header import NO_SPI, Header, decode_header
-from cygnet.wire.message import decode_message
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
@@ -84,10 +81,7 @@ class IkeTable:
         """SAs whose path is ours to choose, by our SPIs (RFC 4555)."""
         self._wheel = TimerWheel()
         self._due: deque[bytes] = deque()
-        # IKE_SA_INIT requests that were answered, by their octets and the sender's address: our SPIs of them. They tell
-        # a repetition from a new peer, which the initiator's SPI does not: two peers behind one NAT may choose the same
-        # (RFC 7296 section 2.1). They are not more than the half-open SAs and those that got past that lately.
-        self._initial: ExpiringMap[tuple[int, str], bytes] = ExpiringMap(env.settings.half_open_timeout_s)
+        self._first = FirstRequests(env, self.admission)
         self._fragments = Fragments()
         self.strays = Strays(env)
         self._puzzles = Solvers()
@@ -100,7 +94,7 @@ class IkeTable:
     def configure(self, settings: Settings) -> None:
         """Go on with other settings. What stands, or has begun, goes on as it was agreed."""
         self.env.configure(settings)
-        self._initial.life_s = settings.half_open_timeout_s
+        self._first.configure(settings)
 
     # What the driver calls.
 
@@ -121,22 +115,7 @@ class IkeTable:
 
         `receive` comes to the same one by one, and takes several times as long.
         """
-        admission = self.admission
-        if not admission.asks_all(len(self.sas)):
-            return [], requests
-        answers, others = [], []
-        for request in requests:
-            datagram, path = request
-            # One that is repeated gets again what it got.
-            is_known = self._initial.get((hash(datagram), path.remote)) is not None
-            answer = None if is_known else admission.ask(datagram, path, now)
-            if answer is None:
-                others.append(request)
-            else:
-                answers.append((answer, path))
-        if answers:
-            self.env.count("cookies_sent_total", len(answers))
-        return answers, others
+        return self._first.ask_cookies(requests, len(self.sas), now)
 
     def initiate(
         self,
@@ -271,7 +250,7 @@ class IkeTable:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due or self._puzzles:
             return 0.0
-        parts = (self._wheel, self._initial, self.strays, self.sas, self._fragments)
+        parts = (self._wheel, self._first, self.strays, self.sas, self._fragments)
         times = [part.next_due() for part in parts]
         return min((time for time in times if time is not None), default=None)
 
@@ -449,45 +428,12 @@ class IkeTable:
             and not header.is_response
             and header.spi_r == NO_SPI
         ):
-            self._receive_initial(header, datagram, path, turn)
+            sa = self._first.receive(header, datagram, path, turn, len(self.sas))
+            if sa is not None:
+                self.serving = sa
+                self.sas[sa.spi] = sa
             return
         self.strays.receive(header, datagram, spi, path, turn)
-
-    def _receive_initial(self, header: Header, datagram: bytes, path: Path, turn: Turn) -> None:
-        if header.message_id != 0 or header.spi_i == NO_SPI:
-            self.env.count(_drop("message_id" if header.message_id else "no_initiator_spi"))
-            return
-        if len(datagram) > MAX_INITIAL_OCTETS:
-            self.env.count(_drop(WireFault.TOO_LONG))
-            return
-        key = (hash(datagram), path.remote)
-        known = self._initial.get(key)
-        if known is not None:
-            self._repeat_initial(known, datagram, path, turn)
-            return
-        admitted = self.admission.admit(header, datagram, path, turn, len(self.sas))
-        if admitted is None:
-            return
-        try:
-            parts = Parts(decode_message(datagram, header).payloads)
-        except ProtocolViolation as error:
-            ike_sa_init.refuse(header, error, path, turn)
-            return
-        sa = ike_sa_init.respond(header, datagram, parts, path, turn)
-        if sa is None:
-            return
-        self.serving = sa
-        self.sas[sa.spi] = sa
-        self.admission.entered(sa, admitted, turn.now)
-        self._initial.put(key, sa.spi, turn.now)
-
-    def _repeat_initial(self, spi: bytes, datagram: bytes, path: Path, turn: Turn) -> None:
-        sa = self.sas.get(spi)
-        if sa is None or sa.message_ids.classify(0, datagram) != _REPEATED:
-            self.env.count(_drop("stale_request"))
-            return
-        self.env.count("responses_repeated_total")
-        turn.effects.append(Send(sa.message_ids.cached_response, path))
 
     def _refuse_version(self, header: Header, path: Path, turn: Turn) -> None:
         """Tell a peer of a later protocol what we speak (RFC 7296 section 2.5); IKEv1 has no such answer."""
@@ -540,7 +486,7 @@ class IkeTable:
         turn.effects.append(Retransmitted(sa.spi))
 
     def _expire(self, turn: Turn) -> None:
-        for spi in self._initial.take_expired(turn.now):
+        for spi in self._first.take_expired(turn.now):
             sa = self.sas.get(spi)
             if sa is not None and sa.state == _HALF_OPEN:
                 self.close(sa, "half_open_timeout", turn)
