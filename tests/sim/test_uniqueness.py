@@ -4,10 +4,15 @@ import pytest
 from tests.sim.world import (
     CLIENT,
     CLIENT_ID,
+    ESP,
+    EVERYTHING,
     GATEWAY,
     GATEWAY_ID,
+    IKE,
+    SECRET,
     Host,
     ListPool,
+    Weather,
     World,
     agree,
     change_connection,
@@ -18,8 +23,10 @@ from tests.sim.world import (
     sa_of,
 )
 
+from cygnet.auth.identity import Identity
 from cygnet.ike.effects import Demand
-from cygnet.ike.settings import Unique
+from cygnet.ike.exchanges.child import LINGER_S
+from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings, Unique
 
 ELSEWHERE = "192.0.2.77"
 """Another address that the same client comes from."""
@@ -87,7 +94,7 @@ def test_what_the_other_workers_are_asked(unique: Unique) -> None:
     assert asked == ([(GATEWAY_ID, CLIENT_ID, demands[unique])] if unique in demands else [])
 
 
-@pytest.mark.parametrize("demand", Demand)
+@pytest.mark.parametrize("demand", [Demand.FORGET, Demand.DELETE, Demand.YIELD])
 def test_what_a_worker_does_when_it_is_asked(demand: Demand) -> None:
     world = World()
     gateway = gateway_with(world, Unique.NO)
@@ -117,3 +124,65 @@ def test_an_initiator_says_initial_contact_unless_it_never_enforces_anything() -
         client.initiate(gateway, client_connection(unique=unique))
         world.run(1.0)
         assert len(gateway.initial_contacts) == (unique is not Unique.NEVER)
+
+
+def site(ours: Identity, theirs: Identity, unique: Unique) -> ConnectionSettings:
+    """One of two ends that are alike."""
+    child = ChildSettings(name="net", esp_proposals=ESP, local_ts=EVERYTHING, remote_ts=EVERYTHING)
+    return ConnectionSettings(
+        name="site",
+        proposals=IKE,
+        local=AuthSettings(id=ours),
+        remote=AuthSettings(id=theirs),
+        unique=unique,
+        mobike=False,
+        children=(child,),
+    )
+
+
+@pytest.mark.parametrize("unique", [Unique.NO, Unique.REPLACE])
+def test_both_begin_at_once_and_say_that_they_have_no_other(unique: Unique) -> None:
+    """In whatever order that arrives: in the end both have the same, and at least one."""
+    crossed = 0
+    for seed in range(60):
+        world = World(seed, Weather(delay=0.01, jitter=0.1))
+        east_site, west_site = site(CLIENT_ID, GATEWAY_ID, unique), site(GATEWAY_ID, CLIENT_ID, unique)
+        retransmit = client_settings().retransmit
+        east, west = (
+            Host(
+                world,
+                address,
+                Settings(connections=(connection,), secrets=(SECRET,), retransmit=retransmit),
+                sends_initial_contact=True,
+            )
+            for address, connection in ((CLIENT, east_site), (GATEWAY, west_site))
+        )
+        east.initiate(west, east_site)
+        west.initiate(east, west_site)
+        world.run(60.0 + LINGER_S)
+        assert agree(east, west), seed
+        assert 1 <= len(east.table.sas) <= 2, seed
+        closed = east.closed + west.closed
+        assert set(closed) <= {"initial_contact", "timeout_informational", "replaced", "deleted_by_peer"}, seed
+        crossed += "timeout_informational" in closed
+    assert crossed, "one end forgets what the other has, and that is found out"
+
+
+def test_what_we_have_begun_alone_goes_on_other_workers_too() -> None:
+    """We have told the peer that we have no other: it has forgotten what it had begun with another worker of ours."""
+    world = World()
+    gateway = gateway_with(world, Unique.NO)
+    client = Host(world, CLIENT, client_settings(), sends_initial_contact=True)
+    settings = client_connection()
+    client.initiate(gateway, settings)
+    world.run(1.0)
+    assert [each.demand for each in client.initial_contacts] == [Demand.CONFIRM]
+    # As the other worker would: this IKE_SA is young and then old.
+    spi = sa_of(client).spi
+    client.carry_out(client.table.drop_peer(GATEWAY_ID, b"", world.now, demand=Demand.CONFIRM))
+    world.run(1.0)
+    assert sa_of(client).spi == spi and client.counters["liveness_checks_total"] == 1
+    world.run(60.0)
+    client.carry_out(client.table.drop_peer(GATEWAY_ID, b"", world.now, demand=Demand.CONFIRM))
+    world.run(1.0)
+    assert client.closed == ["replaced"] and gateway.closed[-1:] == ["deleted_by_peer"]

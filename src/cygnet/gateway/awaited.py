@@ -2,7 +2,16 @@
 
 import asyncio
 
-from cygnet.ike.effects import ChildFailed, Effect, InstallChild, RemoveChild, SaClosed, SaEstablished, SaRekeyed
+from cygnet.ike.effects import (
+    ChildFailed,
+    ChildStands,
+    Effect,
+    InstallChild,
+    RemoveChild,
+    SaClosed,
+    SaEstablished,
+    SaRekeyed,
+)
 from cygnet.ike.errors import LocalError
 
 Awaiting = asyncio.Future[None]
@@ -36,7 +45,7 @@ class Awaited:
         """Something has happened in the core."""
         if isinstance(effect, SaEstablished):
             _succeed(self._set_up.pop((effect.sa, ""), None))
-        elif isinstance(effect, InstallChild):
+        elif isinstance(effect, InstallChild | ChildStands):
             _succeed(self._set_up.pop((effect.sa, effect.name), None))
         elif isinstance(effect, ChildFailed):
             _fail(self._set_up.pop((effect.sa, effect.name), None), effect.reason)

@@ -112,6 +112,13 @@ class ChildFailed(msgspec.Struct, frozen=True, gc=False):
     """The peer's error notify, in lower case."""
 
 
+class ChildStands(msgspec.Struct, frozen=True, gc=False):
+    """A further CHILD_SA was to be set up, and there is one of that name already."""
+
+    sa: bytes
+    name: str
+
+
 class RekeyFailed(msgspec.Struct, frozen=True, gc=False):
     """The peer will not have an IKE_SA rekeyed; it stands as before."""
 
@@ -183,6 +190,8 @@ class Demand(IntEnum):
     """To be deleted: this one takes their place (`unique = replace`)."""
     YIELD = 2
     """To say so if there is one, which then stands in place of this one (`unique = keep`)."""
+    CONFIRM = 3
+    """To be deleted, since we have told the peer that it is not there; asked for, if that may have crossed with it."""
 
 
 class InitialContact(msgspec.Struct, frozen=True, gc=False):
@@ -252,6 +261,7 @@ Effect = (
     | RetireChild
     | ChildRekeyed
     | ChildFailed
+    | ChildStands
     | RekeyFailed
     | SaRekeyed
     | SaReauthenticated

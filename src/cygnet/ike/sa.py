@@ -165,6 +165,8 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     """The virtual addresses of the IKE_SA whose place it is to take: those are asked for again."""
     takes_childless: bool = False
     """The peer has said that an IKE_SA may begin without a CHILD_SA (RFC 6023)."""
+    says_alone: bool = False
+    """We have said that we have no other IKE_SA with the peer (INITIAL_CONTACT)."""
 
     def __repr__(self) -> str:
         return f"<Handshake since {self.started:.3f}, keys redacted>"

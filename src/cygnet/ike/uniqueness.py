@@ -4,18 +4,24 @@ As in strongSwan it is the responder that enforces this, for the two identities 
 worker it sees to at once; the other workers are told by an effect.
 """
 
+from typing import Final
+
 from cygnet.ike.effects import Demand, InitialContact
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.settings import Unique
-from cygnet.ike.tasks import DeleteIke
+from cygnet.ike.tasks import DeleteIke, Probe
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_CONFIRM = Demand.CONFIRM
 _DELETE = Demand.DELETE
 _FORGET = Demand.FORGET
 _KEEP = Unique.KEEP
 _NEVER = Unique.NEVER
 _REPLACE = Unique.REPLACE
 _YIELD = Demand.YIELD
+
+CROSSING_S: Final = 10.0
+"""An IKE_SA that is no older may have come while another was set up."""
 
 
 def _policy(sa: IkeSa) -> Unique:
@@ -51,13 +57,23 @@ def initial_contact(sa: IkeSa, turn: Turn) -> None:
         _displace_rivals(sa, _FORGET, turn)
 
 
+def said_initial_contact(sa: IkeSa, turn: Turn) -> None:
+    """We have said so, and it was so on this worker: what the peer has begun with us went with that word.
+
+    Only what it began in these moments it may have yet, where both ends began at once: so that is asked for.
+    """
+    _displace_rivals(sa, _CONFIRM, turn)
+
+
 def answer_demand(sa: IkeSa, demand: Demand, turn: Turn) -> None:
     """Another IKE_SA with the same peer stands, here or on another worker, and this one is to do as it demands."""
     if demand is _FORGET:
         turn.table.close(sa, "initial_contact", turn)
     elif sa.is_ending:
         return
-    elif demand is _DELETE:
+    elif demand is _CONFIRM and turn.now - sa.established < CROSSING_S:
+        turn.table.request(sa, Probe(), turn)
+    elif demand in (_DELETE, _CONFIRM):
         sa.ending = "replaced"
         turn.table.request(sa, DeleteIke(), turn)
     else:

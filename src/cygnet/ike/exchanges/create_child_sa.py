@@ -1,7 +1,7 @@
 """CREATE_CHILD_SA (RFC 7296 section 1.3): further CHILD_SAs here; rekeying is in `rekey_child.py`, `rekey_ike.py`."""
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
-from cygnet.ike.effects import ChildFailed
+from cygnet.ike.effects import ChildFailed, ChildStands
 from cygnet.ike.errors import NoAdditionalSas, ProtocolViolation, Scope
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import creation, rekey_child, rekey_ike
@@ -89,7 +89,10 @@ def start(sa: IkeSa, task: CreateChild, turn: Turn) -> None:
     """Ask for the CHILD_SA, unless there is one of that name already."""
     assert sa.connection is not None
     child = sa.connection.child(task.name)
-    if child is None or any(c.name == task.name and c.state == _INSTALLED for c in sa.children):
+    if child is None:
+        return
+    if any(c.name == task.name and c.state == _INSTALLED for c in sa.children):
+        turn.effects.append(ChildStands(sa.spi, task.name))
         return
     method = child.ke_methods[0] if child.ke_methods else 0
     _send(sa, creation.begin(task, turn.table.new_child_spi(sa), method, turn), task, turn)

@@ -175,7 +175,8 @@ def start(sa: IkeSa, turn: Turn) -> None:
         handshake.spi_in = turn.table.new_child_spi(sa)
         child = children.offer(sa, handshake.child, handshake.spi_in, is_first=True)
     # RFC 7296 section 2.4: the peer may forget what it has of us from before a crash.
-    contact = (Notify(_NO_PROTOCOL, b"", _INITIAL_CONTACT, b""),) if _is_initial_contact(settings, turn) else ()
+    handshake.says_alone = _is_initial_contact(settings, turn)
+    contact = (Notify(_NO_PROTOCOL, b"", _INITIAL_CONTACT, b""),) if handshake.says_alone else ()
     payloads: tuple[Payload, ...] = (
         id_i,
         *contact,
@@ -206,7 +207,7 @@ def _put_child_off(sa: IkeSa, handshake: Handshake, policy: Childless) -> None:
 
 
 def _is_initial_contact(settings: ConnectionSettings, turn: Turn) -> bool:
-    """Whether this is sure to be our only IKE_SA with the peer, on any worker."""
+    """Whether this is to be our only IKE_SA with the peer: it is on this worker, and then goes on all of them."""
     peer = settings.remote.id
     return (
         turn.env.sends_initial_contact
@@ -254,4 +255,6 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
         nonce_i, nonce_r, spi_in = handshake.nonce_i, handshake.nonce_r, handshake.spi_in
         children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=True)
     turn.table.established(sa, turn, told)
+    if handshake.says_alone:
+        uniqueness.said_initial_contact(sa, turn)
     reauthentication.obey(sa, parts, turn)
