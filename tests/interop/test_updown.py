@@ -1,5 +1,6 @@
 """Scripts for CHILD_SAs: what strongSwan's are told of a tunnel, ours are told of the same one."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,10 @@ from tests.interop.topologies import Topology
 
 ANY_NUMBER = ("PLUTO_REQID", "PLUTO_UNIQUEID")
 OF_THE_SHELL = ("PATH", "PWD", "OLDPWD", "SHLVL", "_")
-POOL = {"v4": "10.3.0.7-10.3.0.7\n        dns = 10.1.0.53"}
+POOLS = {
+    "v4": "10.3.0.7-10.3.0.7\n        dns = 10.1.0.53, 10.1.0.54",
+    "v6": "fd00:3::7-fd00:3::7\n        dns = fd00:1::53",
+}
 
 
 class Recorder:
@@ -25,11 +29,11 @@ class Recorder:
 
     def script(self, who: str) -> str:
         """A line of a child's section."""
-        file = f"{self.folder}/{who}-$PLUTO_VERB"
+        file = f"{self.folder}/{who}-$PLUTO_VERB-$PLUTO_MY_PROTOCOL-$PLUTO_PEER_PROTOCOL"
         return f'updown = "env > {file}.new && echo recorded && mv {file}.new {file}"'
 
     def runs(self, who: str) -> dict[str, dict[str, str]]:
-        """What it was told, by its verb; without what differs from one daemon, or one run, to the next."""
+        """What it was told, by its verb and the protocols of its selectors, without what differs from run to run."""
         return {
             file.name.removeprefix(f"{who}-"): _steady(file.read_text())
             for file in self.folder.glob(f"{who}-*")
@@ -45,15 +49,17 @@ def _steady(text: str) -> dict[str, str]:
 
 
 @contextmanager
-def tunnel(topology: Topology, recorder: Recorder, *, server: str, client: str) -> Iterator[Cygnet | None]:
+def tunnel(
+    topology: Topology, recorder: Recorder, *, server: str, client: str, address: str, selectors: str
+) -> Iterator[Cygnet | None]:
     """Both ends, each `cygnet` or `strongswan`, with the scripts `<server>-responds` and `<client>-initiates`."""
-    server_text = server_config(pools=POOL, child=recorder.script(f"{server}-responds"))
+    server_text = server_config(pools=POOLS, local_ts=selectors, child=recorder.script(f"{server}-responds"))
     child = recorder.script(f"{client}-initiates") + "\nhostaccess = yes"
-    client_text = client_config(topology.server_address, child=child)
+    client_text = client_config(address, virtual_ips="0.0.0.0, ::", remote_ts=selectors, child=child)
     handler = {"plugins": {"updown": {"dns_handler": True}}}
     with ExitStack() as stack:
         responder: Controlled = (
-            Cygnet(topology.server, server_text, label="server")
+            Cygnet(topology.server, server_text, "--workers", "1", label="server")
             if server == "cygnet"
             else StrongSwan("server", topology.server, server_text)
         )
@@ -68,18 +74,38 @@ def tunnel(topology: Topology, recorder: Recorder, *, server: str, client: str) 
         yield next((each for each in (responder, initiator) if isinstance(each, Cygnet)), None)
         initiator.terminate(ike="home")
         for who in (f"{server}-responds", f"{client}-initiates"):
-            eventually(lambda who=who: set(recorder.runs(who)) == {"up-client", "down-client"})  # type: ignore[misc]
+            eventually(lambda who=who: _is_complete(recorder.runs(who), selectors.count(",") + 1))  # type: ignore[misc]
+
+
+def _is_complete(runs: dict[str, dict[str, str]], pairs: int) -> bool:
+    """Whether it was told of the beginning and of the end of each pair of selectors."""
+    verbs = [each["PLUTO_VERB"].partition("-")[0] for each in runs.values()]
+    return verbs.count("up") == verbs.count("down") == pairs
 
 
 @pytest.mark.parametrize("role", ["responds", "initiates"])
-def test_our_scripts_are_told_what_strongswans_are(direct: Topology, tmp_path: Path, role: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "selectors"),
+    [
+        (4, "10.1.0.0/24"),
+        (6, "10.1.0.0/24"),
+        (4, "10.1.0.0/24, fd00:1::/64"),
+        (4, "10.1.0.0/24[tcp/443], 10.1.0.0/25[udp/1000-2000], 10.1.0.1/32[icmp/8]"),
+    ],
+)
+def test_our_scripts_are_told_what_strongswans_are(
+    direct: Topology, tmp_path: Path, role: str, family: int, selectors: str
+) -> None:
     recorder = Recorder(tmp_path)
     direct.server.add_address(f"{SERVER_INNER}/32")
-    with tunnel(direct, recorder, server="strongswan", client="strongswan"):
+    direct.server.add_address("fd00:1::1/128")
+    address = direct.server_address if family == 4 else direct.server_address_v6
+    both = functools.partial(tunnel, direct, recorder, address=address, selectors=selectors)
+    with both(server="strongswan", client="strongswan"):
         pass
     theirs = recorder.runs(f"strongswan-{role}")
     ends = {"responds": ("cygnet", "strongswan"), "initiates": ("strongswan", "cygnet")}[role]
-    with tunnel(direct, recorder, server=ends[0], client=ends[1]) as cygnet:
+    with both(server=ends[0], client=ends[1]) as cygnet:
         assert cygnet is not None
         eventually(lambda: "[CHD] <" in cygnet.log() and "updown: recorded" in cygnet.log())
     ours = recorder.runs(f"cygnet-{role}")
@@ -88,7 +114,6 @@ def test_our_scripts_are_told_what_strongswans_are(direct: Topology, tmp_path: P
     assert {told.pop("PLUTO_INTERFACE") for told in theirs.values()} <= {*interfaces, "unknown"}
     assert interfaces == {"to-client" if role == "responds" else "to-server"}
     assert ours == theirs
-    assert theirs["up-client"]["PLUTO_ME"] == (direct.server_address if role == "responds" else direct.client_address)
 
 
 def test_a_script_that_hangs_delays_no_tunnel(direct: Topology) -> None:

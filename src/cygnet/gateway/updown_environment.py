@@ -39,7 +39,7 @@ def environments(up: ChildUp, *, verb: str, interface: str, has_access: bool) ->
 
 def _verb(verb: str, mine: TrafficSelector, host: str) -> str:
     is_host = mine.start == mine.end == ipaddress.ip_address(host).packed
-    return f"{verb}-{'host' if is_host else 'client'}{'-v6' if ':' in host else ''}"
+    return f"{verb}-{'host' if is_host else 'client'}{'-v6' if len(mine.start) == 16 else ''}"
 
 
 def _common(up: ChildUp, interface: str, *, has_access: bool) -> Iterator[tuple[str, str]]:

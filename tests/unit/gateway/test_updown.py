@@ -112,10 +112,10 @@ def test_the_environment_of_a_tunnel() -> None:
     [
         ("192.0.2.1", "10.1.0.0/24", "down-client"),
         ("192.0.2.1", "192.0.2.1/32", "down-host"),
-        ("192.0.2.1", "fd00::/64", "down-client"),
+        ("192.0.2.1", "fd00::/64", "down-client-v6"),
         ("2001:db8::1", "fd00::/64", "down-client-v6"),
         ("2001:db8::1", "2001:db8::1/128", "down-host-v6"),
-        ("2001:db8::1", "10.1.0.0/24", "down-client-v6"),
+        ("2001:db8::1", "10.1.0.0/24", "down-client"),
     ],
 )
 def test_verbs(host: str, ts: str, verb: str) -> None:
