@@ -314,3 +314,16 @@ def test_our_own_commands(one_tunnel: Cygnet) -> None:
     ):
         assert re.search(line, status, re.MULTILINE), line
     assert "the configuration is in force" in cygnet("reload")
+
+
+def test_what_is_loaded_is_started(direct: Topology) -> None:
+    """`start_action = start`, as with strongSwan; loading the same again begins nothing."""
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    with StrongSwan("strongswan", direct.server, server_config()), Cygnet(direct.client, EMPTY) as cygnet:
+        config = client_config(direct.server_address, child="start_action = start")
+        (cygnet.directory / "swanctl.conf").write_text(config)
+        cygnet.load()
+        eventually(lambda: cygnet.established == 1)
+        cygnet.load()
+        cygnet.initiate("net")
+        assert cygnet.count("ike_sas_established_total") == 1

@@ -84,18 +84,37 @@ class Initiations:
         self._by_sa: dict[bytes, _Attempt] = {}
         self._by_peer: dict[tuple[str, str], _Attempt] = {}
         """What is being set up again, by the connection and the peer's address."""
-        self._attempts = [
-            _Attempt(connection, children)
-            for connection in driver.table.env.connections.all()
-            if initiating_worker(connection.settings.name, workers) == worker and (children := _to_start(connection))
-        ]
-        self._pauses: set[asyncio.TimerHandle] = set()
+        self._worker = worker
+        self._workers = workers
+        self._started: dict[str, Connection] = {}
+        """What is to be started, by name, as it was when we last looked."""
+        self._pauses: dict[asyncio.TimerHandle, _Attempt] = {}
         self._is_stopped = False
 
     def start(self) -> None:
         """Begin with all of them."""
-        for attempt in self._attempts:
-            self._try(attempt)
+        self.configure()
+
+    def configure(self) -> None:
+        """The configuration may have changed: begin with what is new in it, or different, unless it stands already.
+
+        What is being tried goes on by the new settings, or ends with the connection.
+        """
+        if self._is_stopped:
+            return
+        table = self._driver.table
+        before = self._started
+        self._started = {
+            connection.settings.name: connection
+            for connection in table.env.connections.all()
+            if initiating_worker(connection.settings.name, self._workers) == self._worker and _to_start(connection)
+        }
+        under_way = {each.connection.settings.name for each in (*self._by_sa.values(), *self._pauses.values())}
+        for name, connection in self._started.items():
+            if before.get(name) is connection or name in under_way:
+                continue
+            if table.established_as(name, connection.settings.remote.id) is None:
+                self._try(_Attempt(connection, _to_start(connection)))
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -134,6 +153,9 @@ class Initiations:
         return int.from_bytes(self._entropy(4), "big") / (1 << 32)
 
     def _try(self, attempt: _Attempt) -> None:
+        if not self._is_current(attempt):
+            self._forget(attempt)
+            return
         attempt.number += 1
         driver = self._driver
         try:
@@ -148,7 +170,19 @@ class Initiations:
         self._by_sa[spi] = attempt
         driver.carry_out(effects)
 
+    def _is_current(self, attempt: _Attempt) -> bool:
+        """Whether the configuration still has it; it follows what has changed there."""
+        connection = self._driver.table.env.connections.named(attempt.connection.settings.name)
+        if connection is not None and connection is not attempt.connection:
+            names = [child.settings.name for child in attempt.children]
+            attempt.connection = connection
+            attempt.children = tuple(child for name in names if (child := connection.child(name)) is not None)
+        return connection is not None and bool(attempt.children)
+
     def _retry(self, attempt: _Attempt, reason: str) -> None:
+        if not self._is_current(attempt):
+            self._forget(attempt)
+            return
         settings = attempt.connection.settings
         if settings.keyingtries and attempt.number >= settings.keyingtries:
             _log.error("%s: given up after %d attempts: %s", settings.name, attempt.number, reason)
@@ -161,11 +195,11 @@ class Initiations:
 
     def _after(self, pause_s: float, attempt: _Attempt) -> None:
         def again() -> None:
-            self._pauses.discard(pause)
+            self._pauses.pop(pause, None)
             self._try(attempt)
 
         pause = self._loop.call_later(pause_s, again)
-        self._pauses.add(pause)
+        self._pauses[pause] = attempt
 
     def _forget(self, attempt: _Attempt) -> None:
         if attempt.path is not None:

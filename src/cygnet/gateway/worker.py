@@ -346,6 +346,7 @@ class Worker:
         self._suspects.configure(settings.admission)
         self._pools.configure(settings.pools)
         self._pools.tick()
+        self._initiations.configure()
         self._events.has_scripts = self._scripts.configure(settings) or self._is_resolving
 
     def _on_supervisor_gone(self) -> None:

@@ -51,7 +51,7 @@ from cygnet.ike.effects import (
     SaRekeyed,
 )
 from cygnet.ike.errors import LocalError
-from cygnet.ike.sa import ChildSa, IkeSa
+from cygnet.ike.sa import ChildSa, ChildState, IkeSa
 from cygnet.ike.settings import Settings
 from cygnet.ike.spi import unique_id
 from cygnet.ike.states import SaState
@@ -375,7 +375,7 @@ class WorkerService:
     async def _initiate(self, request: Initiate) -> Reply:
         connection, child = self._find(request)
         standing = self._table.established_as(connection.settings.name, connection.settings.remote.id)
-        if standing is not None and child is None:
+        if standing is not None and (child is None or _has_child(standing, child.settings.name)):
             return Done()
         names = (connection.settings.name, child.settings.name if child is not None else "")
         asked = self._asked.get(names)
@@ -468,6 +468,10 @@ class WorkerService:
                     task = Reauthenticate() if request.is_reauthentication else RekeyIke()
                     self._driver.carry_out(self._table.order(sa.spi, task, now))
         return Counted(matches, ordered)
+
+
+def _has_child(sa: IkeSa, name: str) -> bool:
+    return any(child.name == name and child.state == ChildState.INSTALLED for child in sa.children)
 
 
 def _only(spis: list[bytes]) -> list[bytes]:

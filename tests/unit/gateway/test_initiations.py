@@ -1,8 +1,10 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+import msgspec
 import pytest
 
+from cygnet.auth.identity import Identity, parse_identity
 from cygnet.gateway.initiations import FIRST_PAUSE_S, LAST_PAUSE_S, Initiations, initiating_worker, path_to_peer
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import Effect, Revive, SaClosed, SaEstablished
@@ -47,6 +49,10 @@ class FakeTable:
         self.env = Environment(settings, entropy=bytes, count=lambda name, n=1: None)
         self.initiated: list[tuple[bytes, str, Path]] = []
         self.children: list[str] = []
+        self.standing: set[str] = set()
+
+    def established_as(self, name: str, identity: Identity) -> str | None:
+        return name if name in self.standing else None
 
     def initiate(
         self,
@@ -91,12 +97,17 @@ class FakeLoop:
 class Rig:
     def __init__(self, *connections: ConnectionSettings, worker: int = 0, workers: int = 1) -> None:
         driver = FakeDriver(Settings(connections=connections))
+        self.table = driver.table
         self.initiated = driver.table.initiated
         self.children = driver.table.children
         self.loop = FakeLoop()
         loop: asyncio.AbstractEventLoop = self.loop  # type: ignore[assignment]
         self.initiations = Initiations(driver, loop, port=500, worker=worker, workers=workers, entropy=bytes)  # type: ignore[arg-type]
         self.initiations.start()
+
+    def configure(self, *connections: ConnectionSettings) -> None:
+        self.table.env.configure(Settings(connections=connections))
+        self.initiations.configure()
 
     def fail(self, reason: str = "timeout_ike_sa_init") -> None:
         self.initiations.on_sa(SaClosed(self.initiated[-1][0], "out", reason, False))
@@ -210,3 +221,48 @@ def test_pauses_differ() -> None:
         rig.fail()
     assert first.loop.pauses == [FIRST_PAUSE_S]
     assert second.loop.pauses == [pytest.approx(FIRST_PAUSE_S / 2, rel=1e-6)]
+
+
+def names(rig: Rig) -> list[str]:
+    return [name for _, name, _ in rig.initiated]
+
+
+def test_a_reload_starts_what_is_new_or_different_and_does_not_stand() -> None:
+    rig = Rig(connection("a"), connection("b"), connection("c"))
+    for spi, name, _ in list(rig.initiated):
+        rig.table.standing.add(name)
+        rig.initiations.on_sa(SaEstablished(spi, name, parse_identity("gw"), (), 0.1, True))
+    rig.configure(
+        connection("a"), connection("b", tries=7), connection("new"), connection("still", action=StartAction.NONE)
+    )
+    assert names(rig) == ["a", "b", "c", "new"]
+    rig.table.standing.discard("b")
+    rig.configure(connection("a"), connection("b", tries=8), connection("new"), connection("still"))
+    assert names(rig) == ["a", "b", "c", "new", "b", "still"]
+
+
+def test_what_is_being_tried_follows_the_configuration() -> None:
+    rig = Rig(connection(tries=0))
+    rig.fail()
+    changed = msgspec.structs.replace(connection(tries=0), remote_addrs=("127.0.0.2",))
+    rig.configure(changed)
+    assert len(rig.initiated) == 1
+    rig.loop.callbacks.pop()()
+    assert rig.initiated[-1][2].remote == "127.0.0.2"
+
+
+@pytest.mark.parametrize("when", ["pausing", "trying"])
+def test_what_is_being_tried_ends_with_its_connection(when: str, caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(connection(tries=0))
+    if when == "pausing":
+        rig.fail()
+        rig.configure()
+        rig.loop.callbacks.pop()()
+    else:
+        rig.configure()
+        rig.fail()
+        assert rig.loop.callbacks == []
+    assert len(rig.initiated) == 1
+    # It comes back as one that is new.
+    rig.configure(connection(tries=0))
+    assert len(rig.initiated) == 2

@@ -328,3 +328,21 @@ def test_what_is_under_way_by_older_settings_is_left_to_itself() -> None:
         assert not client.is_listening
     finally:
         client.loop.close()
+
+
+def test_what_stands_is_up_at_once() -> None:
+    """To initiate a child that stood already took as long as the client had patience."""
+    world = World()
+    connection = client_connection()
+    Host(world, GATEWAY, gateway_settings(), ListPool(counted(9)))
+    client = client_of(world, connection)
+    try:
+        client.initiate(world.hosts[GATEWAY], connection)
+        world.run(1.0)
+        sent = len(world.sent)
+        for order in (Initiate("home", "net"), Initiate("", "net"), Initiate("home", "")):
+            assert client.ask(order, seconds=0.0) == Done()
+        assert len(world.sent) == sent
+        assert not client.is_listening
+    finally:
+        client.loop.close()
