@@ -32,8 +32,6 @@ from cygnet.gateway.control import (
     DelAddress,
     DelRoute,
     Happened,
-    LeaseGrant,
-    LeaseRecall,
     LeaseRequest,
     LeaseReturn,
     LogLevels,
@@ -44,11 +42,10 @@ from cygnet.gateway.control import (
 )
 from cygnet.gateway.devices import Devices, open_devices
 from cygnet.gateway.errands import Errands
-from cygnet.gateway.ledger import Ledger, PoolPlan
+from cygnet.gateway.leasing import Leasing
 from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
 from cygnet.gateway.listeners import Listeners, open_listeners
 from cygnet.gateway.log_hub import LogHub
-from cygnet.gateway.pools import blocks_at_start
 from cygnet.gateway.privileges import User, unprivileged_user
 from cygnet.gateway.resolver import open_resolver
 from cygnet.gateway.scripts import Scripts
@@ -152,7 +149,7 @@ class Supervisor:
         self._limits: tuple[Finding, ...] = ()
         self._counters: Counters
         self._writer: CounterWriter
-        self._ledger: Ledger
+        self._leasing: Leasing
         self._loop: asyncio.AbstractEventLoop
         self._errands: Errands
         self._slots: list[_Slot] = []
@@ -183,7 +180,12 @@ class Supervisor:
                 stack.callback(self._devices.close)
         self._counters = self._open_counters(stack)
         self._writer = self._counters.writer(self._counters.writers - 1)
-        self._ledger = Ledger([PoolPlan(pool, workers) for pool in self._settings.pools])
+        self._leasing = Leasing(
+            self._settings.pools,
+            workers,
+            routes=self._devices.routes if self._devices is not None else None,
+            send=self._tell,
+        )
         self._slots = [_Slot(index) for index in range(workers)]
         if self._vici_path is not None:
             self._vici = ViciService(
@@ -274,7 +276,7 @@ class Supervisor:
         """Fork the worker of a slot. Raises OSError."""
         slot.restart = None
         ours, theirs = Channel.pair()
-        leases = self._lease_at_start(slot.index)
+        leases = self._leasing.at_start(slot.index)
         try:
             slot.pid = spawn(
                 partial(self._work, slot.index, theirs, leases),
@@ -392,9 +394,9 @@ class Supervisor:
         elif isinstance(message, ChildUp | ChildDown | NameServers):
             self._errands.on_message(slot.index, message)
         elif isinstance(message, LeaseRequest):
-            self._lease(slot, message)
+            self._leasing.lease(slot.index, message)
         elif isinstance(message, LeaseReturn):
-            self._take_back(slot, message)
+            self._leasing.take_back(slot.index, message)
         elif isinstance(message, PeersAreAlone):
             for other in self._slots:
                 if other is not slot and other.channel is not None:
@@ -416,21 +418,17 @@ class Supervisor:
 
     def _send(self, worker: int, message: AnyMessage) -> bool:
         """Send to a worker that serves; False if there is none."""
-        slot = self._slots[worker]
-        return slot.is_ready and slot.channel is not None and slot.channel.send(message)
+        return self._slots[worker].is_ready and self._tell(worker, message)
+
+    def _tell(self, worker: int, message: AnyMessage) -> bool:
+        """Send to a worker that runs, if it does not serve yet."""
+        channel = self._slots[worker].channel
+        return channel is not None and channel.send(message)
 
     def _configure(self, settings: Settings) -> None:
         """Other settings are in force from now on; the workers are about to be told."""
         self._settings = settings
-        workers = self._listeners.workers
-        plans = {pool.name: PoolPlan(pool, workers) for pool in settings.pools}
-        for old in self._ledger.plans:
-            new = plans.get(old.name)
-            if new is None or (new.first, new.last) != (old.first, old.last):
-                for slot in self._slots:
-                    blocks = tuple(block for pool, block in self._ledger.held_by(slot.index) if pool == old.name)
-                    self._unroute(old.name, slot.index, blocks)
-        self._ledger.configure(plans.values())
+        self._leasing.configure(settings.pools)
 
     def _announce(self) -> None:
         if not self._has_served and all(slot.is_ready for slot in self._slots):
@@ -458,60 +456,13 @@ class Supervisor:
             raise ValueError("no connection has vips")
         return True
 
-    # Pools.
-
-    def _lease_at_start(self, worker: int) -> list[tuple[str, tuple[int, ...]]]:
-        leases: list[tuple[str, tuple[int, ...]]] = []
-        for plan in self._ledger.plans:
-            wanted = blocks_at_start(plan, self._listeners.workers)
-            leases.append((plan.name, self._ledger.lease(plan.name, worker, wanted)))
-            self._route(plan.name, worker, leases[-1][1])
-        return leases
-
-    def _lease(self, slot: _Slot, request: LeaseRequest) -> None:
-        plan = self._ledger.plan(request.pool)
-        wanted = min(max(request.blocks, 1), blocks_at_start(plan, self._listeners.workers))
-        blocks = self._ledger.lease(request.pool, slot.index, wanted)
-        self._grant(slot, request.pool, blocks)
-        if len(blocks) < wanted:
-            for holder in self._ledger.holders(request.pool):
-                channel = self._slots[holder].channel
-                if holder != slot.index and channel is not None:
-                    channel.send(LeaseRecall(request.pool, request.free))
-
-    def _grant(self, slot: _Slot, pool: str, blocks: tuple[int, ...]) -> None:
-        self._route(pool, slot.index, blocks)
-        if slot.channel is None or not slot.channel.send(LeaseGrant(pool, blocks)):
-            # It doesn't know of them, so nobody has an address of them.
-            self._unroute(pool, slot.index, self._ledger.give_back(pool, slot.index, blocks))
-
-    def _take_back(self, slot: _Slot, message: LeaseReturn) -> None:
-        self._unroute(message.pool, slot.index, self._ledger.give_back(message.pool, slot.index, message.blocks))
-        self._settle(message.pool)
-
     def _free(self, worker: int) -> None:
         """A worker is dead: its addresses and routes are nobody's."""
         if self._devices is not None:
             self._devices.routes.discard_all(worker)
             self._devices.addresses.discard_all(worker)
         self._errands.on_gone(worker)
-        self._ledger.reclaim(worker)
-        for plan in self._ledger.plans:
-            self._settle(plan.name)
-
-    def _settle(self, pool: str) -> None:
-        for worker, blocks in self._ledger.settle(pool):
-            self._grant(self._slots[worker], pool, blocks)
-
-    def _route(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
-        if self._devices is not None:
-            for block in blocks:
-                self._devices.routes.add(self._ledger.plan(pool).prefix_of(block), worker)
-
-    def _unroute(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
-        if self._devices is not None:
-            for block in blocks:
-                self._devices.routes.discard(self._ledger.plan(pool).prefix_of(block), worker)
+        self._leasing.free(worker)
 
     # The end.
 
