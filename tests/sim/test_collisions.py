@@ -271,3 +271,47 @@ def test_a_peer_that_uses_its_new_ike_sa_early(world: World, pair: tuple[Host, H
     world.run(LINGER_S + 1)
     assert agree(a, b)
     assert len(a.children) == 1
+
+
+@pytest.mark.parametrize("doing", ["rekey the child", "create a child"])
+@pytest.mark.parametrize("request_to", ["rekey", "close"])
+def test_a_peer_that_rekeys_or_closes_what_it_has_just_made_for_us(
+    world: World, pair: tuple[Host, Host], doing: str, request_to: str
+) -> None:
+    """Its response, in which we see the new CHILD_SA for the first time, is late or lost: its request comes first."""
+    a, b = pair
+    mail = Mail(world, a, b)
+    order(a, DOING[doing](sa_of(a)), world.now)
+    mail.carry(a)
+    late = mail.held[b.address].pop()
+    new = sa_of(b).children[-1].spi_in
+    order(b, RekeyChild(new) if request_to == "rekey" else DeleteChild(new), world.now)
+    mail.carry(b)
+    answer = describe(mail.read(a, sa_of(b)))
+    assert answer == ("TEMPORARY_FAILURE" if request_to == "rekey" else "without a Delete payload")
+    mail.held[b.address].insert(0, late)
+    mail.release()
+    world.run(2 * PATIENCE_S)
+    assert agree(a, b)
+    is_rekeyed = doing == "rekey the child"
+    assert len(a.children) == (1 if is_rekeyed else 2) - (request_to == "close")
+    for host in pair:
+        assert set(host.table._children) == set(host.children) == {child.spi_in for child in sa_of(host).children}
+
+
+def test_a_peer_that_closes_the_old_child_before_we_know_of_the_new_one(world: World, pair: tuple[Host, Host]) -> None:
+    """It may, once it has answered; and what it has answered stands, though its Delete overtakes it."""
+    a, b = pair
+    mail = Mail(world, a, b)
+    [old_a], [old_b] = a.children, b.children
+    order(a, RekeyChild(old_a), world.now)
+    mail.carry(a)
+    late = mail.held[b.address].pop()
+    order(b, DeleteChild(old_b), world.now)
+    mail.carry(b)
+    mail.held[b.address].insert(0, late)
+    mail.release()
+    world.run(2 * PATIENCE_S)
+    assert agree(a, b)
+    assert len(a.children) == 1 and old_a not in a.children
+    assert not a.closed and not b.closed

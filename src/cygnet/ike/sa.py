@@ -249,6 +249,10 @@ class Draft(msgspec.Struct, gc=False, eq=False):
     """Our SPI of the SA that the peer made meanwhile in place of the same one (RFC 7296 sections 2.8.1 and 2.8.2)."""
     rival_nonce: bytes = b""
     """The lower one of the two nonces that it was made with."""
+    name: str = ""
+    """Of the CHILD_SA whose place is to be taken, which may be deleted before the response arrives."""
+    gone: tuple[bytes, ...] = ()
+    """SPIs of the peer's CHILD_SAs that it has deleted meanwhile and we don't know: one may be what is being made."""
 
     def __repr__(self) -> str:
         return f"<Draft for {self.task}, keys redacted>"

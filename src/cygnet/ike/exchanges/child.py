@@ -237,6 +237,15 @@ def close(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     turn.table.request(sa, DeleteChild(child.spi_in), turn)
 
 
+def is_gone(sa: IkeSa, spi_in: bytes, gone: tuple[bytes, ...], turn: Turn) -> bool:
+    """Whether the peer has deleted what we have just made, before its response arrived; then it is removed here too."""
+    child = sa.child_in(spi_in)
+    if child is None or child.spi_out not in gone:
+        return False
+    remove(sa, child, turn)
+    return True
+
+
 def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     """Forget it."""
     sa.children = tuple(other for other in sa.children if other is not child)

@@ -134,3 +134,4 @@ def finish(sa: IkeSa, task: CreateChild, parts: Parts, turn: Turn) -> None:
     children.install(
         sa, agreed, draft.spi, turn, nonce_i=draft.nonce, nonce_r=nonce_r, shared=shared, is_initiator=True
     )
+    children.is_gone(sa, draft.spi, draft.gone, turn)

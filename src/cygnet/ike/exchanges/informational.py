@@ -50,6 +50,10 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         uniqueness.initial_contact(sa, turn)
 
 
+_MAX_GONE = 8
+"""What an exchange of ours makes is one CHILD_SA: the last few of what the peer names are more than enough."""
+
+
 def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:
     """Remove the CHILD_SAs that the peer names by its inbound SPIs; returns our SPIs of them, for the answer."""
     ours = []
@@ -58,7 +62,10 @@ def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:
     rekey_ike.inherit_early(sa, turn)
     for spi in delete.spis:
         child = sa.child_with(spi)
-        # One that we don't know is gone already: both sides deleted it at once (RFC 7296 section 1.4.1).
+        # One that we don't know is gone already: both sides deleted it at once (RFC 7296 section 1.4.1). Or it is just
+        # being made, and the response that has it is late.
+        if child is None and sa.draft is not None:
+            sa.draft.gone = (*sa.draft.gone, spi)[-_MAX_GONE:]
         if child is not None:
             is_ours = requested == DeleteChild(child.spi_in)
             if not is_ours:

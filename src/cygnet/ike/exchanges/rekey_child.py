@@ -13,7 +13,7 @@ from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import creation
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import ChildSa, ChildState, Draft, IkeSa, Turn
-from cygnet.ike.tasks import CreateChild, DeleteChild, RekeyChild
+from cygnet.ike.tasks import CreateChild, DeleteChild, RekeyChild, RekeyIke
 from cygnet.wire.payloads.nonce import Nonce
 from cygnet.wire.payloads.notify import Notify
 
@@ -35,6 +35,9 @@ def find(sa: IkeSa, named: Notify) -> ChildSa:
         raise InvalidSyntax("REKEY_SA names no ESP SA")
     old = sa.child_with(named.spi)
     if old is None:
+        if sa.draft is not None and not isinstance(sa.draft.task, RekeyIke):
+            # The response that has it may be on the way: the peer uses already what we are just making.
+            raise TemporaryFailure("this may be the CHILD_SA that is being made")
         raise ChildSaNotFound(named.spi)
     waiting = sa.message_ids.outstanding
     closing = DeleteChild(old.spi_in)
@@ -77,6 +80,7 @@ def _send(sa: IkeSa, draft: Draft, child: Child, task: RekeyChild, turn: Turn) -
     security_association, ts_i, ts_r = children.offer(sa, child, draft.spi)
     public = creation.own_public(draft.ke_method, draft.key_pair)
     named = Notify(_ESP, task.spi_in, _REKEY_SA, b"")
+    draft.name = child.settings.name
     sa.draft = draft
     payloads = (named, security_association, Nonce(draft.nonce), *public, ts_i, ts_r)
     sa.send_request(_CREATE_CHILD_SA, payloads, turn, task)
@@ -88,10 +92,11 @@ def finish(sa: IkeSa, task: RekeyChild, parts: Parts, turn: Turn) -> None:
     if refusal is not None:
         _refused(sa, task, refusal, parts, turn)
         return
-    draft, child = sa.draft, _child_of(sa, task)
-    assert draft is not None
-    if child is None:
-        raise InvalidSyntax("the CHILD_SA was rekeyed although it is deleted")
+    draft = sa.draft
+    assert draft is not None and sa.connection is not None
+    # The peer may have deleted the old one since it answered, and its Delete may have come first.
+    child = sa.connection.child(draft.name)
+    assert child is not None
     agreed = children.accept(sa, child, parts)
     shared = creation.finish_ke(draft, parts, agreed.choice)
     nonce_r = parts.need(Nonce).data
@@ -109,6 +114,11 @@ def finish(sa: IkeSa, task: RekeyChild, parts: Parts, turn: Turn) -> None:
         is_initiator=True,
         is_outbound=not is_lost,
     )
+    if children.is_gone(sa, draft.spi, draft.gone, turn):
+        # The peer has ended it, and so what it was to replace.
+        if sa.child_in(task.spi_in) is not None and not is_lost:
+            _delete(sa, task.spi_in, turn)
+        return
     if is_lost:
         # RFC 7296 section 2.8.1: by the endpoint that created it. The old one is the peer's to delete.
         _delete(sa, draft.spi, turn)
@@ -119,13 +129,6 @@ def finish(sa: IkeSa, task: RekeyChild, parts: Parts, turn: Turn) -> None:
     if old is not None:
         _note(sa, old, draft.spi, turn)
         _delete(sa, old.spi_in, turn)
-
-
-def _child_of(sa: IkeSa, task: RekeyChild) -> Child | None:
-    """The settings of the CHILD_SA that was to be replaced."""
-    assert sa.connection is not None
-    name = next((child.name for child in sa.children if child.spi_in == task.spi_in), "")
-    return sa.connection.child(name)
 
 
 def _delete(sa: IkeSa, spi_in: bytes, turn: Turn) -> None:
