@@ -166,8 +166,9 @@ def test_swanctl_shows_how_many_timers_are_set(one_tunnel: Cygnet) -> None:
     ("arguments", "says"),
     [
         (("--redirect", "--ike", "rw", "--gateway", "192.0.2.1"), "RFC 5685"),
-        (("--install", "--child", "net"), "start_action = trap"),
-        (("--uninstall", "--child", "net"), "start_action = trap"),
+        (("--install", "--child", "net"), "no single address to connect to"),
+        (("--install", "--child", "nonsense"), "'nonsense' not found"),
+        (("--uninstall", "--child", "net"), "policy 'net' not found"),
         (("--initiate", "--child", "nonsense"), "'nonsense' not found"),
         (("--terminate", "--ike", "nonsense"), "no matching SAs to terminate found"),
         (("--rekey", "--ike", "nonsense"), "no matching SAs to rekey found"),

@@ -3,13 +3,23 @@
 import msgspec
 import pytest
 from tests.sim.test_reauth import Pair
-from tests.sim.world import Weather, World, agree, change_connection, sa_of
+from tests.sim.world import CLIENT, ESP, GATEWAY, Weather, World, agree, change_connection, sa_of
 
+from cygnet.ike.connections import Connection
 from cygnet.ike.effects import ChildFailed, Revive
+from cygnet.ike.exchanges import child as child_exchange
 from cygnet.ike.exchanges.child import LINGER_S
+from cygnet.ike.path import Path
 from cygnet.ike.sa import ChildState
-from cygnet.ike.settings import EndAction
+from cygnet.ike.selectors import host_selector, parse_selector
+from cygnet.ike.settings import Childless, ChildSettings, EndAction
 from cygnet.ike.tasks import CreateChild, DeleteChild, Reauthenticate, RekeyChild
+from cygnet.wire.payloads import Payload
+from cygnet.wire.payloads.traffic_selectors import (
+    TrafficSelector,
+    TrafficSelectorsInitiator,
+    TrafficSelectorsResponder,
+)
 
 NAMES = ("net", "lan", "dmz")
 REAUTH = {"reauth_time_s": 3600.0, "over_time_s": 600.0, "rand_time_s": 0.0}
@@ -162,3 +172,63 @@ def test_a_peer_that_rekeys_without_end_is_put_off(world: World) -> None:
     assert ends.gateway.counters['requests_failed_total{reason="no_additional_sas"}'] == 2 + 5
     world.run(60.0)
     assert len(ends.client.children) == 1 and agree(ends.client, ends.gateway)
+
+
+# From the second address of the gateway's pool.
+WEB = (
+    msgspec.structs.replace(host_selector(bytes((10, 0, 0, 2))), ip_protocol=6, start_port=40000, end_port=40000),
+    msgspec.structs.replace(host_selector(bytes((10, 2, 7, 1))), ip_protocol=6, start_port=443, end_port=443),
+)
+
+
+@pytest.mark.parametrize("childless", [Childless.ALLOW, Childless.PREFER])
+def test_the_packet_that_a_child_is_for_goes_before_the_policy(world: World, childless: Childless) -> None:
+    """RFC 7296 section 2.9: with its ports; not with an address that it can't have yet."""
+    ends = Pair(world, client={"childless": childless}, names=NAMES)
+    ready = Connection(ends.connection)
+    lan = ready.child("lan")
+    world.run(1.0)
+    ends.client.delete(sa_of(ends.client).spi)
+    world.run(1.0)
+    offered: list[tuple[TrafficSelector, ...]] = []
+    original = child_exchange.offer
+
+    def note(*arguments: object, **options: object) -> tuple[Payload, Payload, Payload]:
+        payloads = original(*arguments, **options)  # type: ignore[arg-type]
+        kinds = TrafficSelectorsInitiator | TrafficSelectorsResponder
+        offered.extend(payload.selectors for payload in payloads if isinstance(payload, kinds))
+        return payloads
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(child_exchange, "offer", note)
+        _, effects = ends.client.table.initiate(ready, Path(CLIENT, 500, GATEWAY, 500), world.now, child=lan, flow=WEB)
+        ends.client.carry_out(effects)
+        world.run(1.0)
+    assert offered[1][0] == WEB[1] and len(offered[1]) == 2
+    assert (offered[0][0] == WEB[0]) == (childless is Childless.PREFER)
+    [child] = ends.client.children.values()
+    assert child.name == "lan" and WEB[1] not in child.ts_remote, "the gateway takes all of it"
+    assert agree(ends.client, ends.gateway)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_responder_chooses_the_child_with_the_first_choices(world: World, first: int) -> None:
+    """RFC 7296 section 2.9: a part that includes them, if that is allowed, whichever child comes first."""
+    ends = Pair(world, names=("net",))
+    networks = ("10.1.0.0/24", "10.1.7.0/24")
+    children = tuple(
+        ChildSettings(name=f"part{n}", esp_proposals=ESP, local_ts=(parse_selector(network),))
+        for n, network in enumerate(networks)
+    )
+    ends.gateway.env.configure(change_connection(ends.gateway.env.settings, children=children))
+    world.run(1.0)
+    ends.client.delete(sa_of(ends.client).spi)
+    world.run(1.0)
+    wanted = parse_selector(networks[first]).first[:3] + b"\1"
+    flow = host_selector(bytes((10, 0, 0, 1))), host_selector(wanted)
+    path = Path(CLIENT, 500, GATEWAY, 500)
+    _, effects = ends.client.table.initiate(Connection(ends.connection), path, world.now, flow=flow)
+    ends.client.carry_out(effects)
+    world.run(1.0)
+    [child] = ends.gateway.children.values()
+    assert child.name == f"part{first}"

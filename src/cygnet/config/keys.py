@@ -224,20 +224,22 @@ _CHILD = Table(
             "start_action",
             values.START_ACTION,
             "none",
-            "`start` sets the CHILD_SA up when the configuration is loaded.",
+            "`start` sets the CHILD_SA up when the configuration is loaded, `trap` when the kernel has a "
+            "packet for it (without a TUN device there is none), `trap|start` both.",
         ),
         Key(
             "dpd_action",
             values.END_ACTION,
             "clear",
-            "What happens when the peer is found dead: `clear`, or `restart` to set the CHILD_SA up again.",
+            "What happens when the peer is found dead: `clear`, `restart` to set the CHILD_SA up again, or `trap` to "
+            "do that when there is a packet for it.",
         ),
         Key(
             "close_action",
             values.END_ACTION,
             "none",
-            "What happens when the peer ends the CHILD_SA, alone or with its IKE_SA: `none`, or `start` to set it up "
-            "again.",
+            "What happens when the peer ends the CHILD_SA, alone or with its IKE_SA: `none`, `start` to set it up "
+            "again, or `trap` to do that when there is a packet for it.",
         ),
         Key(
             "replay_window",

@@ -227,7 +227,7 @@ class _Loader:
         connection = ConnectionSettings(name=name, local=local, remote=remote, children=children, **found)
         if not children:
             self._reader.warn(section.position, f"{path} has no children: it can carry no traffic")
-        if any(child.start_action is StartAction.START for child in children) and not _is_initiable(connection):
+        if any(child.start_action is not StartAction.NONE for child in children) and not is_initiable(connection):
             position = section.settings["remote_addrs"].value_position if "remote_addrs" in section.settings else None
             message = f"{path} is to be started, and its remote_addrs hold no single address to connect to"
             self._reader.error(position or section.position, message)
@@ -292,7 +292,7 @@ def _uses_psk(connection: ConnectionSettings) -> bool:
     return AuthKind.PSK in (connection.local.auth, connection.remote.auth)
 
 
-def _is_initiable(connection: ConnectionSettings) -> bool:
+def is_initiable(connection: ConnectionSettings) -> bool:
     for address in connection.remote_addrs:
         try:
             ipaddress.ip_address(address)

@@ -4,15 +4,23 @@ A piece is checked before it replaces anything. Nothing here acts on what change
 `settings`, which is a new object after every change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError, Problem, quote
-from cygnet.config.load import load_authority, load_connection, load_pool
+from cygnet.config.load import is_initiable, load_authority, load_connection, load_pool
 from cygnet.config.messages import Message, section_of
-from cygnet.ike.settings import AuthoritySettings, ConnectionSettings, PoolSettings, Settings, SharedSecret
+from cygnet.ike.settings import (
+    AuthoritySettings,
+    ChildSettings,
+    ConnectionSettings,
+    PoolSettings,
+    Settings,
+    SharedSecret,
+    TrapOrder,
+)
 
 
 class Store:
@@ -24,6 +32,7 @@ class Store:
         self.pools: dict[str, PoolSettings] = {}
         self.secrets: dict[str, SharedSecret] = {}
         self.authorities: dict[str, AuthoritySettings] = {}
+        self._trap_orders: dict[tuple[str, str], bool] = {}
         self.generation = 0
         """Grows with every change."""
         self._snapshot: Settings | None = None
@@ -39,6 +48,7 @@ class Store:
                 pools=tuple(self.pools.values()),
                 secrets=tuple(self.secrets.values()),
                 authorities=tuple(self.authorities.values()),
+                trap_orders=tuple(TrapOrder(*which, is_installed) for which, is_installed in self._trap_orders.items()),
             )
         return self._snapshot
 
@@ -63,6 +73,33 @@ class Store:
     def unload_connection(self, name: str) -> bool:
         """Remove a connection; False if there is none of that name."""
         return self._removed(self.connections.pop(name, None))
+
+    # Traps.
+
+    def traps(self) -> Iterator[tuple[ConnectionSettings, ChildSettings]]:
+        """The children that packets set up, by their settings or by order."""
+        for connection in self.connections.values():
+            for child in connection.children:
+                if self._trap_orders.get((connection.name, child.name), child.start_action.has_trap):
+                    yield connection, child
+
+    def order_trap(self, ike: str, child: str, *, is_installed: bool) -> bool:
+        """Install the trap of a child, or uninstall it; `ike` may be empty. False if there is no such child or trap.
+
+        Raises ConfigError if its peer has no address to connect to.
+        """
+        trapped = {(connection.name, each.name) for connection, each in self.traps()}
+        for connection in self.connections.values():
+            which = (connection.name, child)
+            if ike not in ("", connection.name) or child not in [each.name for each in connection.children]:
+                continue
+            if is_installed and not is_initiable(connection):
+                raise _error(f"remote_addrs of {quote(connection.name)} hold no single address to connect to")
+            if is_installed or which in trapped:
+                self._trap_orders[which] = is_installed
+                self._changed()
+                return True
+        return False
 
     # Pools.
 

@@ -201,6 +201,14 @@ def parse_peer_identity(text: str) -> Identity:
     return parse_identity(text)
 
 
+def parse_start_action(text: str) -> StartAction:
+    """What is done with a child when it is loaded; both words may stand in either order."""
+    for action in StartAction:
+        if text in (action.value, "|".join(reversed(action.value.split("|")))):
+            return action
+    raise ValueError(f"{quote(text)} is not one of: {', '.join(action.value for action in StartAction)}")
+
+
 def parse_end_action(text: str) -> EndAction:
     """What is done with a child that is lost; strongSwan has two words for each."""
     if text in ("none", "clear"):
@@ -208,8 +216,8 @@ def parse_end_action(text: str) -> EndAction:
     if text in ("start", "restart"):
         return EndAction.START
     if text == "trap":
-        raise ValueError("trap needs policies that are not built yet; there is: none, clear, start, restart")
-    raise ValueError(f"{quote(text)} is not one of: none, clear, start, restart")
+        return EndAction.TRAP
+    raise ValueError(f"{quote(text)} is not one of: none, clear, start, restart, trap")
 
 
 def parse_packed_address(text: str) -> bytes:
@@ -418,9 +426,6 @@ TFC_PADDING: Final = Kind("octets or mtu", parse_tfc_padding)
 UNIQUE: Final = Kind("policy", one_of(Unique, {}))
 CHILDLESS: Final = Kind("choice", one_of(Childless, {}))
 FRAGMENTATION: Final = Kind("choice", one_of(Fragmentation, {}))
-START_ACTION: Final = Kind(
-    "action",
-    one_of(StartAction, dict.fromkeys(("trap", "trap|start", "start|trap"), "needs policies that are not built yet")),
-)
+START_ACTION: Final = Kind("action", parse_start_action)
 END_ACTION: Final = Kind("action", parse_end_action)
 DATAPLANE: Final = Kind("data plane", one_of(DataplaneKind, {"xfrm": "(the kernel's IPsec) is not built yet"}))

@@ -6,6 +6,7 @@ from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
+from cygnet.dataplane.inner import Flow
 from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
@@ -22,6 +23,9 @@ Moved: TypeAlias = Callable[[bytes, Path], None]
 
 PathMtu: TypeAlias = Callable[[Path], int]
 """How many octets the path takes in one IP packet, header included, as far as is known."""
+
+Unsent: TypeAlias = Callable[[bytes, Flow], bool]
+"""Given an inner packet that no SA is for; False if it is to be dropped."""
 
 TooBig: TypeAlias = Callable[[bytes, int], object]
 """Told of an inner packet that was not sent, and how many octets would have been."""
@@ -47,6 +51,8 @@ COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
         "esp_ecn": "Inner packets dropped because congestion was marked outside, and they have no room for the mark",
         "inner_malformed": "Inner packets that are no sound IP packets",
         "inner_no_tunnel": "Inner packets not sent because no SA is for them",
+        "trap_sprung": "Inner packets for which an SA is set up; they are held until it stands",
+        "trap_dropped": "Inner packets not sent because their SA can't be set up now, or too many wait for it",
         "inner_too_big": "Inner packets not sent because the path does not take them whole and they must not be cut",
         "echo_answered": "Echo requests to an inner address that were answered",
         "echo_ignored": "Inner packets that are no echo request to an inner address of ours",

@@ -7,9 +7,12 @@ tunnels.
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import msgspec
+
 from cygnet.dataplane.inner import NO_PORT, SENDERS_PORT, Flow
 from cygnet.dataplane.tunnel import Tunnel
 from cygnet.ike.effects import InstallChild
+from cygnet.ike.selectors import FlowSelectors, host_selector
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 _LAST_PORT = 65535
@@ -19,19 +22,36 @@ _LAST = {4: b"\xff" * 4, 16: b"\xff" * 16}
 
 def permits_inbound(child: InstallChild, flow: Flow) -> bool:
     """Whether a packet from the peer lies within what was negotiated (RFC 4301 section 5.2)."""
-    return _covers(child.ts_remote, flow.source, flow.protocol, flow.source_port) and _covers(
+    return covers(child.ts_remote, flow.source, flow.protocol, flow.source_port) and covers(
         child.ts_local, flow.destination, flow.protocol, flow.destination_port
     )
 
 
 def permits_outbound(child: InstallChild, flow: Flow) -> bool:
     """Whether a packet to the peer lies within what was negotiated (RFC 4301 section 5.1)."""
-    return _covers(child.ts_remote, flow.destination, flow.protocol, flow.destination_port) and _covers(
+    return covers(child.ts_remote, flow.destination, flow.protocol, flow.destination_port) and covers(
         child.ts_local, flow.source, flow.protocol, flow.source_port
     )
 
 
-def _covers(selectors: tuple[TrafficSelector, ...], address: bytes, protocol: int, port: int) -> bool:
+def flow_selectors(flow: Flow) -> FlowSelectors:
+    """The narrowest selectors for a packet that is to be sent, at our end and at the peer's (RFC 7296 section 2.9).
+
+    The types of ICMP are left out: the answer has another one.
+    """
+    return (
+        _end_selector(flow.source, flow.protocol, flow.source_port, flow.destination_port),
+        _end_selector(flow.destination, flow.protocol, flow.destination_port, flow.destination_port),
+    )
+
+
+def _end_selector(address: bytes, protocol: int, port: int, destination_port: int) -> TrafficSelector:
+    first, last = (port, port) if port >= 0 and destination_port >= 0 else (0, _LAST_PORT)
+    return msgspec.structs.replace(host_selector(address), ip_protocol=protocol, start_port=first, end_port=last)
+
+
+def covers(selectors: tuple[TrafficSelector, ...], address: bytes, protocol: int, port: int) -> bool:
+    """Whether one of an end's selectors is for a packet that shows that of it."""
     size = len(address)
     for selector in selectors:
         if (

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
-from cygnet.dataplane.base import Count, InnerSink, LimitReached, Moved, PathMtu, SendEsp, TooBig, Usage
+from cygnet.dataplane.base import Count, InnerSink, LimitReached, Moved, PathMtu, SendEsp, TooBig, Unsent, Usage
 from cygnet.dataplane.inner import Flow, parse_flow
 from cygnet.dataplane.record import TunnelRecords
 from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
@@ -54,6 +54,7 @@ class UserspaceDataplane:
         path_mtu: PathMtu = lambda path: ETHERNET_MTU,
         too_big: TooBig | None = None,
         limit_reached: LimitReached | None = None,
+        unsent: Unsent | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,6 +63,7 @@ class UserspaceDataplane:
         `moved` is told of packets from another path than a UDP-encapsulated SA's own, so that IKE can decide whether to
         follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone. `too_big`
         is told of inner packets that the path does not take and that must not be fragmented; without it, they are sent.
+        `unsent` is given what no SA is for.
         """
         self._sink = sink
         self._send = send
@@ -70,6 +72,7 @@ class UserspaceDataplane:
         self._path_mtu = path_mtu
         self._too_big = too_big
         self._limit_reached = limit_reached
+        self._unsent = unsent
         self._entropy = entropy
         self._clock = clock
         self._by_spi = RestingMap[Tunnel](TunnelRecords(entropy))
@@ -175,7 +178,8 @@ class UserspaceDataplane:
             return False
         tunnel = self._table.find(flow)
         if tunnel is None:
-            self._count("inner_no_tunnel")
+            if self._unsent is None or not self._unsent(packet, flow):
+                self._count("inner_no_tunnel")
             return False
         return self._transmit(tunnel, packet, flow)
 

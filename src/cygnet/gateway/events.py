@@ -59,6 +59,7 @@ class Events:
         "_unlogged",
         "has_scripts",
         "listener",
+        "on_effect",
     )
 
     def __init__(
@@ -96,14 +97,23 @@ class Events:
         self.follow_levels()
         self._lines = 0
         self._unlogged = 0
+        self.on_effect: Callable[[Effect], object] | None = None
+        """Told of everything: the traps, where there are any."""
         self.listener: Callable[[Effect], object] | None = None
         """Who else is told, for as long as somebody wants to know."""
+
+    @property
+    def network(self) -> HostNetwork | None:
+        """What the host's network has for our tunnels; None where it has nothing."""
+        return self._network
 
     def __call__(self, effect: Effect) -> None:
         if self.listener is not None:
             self.listener(effect)
         if self.has_scripts and self._scripts is not None:
             self._scripts(effect)
+        if self.on_effect is not None:
+            self.on_effect(effect)
         kind = type(effect)
         if kind is InstallChild:
             self._child_installed(effect)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress,
 from cygnet.ike.effects import InstallChild, SaEstablished
 from cygnet.ike.spi import unique_id
 from cygnet.observe.log_groups import group_logger
+from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 _log = group_logger("knl")
 
@@ -40,7 +41,7 @@ class HostNetwork:
         self._name_of = name_of
         self._send = send
         self._is_pooled = is_pooled
-        # The prefixes of each CHILD_SA that has any, and how many CHILD_SAs lead to a prefix.
+        # The prefixes of each CHILD_SA or trap that has any, and how many of them lead to a prefix.
         self._prefixes: dict[bytes, tuple[str, ...]] = {}
         self._routed: Counter[str] = Counter()
         # The virtual addresses that are ours, by the SAs that hold them, IKE_SAs and CHILD_SAs; and how many hold each.
@@ -59,11 +60,15 @@ class HostNetwork:
     def child_removed(self, spi_in: bytes) -> None:
         """It is gone."""
         self._let_go(spi_in)
-        for prefix in self._prefixes.pop(spi_in, ()):
-            self._routed[prefix] -= 1
-            if not self._routed[prefix]:
-                del self._routed[prefix]
-                self._send(DelRoute(prefix))
+        self._unroute(spi_in)
+
+    def trap_installed(self, key: bytes, peer: str, remote: tuple[TrafficSelector, ...], *, is_client: bool) -> None:
+        """Packets for what is behind a peer are wanted, with a tunnel or without."""
+        self._hold_prefixes(key, prefixes_behind(peer, remote, self._is_pooled, is_client=is_client))
+
+    def trap_removed(self, key: bytes) -> None:
+        """They are wanted no longer."""
+        self._unroute(key)
 
     def sa_established(self, effect: SaEstablished) -> None:
         """An IKE_SA stands. Where we are the client, the addresses that its peer gave are this host's."""
@@ -116,17 +121,34 @@ class HostNetwork:
 
     def _route(self, child: InstallChild, *, is_client: bool) -> None:
         prefixes = prefixes_to_route(child, self._is_pooled, is_client=is_client)
-        known = self._prefixes.get(child.spi_in, ())
+        self._hold_prefixes(child.spi_in, prefixes, child.sa)
+
+    def _hold_prefixes(self, holder: bytes, prefixes: tuple[str, ...], sa: bytes = b"") -> None:
+        known = self._prefixes.get(holder, ())
         if prefixes:
-            self._prefixes[child.spi_in] = prefixes
+            self._prefixes[holder] = prefixes
         for prefix in prefixes:
             if prefix not in known:
                 self._routed[prefix] += 1
                 if self._routed[prefix] == 1:
-                    self._send(AddRoute(prefix, self._about(child.sa)))
+                    self._send(AddRoute(prefix, self._about(sa)) if sa else AddRoute(prefix))
+
+    def _unroute(self, holder: bytes) -> None:
+        for prefix in self._prefixes.pop(holder, ()):
+            self._routed[prefix] -= 1
+            if not self._routed[prefix]:
+                del self._routed[prefix]
+                self._send(DelRoute(prefix))
 
 
 def prefixes_to_route(child: InstallChild, is_pooled: IsPooled, *, is_client: bool = False) -> tuple[str, ...]:
+    """Those that a CHILD_SA leads to; see `prefixes_behind`."""
+    return prefixes_behind(child.path.remote, child.ts_remote, is_pooled, is_client=is_client)
+
+
+def prefixes_behind(
+    remote: str, selectors: tuple[TrafficSelector, ...], is_pooled: IsPooled, *, is_client: bool = False
+) -> tuple[str, ...]:
     """The prefixes behind the peer that need a route of their own: those that no pool's blocks cover.
 
     The peer's own address gets no route: ESP to the peer would be sent into the tunnel that it makes up. A client, with
@@ -134,11 +156,11 @@ def prefixes_to_route(child: InstallChild, is_pooled: IsPooled, *, is_client: bo
     prefix out, since it would take away what the host reaches under its own addresses.
     """
     prefixes: dict[str, None] = {}
-    for selector in child.ts_remote:
+    for selector in selectors:
         first, last = int.from_bytes(selector.start, "big"), int.from_bytes(selector.end, "big")
         if first > last or is_pooled(len(selector.start), first, last):
             continue
-        peer = ipaddress.ip_network(child.path.remote)
+        peer = ipaddress.ip_network(remote)
         low, high = ipaddress.ip_address(selector.start), ipaddress.ip_address(selector.end)
         for network in ipaddress.summarize_address_range(low, high):
             for part in _without(network, peer, is_client=is_client):

@@ -8,13 +8,13 @@ import ipaddress
 import os
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import Revive, SaClosed, SaEstablished
 from cygnet.ike.errors import LocalError
 from cygnet.ike.path import Path
-from cygnet.ike.settings import ConnectionSettings, StartAction
+from cygnet.ike.settings import ConnectionSettings
 from cygnet.net.driver import Driver
 from cygnet.net.sockets import source_address
 from cygnet.observe.log_groups import group_logger
@@ -37,7 +37,7 @@ def path_to_peer(
     settings: ConnectionSettings, port: int, source_to: Callable[[str, int], str] = source_address
 ) -> Path:
     """From where to where a connection is set up, our IKE port being `port`. Raises LocalError."""
-    remote = _first_single(settings.remote_addrs)
+    remote = first_single(settings.remote_addrs)
     if remote is None:
         raise LocalError(f"connection {settings.name} has no single address in remote_addrs to be started to")
     family = ipaddress.ip_address(remote).version
@@ -58,6 +58,15 @@ class _Attempt:
         """Where the peer was when it was lost; None if the settings are to say it."""
         self.number = 0
         self.pause_s = FIRST_PAUSE_S
+
+
+class AttemptView(NamedTuple):
+    """A connection that is being set up, as others see it."""
+
+    sa: bytes
+    """The IKE_SA, by our SPI; empty between two attempts."""
+    children: tuple[str, ...]
+    """Names of the children that come with it."""
 
 
 class Initiations:
@@ -135,6 +144,13 @@ class Initiations:
             return
         self._forget(attempt)
 
+    def attempt_at(self, connection: str) -> AttemptView | None:
+        """What is being done to set up the connection of that name; None if nothing is."""
+        for spi, attempt in (*self._by_sa.items(), *((b"", each) for each in self._pauses.values())):
+            if attempt.connection.settings.name == connection:
+                return AttemptView(spi, tuple(child.settings.name for child in attempt.children))
+        return None
+
     def revive(self, effect: Revive) -> None:
         """An IKE_SA was lost: set it up again."""
         connection = self._driver.table.env.connections.named(effect.connection)
@@ -207,10 +223,11 @@ class Initiations:
 
 
 def _to_start(connection: Connection) -> tuple[Child, ...]:
-    return tuple(child for child in connection.children if child.settings.start_action is StartAction.START)
+    return tuple(child for child in connection.children if child.settings.start_action.has_start)
 
 
-def _first_single(addresses: tuple[str, ...]) -> str | None:
+def first_single(addresses: tuple[str, ...]) -> str | None:
+    """The address of a peer to connect to, if there is one."""
     return next((address for address in addresses if _is_single(address)), None)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from cygnet.auth.identity import Identity
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, ResolveKind
 from cygnet.dataplane.base import Dataplane
+from cygnet.dataplane.inner import Flow
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.tun import NAME_PATTERN
 from cygnet.dataplane.userspace import UserspaceDataplane
@@ -42,9 +43,10 @@ from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
 from cygnet.gateway.suspects import SuspectSources
 from cygnet.gateway.trace import Trace
+from cygnet.gateway.traps import Traps
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
-from cygnet.ike.effects import Demand, Effect, SaClosed, SaEstablished
+from cygnet.ike.effects import Demand, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.settings import Settings
@@ -148,7 +150,7 @@ class Worker:
             self._pools,
             send=kit.channel.send,
             on_sa=self._on_sa,
-            revive=lambda effect: self._initiations.revive(effect),
+            revive=self._revive,
             has_routes=kit.tun is not None,
             name_of=self._name_of,
             scripts=self._tell_host,
@@ -176,6 +178,7 @@ class Worker:
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
         self._trace: Trace | None = None
         self._follow_levels()
+        self._traps = self._set_traps(ports[0])
         self._shedder = Shedder(kit.udp, kit.counters)
         self._suspects = SuspectSources(
             settings.admission,
@@ -208,6 +211,7 @@ class Worker:
         self._loop.call_later(_TICK_S, self._tick)
         self._let_rest()
         self._loop.call_soon(self._initiations.start)
+        self._loop.call_soon(self._have_traps)
         _tame_collector()
         self._channel.send(Ready())
         self._loop.run_forever()
@@ -271,6 +275,7 @@ class Worker:
             limit_reached=self._limit_reached,
             path_mtu=PathMtus().mtu,
             too_big=self._inner.too_big if has_tun else None,
+            unsent=self._unsent if has_tun else None,
         )
         if has_tun:
             self._endpoint.ask_for_traffic_class()
@@ -317,6 +322,40 @@ class Worker:
         sa = self._table.sas.view(spi)
         return sa.name if sa is not None else ""
 
+    def _revive(self, effect: Revive) -> None:
+        self._initiations.revive(effect)
+        if effect.trap and self._traps is not None:
+            self._traps.lost(effect)
+            self._events.on_effect = self._traps.on_event
+
+    def _set_traps(self, port: int) -> Traps | None:
+        """Traps, where the kernel has packets for us."""
+        if self._inner is None or self._events.network is None:
+            return None
+        return Traps(
+            self._driver,
+            self._initiations,
+            self._events.network,
+            port=port,
+            worker=self._kit.index,
+            workers=self._kit.workers,
+            send=self._inner.send,
+            count_event=self._counters.by_label("dataplane_events_total"),
+        )
+
+    def _have_traps(self) -> None:
+        """The configuration is new: have the traps that it asks for."""
+        if self._traps is None:
+            connections = self._table.env.connections.all()
+            if any(child.settings.start_action.has_trap for each in connections for child in each.children):
+                _log.warning("no packets come here without a TUN device, so traps set nothing up")
+        else:
+            self._traps.configure()
+            self._events.on_effect = self._traps.on_event if self._traps else None
+
+    def _unsent(self, packet: bytes, flow: Flow) -> bool:
+        return self._traps is not None and self._traps.take(packet, flow)
+
     def _on_message(self, message: AnyMessage) -> None:
         if isinstance(message, LeaseGrant):
             self._pools.granted(message.pool, message.blocks)
@@ -348,6 +387,7 @@ class Worker:
         self._pools.tick()
         self._initiations.configure()
         self._events.has_scripts = self._scripts.configure(settings) or self._is_resolving
+        self._have_traps()
 
     def _on_supervisor_gone(self) -> None:
         _log.error("the supervisor is gone")
@@ -384,6 +424,8 @@ class Worker:
         self._is_stopping = True
         self._intake.is_closed_to_new = True
         self._initiations.stop()
+        if self._traps is not None:
+            self._traps.stop()
         self._farewells.extend(self._table.sas)
         self._farewell_by = time.monotonic() + FAREWELL_S
         self._say_farewell()

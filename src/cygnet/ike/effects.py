@@ -228,6 +228,8 @@ class Revive(msgspec.Struct, frozen=True, gc=False):
     """Where the peer was."""
     start: tuple[str, ...]
     """Names of those children."""
+    trap: tuple[str, ...] = ()
+    """Names of those that are to be set up again when there is a packet for them."""
 
 
 class PhaseDone(msgspec.Struct, frozen=True, gc=False):

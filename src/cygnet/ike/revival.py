@@ -7,7 +7,9 @@ from cygnet.ike.tasks import CreateChild, DeleteChild
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _INSTALLED = ChildState.INSTALLED
+_NONE = EndAction.NONE
 _START = EndAction.START
+_TRAP = EndAction.TRAP
 
 _DEAD = "timeout_informational", "timeout_create_child_sa"
 _CLOSED = "deleted_by_peer"
@@ -24,9 +26,10 @@ def sa_closed(sa: IkeSa, reason: str, turn: Turn) -> None:
         return
     names = {child.name for child in sa.children} | _asked_for(sa)
     settings = [child.settings for child in connection.children if child.settings.name in names]
-    start = tuple(c.name for c in settings if (c.dpd_action if is_dead else c.close_action) is _START)
-    if start:
-        turn.effects.append(Revive(sa.name, sa.path, start))
+    actions = [(c.name, c.dpd_action if is_dead else c.close_action) for c in settings]
+    start, trap = (tuple(name for name, action in actions if action is wanted) for wanted in (_START, _TRAP))
+    if start or trap:
+        turn.effects.append(Revive(sa.name, sa.path, start, trap))
 
 
 def child_closed(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
@@ -36,8 +39,11 @@ def child_closed(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     if DeleteChild(child.spi_in) in sa.pending:
         return
     settings = sa.connection.child(child.name)
-    if settings is not None and settings.settings.close_action is _START:
+    action = settings.settings.close_action if settings is not None else _NONE
+    if action is _START:
         turn.table.request(sa, CreateChild(child.name), turn)
+    elif action is _TRAP:
+        turn.effects.append(Revive(sa.name, sa.path, (), (child.name,)))
 
 
 def _asked_for(sa: IkeSa) -> set[str]:

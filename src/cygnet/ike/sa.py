@@ -20,6 +20,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice
 from cygnet.ike.protected import datagrams_of, is_fragmented, seal_message
 from cygnet.ike.puzzles import Solver
+from cygnet.ike.selectors import FlowSelectors
 from cygnet.ike.states import SaState
 from cygnet.ike.tally import REQUEST_OUT, RESPONSE_OUT
 from cygnet.ike.tasks import DeleteIke, Task
@@ -160,6 +161,8 @@ class Handshake(msgspec.Struct, gc=False, eq=False):
     cookies_taken: int = 0
     ke_methods_tried: tuple[int, ...] = ()
     child: Child | None = None
+    flow: FlowSelectors | None = None
+    """The packet that the child is wanted for, if it is for one."""
     spi_in: bytes = b""
     vips: tuple[bytes, ...] = ()
     """The virtual addresses of the IKE_SA whose place it is to take: those are asked for again."""
@@ -409,6 +412,11 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     def is_past_trying(self) -> bool:
         """Whether requests to it are dropped unseen, after too many that were not its peer's."""
         return self.handshake is not None and self.handshake.failures >= MAX_FAILED_OPENS * MALFORMED_PER_OPEN
+
+    @property
+    def is_being_set_up(self) -> bool:
+        """Whether we have begun it, and the peer has not proven who it is yet."""
+        return self.state in (SaState.INIT_SENT, SaState.AUTH_SENT)
 
     @property
     def is_replaced(self) -> bool:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -118,6 +119,10 @@ def host_selector(address: bytes) -> TrafficSelector:
     )
 
 
+FlowSelectors: TypeAlias = tuple[TrafficSelector, TrafficSelector]
+"""Of one packet that is to be sent: what it shows of our end, and of the peer's."""
+
+
 class TrafficPolicy:
     """One end's configured selectors, ready for use."""
 
@@ -222,6 +227,14 @@ def narrow(policy: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]
                 # An authenticated peer is told a subset rather than served for long, or not at all.
                 return tuple(found)
     return tuple(found)
+
+
+def preceded(policy: tuple[TrafficSelector, ...], packet: TrafficSelector) -> tuple[TrafficSelector, ...]:
+    """The selectors of a policy, before them that of the packet for which they are offered, if they cover it.
+
+    So a responder that can't take all of them learns which part is wanted (RFC 7296 section 2.9).
+    """
+    return (packet, *policy) if packet not in policy and is_within((packet,), policy) else policy
 
 
 def is_within(inner: Sequence[TrafficSelector], outer: Sequence[TrafficSelector]) -> bool:

@@ -26,14 +26,31 @@ class StartAction(Enum):
 
     NONE = "none"
     START = "start"
+    """It is set up."""
+    TRAP = "trap"
+    """It is set up when there is a packet for it."""
+    TRAP_START = "trap|start"
+    """Both."""
+
+    @property
+    def has_start(self) -> bool:
+        """Whether it is set up."""
+        return self in (StartAction.START, StartAction.TRAP_START)
+
+    @property
+    def has_trap(self) -> bool:
+        """Whether packets for it set it up."""
+        return self in (StartAction.TRAP, StartAction.TRAP_START)
 
 
 class EndAction(Enum):
-    """What happens when a child is lost with its IKE_SA (`dpd_action =`, `close_action =`)."""
+    """What happens when a child is lost (`dpd_action =`, `close_action =`)."""
 
     NONE = "none"
     START = "start"
     """It is set up again."""
+    TRAP = "trap"
+    """It is set up again when there is a packet for it."""
 
 
 class Fragmentation(Enum):
@@ -233,6 +250,14 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     """Attempts to set up a connection that we initiate; 0 tries for ever."""
 
 
+class TrapOrder(msgspec.Struct, frozen=True):
+    """A trap that was installed or uninstalled at run time, whatever the child's `start_action` says."""
+
+    connection: str
+    child: str
+    is_installed: bool
+
+
 class RetransmitPolicy(msgspec.Struct, frozen=True):
     """When an unanswered request is sent again: after `timeout_s * base ** n` seconds, `tries` times.
 
@@ -287,6 +312,7 @@ class Settings(msgspec.Struct, frozen=True):
     pools: tuple[PoolSettings, ...] = ()
     secrets: tuple[SharedSecret, ...] = ()
     authorities: tuple[AuthoritySettings, ...] = ()
+    trap_orders: tuple[TrapOrder, ...] = ()
     retransmit: RetransmitPolicy = RetransmitPolicy()
     keep_alive_s: float = 20.0
     """Seconds without a packet to a peer after which the NAT in front of us is reminded; 0 never does."""

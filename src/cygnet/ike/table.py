@@ -33,6 +33,7 @@ from cygnet.ike.peers import PeerIndex
 from cygnet.ike.puzzles import Solver, Solvers
 from cygnet.ike.record import SaStore
 from cygnet.ike.sa import IkeSa, MobikeRole, Turn
+from cygnet.ike.selectors import FlowSelectors
 from cygnet.ike.settings import Settings
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState
@@ -126,18 +127,21 @@ class IkeTable:
         child: Child | None = None,
         further: Iterable[str] = (),
         is_childless: bool = False,
+        flow: FlowSelectors | None = None,
     ) -> tuple[bytes, list[Effect]]:
         """Begin an IKE_SA with `child`, or the first child of the connection; returns our SPI and the effects.
 
         `further` are the names of children that are to be set up in it when it stands. With `is_childless` it begins
-        with none (RFC 6023), or fails if the peer does not support that.
+        with none (RFC 6023), or fails if the peer does not support that. `flow` is the packet that the child is for.
         """
         turn = Turn(self.env, self, now)
         self.serving = None
         sa = self.begin(connection, path, turn, child)
         sa.pending = tuple(map(CreateChild, further))
-        if is_childless and sa.handshake is not None:
-            sa.handshake.child = None
+        if sa.handshake is not None:
+            sa.handshake.flow = flow
+            if is_childless:
+                sa.handshake.child = None
         return sa.spi, turn.effects
 
     def delete(self, spi: bytes, now: float) -> list[Effect]:
@@ -153,10 +157,13 @@ class IkeTable:
         return turn.effects
 
     def order(self, spi: bytes, task: Task, now: float) -> list[Effect]:
-        """Have an IKE_SA that stands do something; nothing happens if there is none with that SPI of ours."""
+        """Have an IKE_SA that stands do something; nothing happens if there is none with that SPI of ours.
+
+        One that we are setting up makes a further CHILD_SA when it stands.
+        """
         turn = Turn(self.env, self, now)
         sa = self.serving = self.sas.get(spi)
-        if sa is not None and sa.state == _ESTABLISHED:
+        if sa is not None and (sa.state == _ESTABLISHED or (sa.is_being_set_up and isinstance(task, CreateChild))):
             self.request(sa, task, turn)
             self._settle(sa, turn)
         return turn.effects

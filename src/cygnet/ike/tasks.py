@@ -10,6 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from cygnet.ike.path import Path
+from cygnet.ike.selectors import FlowSelectors
 
 
 class _Task(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
@@ -37,6 +38,8 @@ class CreateChild(_Task, frozen=True, gc=False, tag=True, array_like=True):
     """Of its `children` section."""
     tries: int = 0
     """How often the peer could not do it just then."""
+    flow: FlowSelectors | None = None
+    """The packet that it is wanted for, if it is for one: then beside others of that name, which are not for it."""
 
 
 class RekeyChild(_Task, frozen=True, gc=False, tag=True, array_like=True):

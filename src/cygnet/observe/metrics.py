@@ -148,6 +148,8 @@ _DATAPLANE_EVENTS: Final = (
     "inner_malformed",
     "inner_no_tunnel",
     "inner_too_big",
+    "trap_sprung",
+    "trap_dropped",
     "tun_dropped",
     "echo_answered",
     "echo_ignored",

@@ -16,7 +16,7 @@ from cygnet.ike.lifetimes import FIRST_OF_MANY, NEVER
 from cygnet.ike.nat import pack_address
 from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, with_spi
 from cygnet.ike.sa import ChildSa, ChildState, Idleness, IkeSa, Turn
-from cygnet.ike.selectors import is_within, narrow
+from cygnet.ike.selectors import FlowSelectors, is_within, narrow, preceded
 from cygnet.ike.tasks import DeleteChild
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
@@ -72,6 +72,8 @@ def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -
     offered_r = parts.need(TrafficSelectorsResponder).selectors
     local, remote = ends(sa)
     has_traffic = False
+    best: Agreed | None = None
+    best_score = -1
     for child in sa.connection.children:
         if name and child.settings.name != name:
             continue
@@ -84,7 +86,15 @@ def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -
         if choice is None:
             continue
         spi_out = _checked_spi(spi_of(offer, choice.number))
-        return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
+        agreed = Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
+        if len(sa.connection.children) == 1:
+            return agreed
+        # RFC 7296 section 2.9: if it may be, what includes the initiator's first choices, which may be a packet's.
+        score = is_within(offered_i[:1], ts_i) + is_within(offered_r[:1], ts_r)
+        if score > best_score:
+            best, best_score = agreed, score
+    if best is not None:
+        return best
     if has_traffic:
         raise NoChildProposalChosen("no child with this traffic accepts one of the proposals")
     raise TsUnacceptable("no child covers any of the traffic asked for")
@@ -100,9 +110,16 @@ def answer(agreed: Agreed, spi_in: bytes) -> tuple[Payload, Payload, Payload]:
     )
 
 
-def offer(sa: IkeSa, child: Child, spi_in: bytes, *, is_first: bool = False) -> tuple[Payload, Payload, Payload]:
-    """As initiator: SA, TSi and TSr."""
+def offer(
+    sa: IkeSa, child: Child, spi_in: bytes, *, is_first: bool = False, flow: FlowSelectors | None = None
+) -> tuple[Payload, Payload, Payload]:
+    """As initiator: SA, TSi and TSr; the packet that the CHILD_SA is wanted for goes before our policy."""
     ours, theirs = _own_policy(sa, child, is_first=is_first)
+    if flow is not None:
+        has_address = not is_first or sa.connection is None or not sa.connection.settings.vips
+        # The packet does not have the virtual address yet that is asked for.
+        ours = preceded(ours, flow[0]) if has_address else ours
+        theirs = preceded(theirs, flow[1])
     return (
         with_spi(child.offer if is_first else child.further_offer, spi_in),
         TrafficSelectorsInitiator(selectors=ours),

@@ -86,12 +86,13 @@ def _refuse_if_full(sa: IkeSa, old: ChildSa | None, turn: Turn) -> None:
 
 
 def start(sa: IkeSa, task: CreateChild, turn: Turn) -> None:
-    """Ask for the CHILD_SA, unless there is one of that name already."""
+    """Ask for the CHILD_SA, unless there is one of that name already that will do."""
     assert sa.connection is not None
     child = sa.connection.child(task.name)
     if child is None:
+        turn.effects.append(ChildFailed(sa.spi, task.name, "no_connection"))
         return
-    if any(c.name == task.name and c.state == _INSTALLED for c in sa.children):
+    if task.flow is None and any(c.name == task.name and c.state == _INSTALLED for c in sa.children):
         turn.effects.append(ChildStands(sa.spi, task.name))
         return
     method = child.ke_methods[0] if child.ke_methods else 0
@@ -102,7 +103,7 @@ def _send(sa: IkeSa, draft: Draft, task: CreateChild, turn: Turn) -> None:
     assert sa.connection is not None
     child = sa.connection.child(task.name)
     assert child is not None
-    security_association, ts_i, ts_r = children.offer(sa, child, draft.spi)
+    security_association, ts_i, ts_r = children.offer(sa, child, draft.spi, flow=task.flow)
     public = creation.own_public(draft.ke_method, draft.key_pair)
     sa.draft = draft
     sa.send_request(_CREATE_CHILD_SA, (security_association, Nonce(draft.nonce), *public, ts_i, ts_r), turn, task)

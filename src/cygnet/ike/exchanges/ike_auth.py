@@ -173,7 +173,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
     _put_child_off(sa, handshake, settings.childless)
     if handshake.child is not None:
         handshake.spi_in = turn.table.new_child_spi(sa)
-        child = children.offer(sa, handshake.child, handshake.spi_in, is_first=True)
+        child = children.offer(sa, handshake.child, handshake.spi_in, is_first=True, flow=handshake.flow)
     # RFC 7296 section 2.4: the peer may forget what it has of us from before a crash.
     handshake.says_alone = _is_initial_contact(settings, turn)
     contact = (Notify(_NO_PROTOCOL, b"", _INITIAL_CONTACT, b""),) if handshake.says_alone else ()
@@ -203,7 +203,7 @@ def _put_child_off(sa: IkeSa, handshake: Handshake, policy: Childless) -> None:
         raise ChildlessUnsupported("the peer does not support an IKE_SA without a CHILD_SA")
     if child is not None:
         handshake.child = None
-        sa.pending = (CreateChild(child.settings.name), *sa.pending)
+        sa.pending = (CreateChild(child.settings.name, flow=handshake.flow), *sa.pending)
 
 
 def _is_initial_contact(settings: ConnectionSettings, turn: Turn) -> bool:

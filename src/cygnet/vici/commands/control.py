@@ -1,15 +1,14 @@
-"""`initiate`, `terminate`, `rekey`, and what is refused: `redirect`, `install`, `uninstall`."""
+"""`initiate`, `terminate`, `rekey`, `install`, `uninstall`, and what is refused: `redirect`."""
 
 import asyncio
 from functools import partial
 
+from cygnet.config.errors import ConfigError
 from cygnet.vici.backend import Backend, Outcome
 from cygnet.vici.commands.results import SUCCESS, unavailable
 from cygnet.vici.message import Encodable
 from cygnet.vici.server import Call, Command, CommandError
 from cygnet.vici.views import SaFilter
-
-_NO_TRAPS = "trap policies are installed by start_action = trap, not one by one"
 
 
 def table(backend: Backend) -> dict[str, Command]:
@@ -19,8 +18,8 @@ def table(backend: Backend) -> dict[str, Command]:
         "terminate": Command(partial(_terminate, backend), deadline_s=None),
         "rekey": Command(partial(_rekey, backend)),
         "redirect": Command(unavailable("redirecting peers (RFC 5685) is not built yet")),
-        "install": Command(unavailable(_NO_TRAPS)),
-        "uninstall": Command(unavailable(_NO_TRAPS)),
+        "install": Command(partial(_order_trap, backend, True)),
+        "uninstall": Command(partial(_order_trap, backend, False)),
     }
 
 
@@ -87,6 +86,20 @@ async def _rekey(backend: Backend, call: Call) -> Encodable:
         raise CommandError("missing rekey selector")
     outcome = await backend.rekey(chosen, is_reauthentication=call.is_true("reauth"))
     return _outcome(outcome, "", "" if outcome.matches else "no matching SAs to rekey found")
+
+
+async def _order_trap(backend: Backend, is_installed: bool, call: Call) -> Encodable:
+    ike, child = call.text("ike"), call.text("child")
+    if not child:
+        raise CommandError("missing configuration name")
+    try:
+        is_found = backend.store.order_trap(ike, child, is_installed=is_installed)
+    except ConfigError as exc:
+        raise CommandError(str(exc)) from None
+    if not is_found:
+        raise CommandError(f"CHILD_SA config '{child}' not found" if is_installed else f"policy '{child}' not found")
+    await backend.apply()
+    return SUCCESS
 
 
 def _outcome(outcome: Outcome, done: str, error: str) -> Encodable:

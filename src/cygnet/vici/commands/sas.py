@@ -27,15 +27,14 @@ async def _list_sas(backend: Backend, call: Call) -> Encodable:
 async def _list_policies(backend: Backend, call: Call) -> Encodable:
     """The trap policies: there are no others. Without `trap`, `drop` or `pass` all kinds are meant."""
     wants_traps = call.is_true("trap") or not (call.is_true("drop") or call.is_true("pass"))
-    for connection in backend.store.connections.values() if wants_traps else ():
-        for child in connection.children:
-            if child.start_action.value == "trap" and call.text("child") in ("", child.name):
-                policy: Encodable = {
-                    "child": child.name,
-                    "ike": connection.name,
-                    "mode": child.mode.name,
-                    "local-ts": [format_setting(selector) for selector in child.local_ts],
-                    "remote-ts": [format_setting(selector) for selector in child.remote_ts],
-                }
-                await call.emit("list-policy", {f"{connection.name}/{child.name}": policy})
+    for connection, child in list(backend.store.traps()) if wants_traps else ():
+        if call.text("ike") in ("", connection.name) and call.text("child") in ("", child.name):
+            policy: Encodable = {
+                "child": child.name,
+                "ike": connection.name,
+                "mode": child.mode.name,
+                "local-ts": [format_setting(selector) for selector in child.local_ts],
+                "remote-ts": [format_setting(selector) for selector in child.remote_ts],
+            }
+            await call.emit("list-policy", {f"{connection.name}/{child.name}": policy})
     return {}
