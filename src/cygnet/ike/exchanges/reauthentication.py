@@ -93,7 +93,8 @@ def obey(sa: IkeSa, parts: Parts, turn: Turn) -> None:
 def start(sa: IkeSa, task: Reauthenticate, turn: Turn) -> None:
     """Begin the IKE_SA that is to take the place of this one, unless one is under way."""
     proof = sa.proof or Proof()
-    if sa.state != _ESTABLISHED or sa.connection is None or not sa.is_line_ours:
+    # One that is still to inherit has no CHILD_SAs, and its proof comes with them.
+    if sa.state != _ESTABLISHED or sa.predecessor or sa.connection is None or not sa.is_line_ours:
         return
     if proof.successor and turn.table.sa(proof.successor) is not None:
         return

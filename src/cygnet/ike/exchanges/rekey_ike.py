@@ -18,7 +18,7 @@ from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.message_id import MessageIds
 from cygnet.ike.proposals import ProposalChoice, ike_suite, spi_of, with_spi
-from cygnet.ike.sa import Draft, IkeSa, Turn
+from cygnet.ike.sa import Draft, IkeSa, MobikeRole, Turn
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import CreateChild, DeleteChild, DeleteIke, RekeyChild, RekeyIke
 from cygnet.wire.header import NO_SPI
@@ -257,7 +257,9 @@ def _replace(old: IkeSa, heir: IkeSa, turn: Turn) -> None:
     heir.proof, old.proof = old.proof, None
     reauthentication.limit(heir)
     heir.pending = tuple(task for task in old.pending if not isinstance(task, RekeyIke))
-    if heir.last_inbound > old.last_inbound and heir.path != old.path:
+    # RFC 4555 section 3.5: what moves the peer may have come in the heir, and the old one's Delete after that.
+    is_moved = heir.mobike is MobikeRole.RESPONDER and heir.message_ids.expected_id > 0
+    if (is_moved or heir.last_inbound > old.last_inbound) and heir.path != old.path:
         for child in heir.children:
             turn.effects.append(MoveChild(child.spi_in, heir.path, heir.is_udp_encapsulated))
     elif heir.path != old.path:
