@@ -79,6 +79,24 @@ def test_two_cygnets_keep_one_tunnel_while_the_client_moves(direct: Topology, go
             assert end.count("ike_sas_established_total") == end.established == end.count("child_sas") == 1
 
 
+def test_a_client_moves_while_new_keys_are_made(direct: Topology) -> None:
+    """The IKE_SA gets new keys every second, before, during and after the move."""
+    often = "rekey_time = 1s\n over_time = 20s\n rand_time = 0s"
+    with two_cygnets(direct, direct.server_address, connection=often) as (roamer, gateway):
+
+        def await_new_keys() -> None:
+            before = roamer.count("ike_sas_rekeyed_total")
+            eventually(lambda: roamer.count("ike_sas_rekeyed_total") >= before + 2, timeout_s=15.0, what="new keys")
+
+        with pinging(direct.client, CLIENT_INNER):
+            await_new_keys()
+            change_client_address(direct, "ipv4")
+            gateway.await_count("ike_sas_moved_total", 1)
+            await_new_keys()
+        assert_both_ways(direct, CLIENT_INNER)
+        eventually(lambda: roamer.established == gateway.established == 1, what="one IKE_SA at both ends")
+
+
 def test_two_cygnets_keep_one_tunnel_when_the_gateway_loses_an_address(direct: Topology) -> None:
     """The client, whose path looks as good as ever, tries the other addresses when its peer is silent."""
     direct.server.set_sysctl("net.ipv4.conf.all.promote_secondaries", "1")
@@ -104,6 +122,10 @@ def test_a_strongswan_whose_address_goes_away_takes_its_tunnel_along(direct: Top
         with pinging(direct.client, virtual):
             there = change_client_address(direct, goes_to)
             eventually(lambda: strongswan_sees(pair, "local-host", there), what=f"strongSwan is at {there}")
+        assert_both_ways(direct, virtual)
+        pair.strongswan.rekey(ike="home")
+        pair.cygnet.await_count("ike_sas_rekeyed_total", 1)
+        eventually(lambda: strongswan_sees(pair, "local-host", there), what="the new IKE_SA is there too")
         assert_both_ways(direct, virtual)
         assert pair.cygnet.established == 1
         assert pair.cygnet.count("address_updates_received_total") >= 1
