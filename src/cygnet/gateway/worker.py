@@ -211,7 +211,8 @@ class Worker:
         self._loop.call_later(_TICK_S, self._tick)
         self._let_rest()
         self._loop.call_soon(self._initiations.start)
-        self._loop.call_soon(self._have_traps)
+        # Before it says that it serves: the kernel brings packets for traps from then on.
+        self._have_traps()
         _tame_collector()
         self._channel.send(Ready())
         self._loop.run_forever()
