@@ -89,6 +89,22 @@ def test_everything_is_loaded_shown_and_unloaded(direct: Topology) -> None:
         assert cygnet.swanctl("--list-conns") == cygnet.swanctl("--list-pools") == ""
 
 
+def test_each_kind_is_loaded_by_a_command_of_its_own(direct: Topology) -> None:
+    with Cygnet(direct.server, EMPTY) as cygnet:
+        (cygnet.directory / "swanctl.conf").write_text(server_config(pools={"v4": "10.3.0.0/24"}))
+        assert "loaded ike secret" in cygnet.swanctl("--load-creds", "--noprompt")
+        assert cygnet.swanctl("--list-conns") == cygnet.swanctl("--list-pools") == ""
+        assert "successfully loaded 1 pools, 0 unloaded" in cygnet.swanctl("--load-pools")
+        assert cygnet.swanctl("--list-conns") == ""
+        assert "successfully loaded 1 connections, 0 unloaded" in cygnet.swanctl("--load-conns")
+        assert "rw: IKEv2" in cygnet.swanctl("--list-conns")
+        assert "v4" in cygnet.swanctl("--list-pools")
+        (cygnet.directory / "swanctl.conf").write_text(EMPTY)
+        assert "1 unloaded" in cygnet.swanctl("--load-conns")
+        assert cygnet.swanctl("--list-conns") == ""
+        assert "v4" in cygnet.swanctl("--list-pools")
+
+
 def test_authorities_are_loaded_listed_and_unloaded(direct: Topology) -> None:
     config = EMPTY + "authorities { a { file = /etc/ca.pem\n crl_uris = http://a/crl, http://b/crl\n } }"
     with Cygnet(direct.server, EMPTY) as cygnet:

@@ -135,7 +135,8 @@ _CONNECTION = Table(
             "dpd_delay",
             values.TIME,
             "0s",
-            "After so long without a packet from the peer, or a tenth sooner, ask whether it lives; 0 never asks.",
+            "After so long without a packet from the peer, or up to half of it sooner, ask whether it lives; 0 never "
+            "asks.",
             field="dpd_delay_s",
         ),
         Key(

@@ -266,8 +266,10 @@ class Fragments:
 
     def next_due(self) -> float | None:
         """When `expire` has something to do; None while nothing is held."""
+        if not self._half_open.held and not self._proven.held:
+            return None
         births = [shelf.assemblies[shelf.oldest()].born for shelf in (self._half_open, self._proven) if shelf.held]
-        return min(births) + REASSEMBLY_S if births else None
+        return min(births) + REASSEMBLY_S
 
     def expire(self, turn: Turn) -> None:
         """Give up what was begun too long ago."""

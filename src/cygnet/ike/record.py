@@ -149,8 +149,10 @@ class SaStore(RestingMap[IkeSa]):
 
     def next_due(self) -> float | None:
         """When `rest` wants to be called: to pack SAs, or to forget responses."""
-        times = (super().next_due(), self._responses.next_due())
-        return min((time for time in times if time is not None), default=None)
+        rest, forget = super().next_due(), self._responses.next_due()
+        if rest is None or forget is None:
+            return forget if rest is None else rest
+        return min(rest, forget)
 
     def rest(self, now: float, limit: int = PACKED_PER_CALL) -> None:
         """Pack what has been awake for long enough, and forget responses of which nobody asks any more."""

@@ -257,9 +257,13 @@ class IkeTable:
         """When `handle_timers` wants to be called next; None while nothing waits."""
         if self._due or self._puzzles:
             return 0.0
-        parts = (self._wheel, self._first, self.strays, self.sas, self._fragments)
-        times = [part.next_due() for part in parts]
-        return min((time for time in times if time is not None), default=None)
+        # Asked for after every few datagrams, so without a list and a generator.
+        earliest = None
+        for part in (self._wheel, self._first, self.strays, self.sas, self._fragments):
+            due = part.next_due()
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
 
     def handle_timers(self, now: float) -> list[Effect]:
         """Do what has come due: retransmit, ask whether peers live, forget. What it leaves is due at once."""
