@@ -1,6 +1,7 @@
 """What a flood costs honest peers: `cygnet load` against a gateway that is flooded, and against one that is not.
 
     python -m benchmarks.attack [--rounds 3] [--seconds 10] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
+        [--json FILE] [--readme]
 
 The gateway has core 0. The honest tester (a closed loop) and the flood share core 1, so the flood takes time from
 the tester whether it hits or not. Therefore each measurement has a control: the same flood, at the same rate, to a
@@ -15,11 +16,9 @@ strongSwan (`--peer strongswan`) runs with its protection on, and limits for one
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,13 +29,12 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import common  # noqa: E402
 from benchmarks.flood import KINDS  # noqa: E402
 from tests.interop.cygnet_gateway import Cygnet  # noqa: E402
 from tests.interop.daemons import Daemon  # noqa: E402
 from tests.interop.namespaces import Namespace  # noqa: E402
 from tests.interop.strongswan import StrongSwan, server_config  # noqa: E402
-
-from cygnet.observe.system import describe_machine  # noqa: E402
 
 GATEWAY_CORE, TESTER_CORE = 0, 1
 TARGET, SINK_PORT = "127.0.0.1", 9500
@@ -198,7 +196,8 @@ def row(peer: str, kind: str, result: dict[str, object]) -> str:
     control, hit = result["control"], result["hit"]
     assert isinstance(control, dict) and isinstance(hit, dict)
     return (
-        f"| {peer} | {kind} | {hit['flood_per_s']:.0f}/s | {control['setup_rate']:.0f}/s | {hit['setup_rate']:.0f}/s "
+        f"| {common.NAMES[peer]} | {kind} | {hit['flood_per_s']:.0f}/s "
+        f"| {control['setup_rate']:.0f}/s | {hit['setup_rate']:.0f}/s "
         f"| {result['ratio']} | {100 * control['gateway_cpu']:.0f} % | {100 * hit['gateway_cpu']:.0f} % "
         f"| {control['memory_growth_octets'] / 1e6:.1f} MB | {hit['memory_growth_octets'] / 1e6:.1f} MB |"
     )
@@ -212,12 +211,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50_000.0, help="datagrams of the flood a second, at most")
     parser.add_argument("--kind", action="append", choices=KINDS, help="which flood; may be repeated (default all)")
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="which daemon (default cygnet)")
-    parser.add_argument("--json", type=Path, default=ROOT / "results" / "attack.json", help="where the result goes")
+    common.add_output(parser, "attack")
     options = parser.parse_args()
-    if os.geteuid():
-        raise SystemExit("attack: network namespaces need root; run it as root on Debian")
-    if len(os.sched_getaffinity(0)) < 2:
-        raise SystemExit("attack: two cores are needed, one for the gateway and one for the peers")
+    common.check_machine()
     results: dict[str, dict[str, object]] = {}
     lines = [
         "| daemon | flood | came | honest | honest, hit | ratio | CPU | CPU, hit | memory | memory, hit |",
@@ -238,12 +234,19 @@ def main() -> None:
             result = summarise(rounds)
             results[peer][kind] = result
             lines.append(row(peer, kind, result))
-    report = {"machine": msgspec.to_builtins(describe_machine()), "goal": GOAL, "results": results}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=options.json.parent, delete=False) as file:
-        json.dump(report, file, indent=2, default=str)
-    Path(file.name).replace(options.json)
-    print("\n".join(lines))
+    machine = common.describe()
+    command = common.command_line("attack", sys.argv[1:])
+    common.write_json(options.json, {"machine": machine, "command": command, "goal": GOAL, "results": results})
+    has_strongswan = "strongswan" in results
+    lines += [
+        "",
+        f"{common.machine_line(machine, has_strongswan=has_strongswan)} Honest peers in a closed loop of {CONCURRENCY} "
+        f"for {options.seconds:g} s, median of {options.rounds} rounds. Command: `{command}`.",
+    ]
+    table = "\n".join(lines)
+    print(table)
+    if options.readme:
+        common.put_into_readme("attack", table)
 
 
 if __name__ == "__main__":
