@@ -3,6 +3,7 @@
 A note in the state directory says what was done, so that a start after a crash undoes it.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ _log = group_logger("knl")
 
 MARK: Final = "# by cygnet"
 """Ends the lines that are ours."""
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _OF_SYSTEMD: Final = Path("/run/systemd/resolve")
 _SYSTEM_PATH: Final = "/sbin:/usr/sbin:/bin:/usr/bin"
 
@@ -155,11 +157,16 @@ def _replace(path: Path, text: str) -> None:
         else:
             fresh.chmod(0o644)
         fresh.rename(path)
-    except OSError:
-        # One that is mounted, as in containers, can't be replaced.
+    except OSError as exc:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
-        path.write_text(text)
+        if exc.errno in _NO_ROOM:
+            # To write it in place would begin by emptying it, and this host would have no servers at all.
+            raise
+        # One that is mounted, as in containers, can't be replaced.
+        with path.open("r+") as file:
+            file.write(text)
+            file.truncate()
 
 
 def choose(kind: ResolveKind, resolv_conf: str) -> tuple[ResolveKind, str]:

@@ -96,27 +96,23 @@ class SuspectSources:
         return sum(len(family.suspects) for family in self._families.values())
 
     def configure(self, limits: AdmissionSettings) -> None:
-        """Tell sources apart by these prefixes from now on."""
+        """Tell sources apart by these prefixes from now on. Those that were told apart by others are forgotten."""
         bits = {False: limits.source_prefix_ipv4, True: limits.source_prefix_ipv6}
+        forgotten = 0
         for is_ipv6, family in self._families.items():
             if bits[is_ipv6] != family.bits:
+                forgotten += len(family.suspects)
                 self._families[is_ipv6] = _Family(is_ipv6=is_ipv6, bits=bits[is_ipv6], secret=self._secret)
+        if forgotten:
+            self._tell()
 
     def asked(self, remote: str) -> None:
         """A cookie was sent to that address."""
-        counts = self._asked
-        if remote in counts:
-            counts[remote] += 1
-        elif len(counts) < MAX_SOURCES:
-            counts[remote] = 1
+        _count(self._asked, remote)
 
     def returned(self, remote: str) -> None:
         """A good cookie came from that address."""
-        counts = self._returned
-        if remote in counts:
-            counts[remote] += 1
-        elif len(counts) < MAX_SOURCES:
-            counts[remote] = 1
+        _count(self._returned, remote)
 
     def review(self, now: float) -> None:
         """Look who is suspect, if it is time for that."""
@@ -124,8 +120,6 @@ class SuspectSources:
         if elapsed_s < REVIEW_S:
             return
         self._reviewed = now
-        if not self._asked and not any(family.sources or family.suspects for family in self._families.values()):
-            return
         for remote, count in self._asked.items():
             self._families[":" in remote].source(remote).asked += count
         for remote, count in self._returned.items():
@@ -141,16 +135,27 @@ class SuspectSources:
 
     def _set_share(self, let_in_per_s: float, has_changed: bool) -> None:
         """Let in as many of the suspects' requests as is meant, after so many were with the share so far."""
-        families = self._families[False], self._families[True]
         wanted, tags = 1.0, self._cookie_tags()
-        if any(family.suspects for family in families):
+        if len(self):
             # What was not seen at all may have become much less: look again, with twice the share.
             wanted = self.share * (LET_IN_PER_S / let_in_per_s if let_in_per_s else 2.0)
             wanted = min(1.0, max(SMALLEST_SHARE, wanted))
             has_changed |= tags != self._tags
         if has_changed or not 1 / _NOTABLE_CHANGE < wanted / self.share < _NOTABLE_CHANGE:
             self.share, self._tags = wanted, tags
-            self._limit(*(family.told(wanted, tags) for family in families))
+            self._tell()
+
+    def _tell(self) -> None:
+        """Have the kernel know who is suspect."""
+        ipv4, ipv6 = (self._families[is_ipv6].told(self.share, self._tags) for is_ipv6 in (False, True))
+        self._limit(ipv4, ipv6)
+
+
+def _count(counts: dict[str, int], remote: str) -> None:
+    if remote in counts:
+        counts[remote] += 1
+    elif len(counts) < MAX_SOURCES:
+        counts[remote] = 1
 
 
 class _Family:

@@ -8,7 +8,6 @@ One attempt is under way at a time. After one that failed, or whose CHILD_SA is 
 dropped for a pause which doubles each time: a peer that is not there is not asked for each packet.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -27,9 +26,10 @@ from cygnet.ike.sa import IkeSa
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import CreateChild, DeleteChild
 from cygnet.net.driver import Driver
+from cygnet.observe.log_groups import group_logger
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
-_log = logging.getLogger(__name__)
+_log = group_logger("chd")
 
 MAX_HELD: Final = 8
 """Packets of one trap: those of some connections that begin at once. Their senders send again what is not held."""

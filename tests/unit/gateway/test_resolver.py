@@ -1,6 +1,7 @@
 """How this host is told of DNS servers: with files and programs of the test's own, never those of the machine."""
 
 import asyncio
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -134,6 +135,24 @@ def test_a_file_that_can_not_be_replaced_is_written_over(rig: Rig, monkeypatch: 
     assert rig.servers()[0] == "nameserver 10.1.0.53   # by cygnet"
     resolver.use(0, ())
     assert rig.file.read_text() == OTHERS
+    assert sorted(each.name for each in rig.folder.iterdir()) == ["note", "resolv.conf"]
+
+
+def test_a_full_disk_leaves_the_file_as_it_is(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To open a file for writing empties it, and then there is no room for anything."""
+    rig.file.write_text(OTHERS)
+    resolver = rig.sure(ResolveKind.FILE)
+
+    def write_nothing(path: Path, text: str) -> None:
+        path.open("w").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_nothing)
+    resolver.use(0, ("10.1.0.53",))
+    assert rig.file.read_text() == OTHERS
+    assert "No space left on device" in caplog.text
     assert sorted(each.name for each in rig.folder.iterdir()) == ["note", "resolv.conf"]
 
 

@@ -129,6 +129,27 @@ def test_prefixes_are_told_apart_as_the_settings_say(rig: Rig) -> None:
     assert rig.is_suspect(other)
 
 
+def test_who_was_told_apart_otherwise_is_let_in_at_once(rig: Rig) -> None:
+    """The kernel would keep them out for ever: nothing else is told when there is nobody to tell of."""
+    for _ in range(4):
+        rig.interval({BAD: MANY, BAD6: MANY})
+    rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+    assert not rig.told[-1][False].keys
+    assert rig.is_suspect(BAD6), "of the other family nothing has changed"
+    told = len(rig.told)
+    rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+    assert len(rig.told) == told
+
+
+def test_cookies_that_came_back_in_quiet_times_are_no_credit_for_later(rig: Rig) -> None:
+    for _ in range(3):
+        rig.interval({}, {BAD: MANY})
+    rig.interval({})
+    for _ in range(2):
+        rig.interval({BAD: MANY})
+    assert rig.is_suspect(BAD)
+
+
 def test_memory_and_the_filter_are_bounded(rig: Rig) -> None:
     addresses = [str(ipaddress.ip_address(0x0A000000 + n)) for n in range(2 * MAX_SOURCES)]
     for _ in range(2):
