@@ -23,8 +23,9 @@ from tests.sim.world import (
 from cygnet.crypto.keymat import derive_ike_keys
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike.effects import Send
+from cygnet.ike.handshake import MALFORMED_PER_OPEN, MAX_FAILED_OPENS
 from cygnet.ike.path import Path
-from cygnet.ike.sa import MALFORMED_PER_OPEN, MAX_FAILED_OPENS, IkeSa
+from cygnet.ike.sa import IkeSa
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.observe.metrics import METRICS
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, decode_header

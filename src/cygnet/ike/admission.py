@@ -26,6 +26,7 @@ from cygnet.ike.cookies import MAX_COOKIE_LIFE_S, NO_NOTE, CookieJar
 from cygnet.ike.effects import Send
 from cygnet.ike.environment import Environment
 from cygnet.ike.expiring_map import ExpiringMap
+from cygnet.ike.handshake import Admitted
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.puzzles import (
@@ -37,7 +38,7 @@ from cygnet.ike.puzzles import (
     wanted_difficulty,
 )
 from cygnet.ike.rate_limit import RateLimit
-from cygnet.ike.sa import Admitted, IkeSa, Turn
+from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.wire.errors import WireError
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_OCTETS, NO_SPI, Header

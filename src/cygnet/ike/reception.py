@@ -18,9 +18,10 @@ from cygnet.ike.errors import (
 from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.fragments import Fragments
+from cygnet.ike.handshake import MALFORMED_PER_OPEN
 from cygnet.ike.message_id import Arrival
 from cygnet.ike.path import Path
-from cygnet.ike.sa import MALFORMED_PER_OPEN, IkeSa, Turn
+from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.states import SaState, is_request_allowed, is_response_allowed
 from cygnet.ike.tally import REQUEST_IN, RESPONSE_IN
 from cygnet.ike.tasks import DeleteIke

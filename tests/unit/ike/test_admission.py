@@ -11,9 +11,10 @@ from cygnet.ike.admission import ASK_COOKIE, ASK_PUZZLE, SERVE, SERVE_FEW, Admis
 from cygnet.ike.cookies import COOKIE_OCTETS
 from cygnet.ike.effects import Effect, Send
 from cygnet.ike.environment import Environment
+from cygnet.ike.handshake import Admitted
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
-from cygnet.ike.sa import Admitted, IkeSa, Turn
+from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.settings import AdmissionSettings, Settings
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, decode_header
 from cygnet.wire.message import decode_message, encode_message

@@ -17,12 +17,13 @@ from cygnet.crypto.protection import make_protection
 from cygnet.iana import ExchangeType, ProtocolId
 from cygnet.ike.connections import Connection
 from cygnet.ike.environment import Environment
+from cygnet.ike.handshake import Handshake
 from cygnet.ike.kept_responses import KEPT_S
 from cygnet.ike.message_id import MessageIds
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ike_suite, parse_proposal
 from cygnet.ike.record import Record, SaRecords, SaStore
-from cygnet.ike.sa import ChildSa, ChildState, Handshake, IkeSa, MobikeRole, Proof
+from cygnet.ike.sa import ChildSa, ChildState, IkeSa, MobikeRole, Proof
 from cygnet.ike.settings import ConnectionSettings, Settings
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import Probe

@@ -17,8 +17,9 @@ from cygnet.ike.errors import (
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import mobike, reauthentication, virtual_ip
 from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.handshake import Handshake
 from cygnet.ike.nat import pack_address
-from cygnet.ike.sa import Handshake, IkeSa, Turn
+from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.settings import Childless, ConnectionSettings, Unique
 from cygnet.ike.tasks import CreateChild
 from cygnet.wire.payloads import Payload
