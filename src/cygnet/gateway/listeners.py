@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
+from cygnet.ike.spi import SpiSeal
 from cygnet.net.errors import SocketUnavailable, SteeringUnavailable
 from cygnet.net.sockets import BufferSizes, EspSocket, UdpSocket, open_esp_socket, open_udp_group
 from cygnet.net.steering import SteeringKey
@@ -24,6 +25,8 @@ class Listeners:
         """By worker; each address's IKE port is followed by its NAT traversal port, and that by its second socket, for
         ESP, where the kernel can keep the two apart."""
         self.esp: list[list[EspSocket]] = [[] for _ in range(workers)]
+        self.spi_seal = SpiSeal.from_octets(os.urandom(16))
+        """What filters on these sockets know our IKE SPIs by: the same for all workers, and those that replace them."""
 
     @property
     def workers(self) -> int:

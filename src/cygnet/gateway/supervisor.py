@@ -320,6 +320,7 @@ class Supervisor:
             channel=channel,
             counters=counters,
             leases=leases,
+            spi_seal=self._listeners.spi_seal,
         )
         run_worker(self._settings, self._gateway, kit)
 

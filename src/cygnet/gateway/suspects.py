@@ -17,7 +17,7 @@ import msgspec
 
 from cygnet.ike.nat import pack_address
 from cygnet.ike.settings import AdmissionSettings
-from cygnet.net.shedding import MAX_SUSPECTS, Suspects
+from cygnet.net.shedding_filter import MAX_SUSPECTS, Sources
 from cygnet.net.source_key import SourceKeys
 
 REVIEW_S: Final = 0.5
@@ -71,7 +71,7 @@ class SuspectSources:
         self,
         limits: AdmissionSettings,
         *,
-        limit: Callable[[Suspects, Suspects], object],
+        limit: Callable[[Sources, Sources], object],
         cookie_tags: Callable[[], tuple[bytes, ...]],
         secret: int,
         now: float,
@@ -198,6 +198,6 @@ class _Family:
             del self.suspects[next(iter(self.suspects))]
         return before != set(self.suspects)
 
-    def told(self, share: float, tags: tuple[bytes, ...]) -> Suspects:
+    def told(self, share: float, tags: tuple[bytes, ...]) -> Sources:
         """What the kernel is told."""
-        return Suspects(self.keys, tuple(sorted(self.suspects)), share, tags)
+        return Sources(self.keys, tuple(sorted(self.suspects)), share, cookie_tags=tags)

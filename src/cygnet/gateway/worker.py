@@ -31,6 +31,7 @@ from cygnet.gateway.control import (
     Ready,
     Stop,
 )
+from cygnet.gateway.dead_letters import DeadLetters
 from cygnet.gateway.events import Events
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
@@ -50,6 +51,7 @@ from cygnet.ike.effects import Demand, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.settings import Settings
+from cygnet.ike.spi import SpiSeal
 from cygnet.ike.states import SaState
 from cygnet.ike.table import IkeTable
 from cygnet.net.addresses import AddressWatch
@@ -101,6 +103,8 @@ class Kit(msgspec.Struct, frozen=True):
     counters: CounterWriter
     leases: Sequence[tuple[str, tuple[int, ...]]]
     """Blocks of the pools that it begins with."""
+    spi_seal: SpiSeal
+    """What the IKE SPIs of all workers are known by."""
 
 
 class Worker:
@@ -132,6 +136,7 @@ class Worker:
             waiting=lambda: self._intake.waiting_new(),
             worker=kit.index,
             workers=kit.workers,
+            spi_seal=kit.spi_seal,
         )
         self._table = IkeTable(env)
         self._memory = guard_of_this_process(kit.counters, gateway.memory_limit, workers=kit.workers)
@@ -182,10 +187,13 @@ class Worker:
         self._shedder = Shedder(kit.udp, kit.counters)
         self._suspects = SuspectSources(
             settings.admission,
-            limit=self._shedder.set_suspects,
+            limit=self._shedder.set_sources,
             cookie_tags=self._table.admission.cookie_tags,
             secret=int.from_bytes(os.urandom(4), "big"),
             now=time.monotonic(),
+        )
+        self._dead_letters = DeadLetters(
+            node=gateway.node, seal=kit.spi_seal, limit=self._shedder.set_spis, now=time.monotonic()
         )
         self._intake = Intake(
             standing_of_sa=self._standing_of_sa,
@@ -229,6 +237,8 @@ class Worker:
         if self._trace is not None:
             self._trace.received(batch)
         self._intake.put(batch, now)
+        if self._dead_letters.came:
+            self._dead_letters.review(now)
 
     def _receive_esp(self, batch: EspBatch, now: float) -> None:
         self._driver.receive_esp(batch, now)
@@ -236,10 +246,16 @@ class Worker:
     def _standing_of_sa(self, spi: bytes) -> Standing:
         sa = self._table.sas.look(spi)
         if sa is None:
-            return _UNDER_WAY if self._table.strays.knows(spi) else _STRAY
+            if self._table.strays.knows(spi):
+                return _UNDER_WAY
+            self._dead_letters.count(spi)
+            return _STRAY
         if isinstance(sa, bytes) or sa.state >= _SA_ESTABLISHED:
             return _ESTABLISHED
-        return _PAST_TRYING if sa.is_past_trying else _UNDER_WAY
+        if sa.is_past_trying:
+            self._dead_letters.count(spi)
+            return _PAST_TRYING
+        return _UNDER_WAY
 
     def _ask_cookies(self, requests: list[Entry], now: float) -> list[Entry]:
         answers, others = self._table.ask_cookies(requests, now)
@@ -403,6 +419,7 @@ class Worker:
         self._loop.call_later(_TICK_S, self._tick)
         self._intake.tick()
         self._suspects.review(time.monotonic())
+        self._dead_letters.review(time.monotonic())
         self._counters.set("suspect_sources", len(self._suspects))
         self._shedder.account()
         note_receive_queues(self._counters, self._shedder.lost(self._endpoint.receive_queues()))

@@ -12,7 +12,7 @@ from cygnet.auth.psk import forget_secrets
 from cygnet.crypto.ke import KeyExchangeMethod, KeyPair
 from cygnet.ike.connections import ConnectionIndex
 from cygnet.ike.settings import Settings
-from cygnet.ike.spi import owner, worker_of_ike_spi
+from cygnet.ike.spi import SpiSeal, owner, worker_of_ike_spi
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 
@@ -93,6 +93,7 @@ class Environment:
         "secrets",
         "sends_initial_contact",
         "settings",
+        "spi_seal",
         "waiting",
         "worker",
         "workers",
@@ -116,6 +117,7 @@ class Environment:
         node: int = 1,
         worker: int = 0,
         workers: int = 1,
+        spi_seal: SpiSeal | None = None,
     ) -> None:
         self.settings = settings
         self.connections = ConnectionIndex(settings.connections)
@@ -142,6 +144,8 @@ class Environment:
         self.node = node
         self.worker = worker
         self.workers = workers
+        self.spi_seal = spi_seal
+        """What our IKE SPIs are known by; None where nobody looks for it."""
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings. SAs that stand keep the connection that they were made with."""

@@ -290,7 +290,7 @@ class IkeTable:
 
     def new_ike_spi(self) -> bytes:
         """A fresh IKE SPI that carries this node and worker."""
-        while (spi := new_ike_spi(self.env.node, self.env.worker, self.env.entropy)) in self.sas:
+        while (spi := new_ike_spi(self.env.node, self.env.worker, self.env.entropy, self.env.spi_seal)) in self.sas:
             pass
         return spi
 

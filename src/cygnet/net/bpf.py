@@ -38,6 +38,8 @@ class Op(IntEnum):
     XOR = 0xA4  # A ^= k
     XOR_X = 0xAC  # A ^= X
     TO_X = 0x07  # X = A
+    STORE = 0x02  # word k of the memory = A
+    LOAD_STORED = 0x60  # A = word k of the memory
     JUMP = 0x05  # to the label
     JUMP_IF_EQUAL = 0x15  # A == k
     JUMP_IF_AT_LEAST = 0x35  # A >= k, unsigned

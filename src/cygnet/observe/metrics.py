@@ -231,6 +231,7 @@ METRICS: Final = (
     counter("kernel_drops_total", "Datagrams lost in the kernel because a socket's queue was full."),
     Metric("socket_drops_total", Kind.COUNTER, "The same by kind of socket.", "socket", SOCKET_KINDS),
     Metric("new_peers_shed_total", Kind.COUNTER, "First requests turned away in the kernel.", "socket", SOCKET_KINDS),
+    Metric("strays_shed_total", Kind.COUNTER, "The same of what is for no IKE_SA.", "socket", SOCKET_KINDS),
     gauge("suspect_sources", "Sources that never return the cookies they ask for, of which few requests get in."),
     Metric("receive_queue_octets", Kind.GAUGE, "What waits in the kernel to be received.", "socket", SOCKET_KINDS),
     Metric("datagrams_waiting", Kind.GAUGE, "IKE datagrams that wait in the workers.", "standing", STANDINGS),

@@ -4,7 +4,7 @@ import pytest
 
 from cygnet.gateway.suspects import HOLD_S, LET_IN_PER_S, LIMIT_PER_S, MAX_SOURCES, REVIEW_S, SuspectSources
 from cygnet.ike.settings import AdmissionSettings
-from cygnet.net.shedding import MAX_SUSPECTS, Suspects
+from cygnet.net.shedding_filter import MAX_SUSPECTS, Sources
 
 HONEST, BAD, BAD6 = "192.0.2.1", "203.0.113.9", "2001:db8::9"
 FEW, MANY = int(LIMIT_PER_S * REVIEW_S) - 1, 1000
@@ -13,7 +13,7 @@ FEW, MANY = int(LIMIT_PER_S * REVIEW_S) - 1, 1000
 class Rig:
     def __init__(self, limits: AdmissionSettings | None = None) -> None:
         self.now = 0.0
-        self.told: list[tuple[Suspects, Suspects]] = []
+        self.told: list[tuple[Sources, Sources]] = []
         self.tags = (b"new.", b"old.")
         self.sources = SuspectSources(
             limits or AdmissionSettings(),
@@ -38,7 +38,7 @@ class Rig:
         if not self.told:
             return False
         suspects = self.told[-1][":" in remote]
-        return suspects.sources.key(ipaddress.ip_address(remote).packed) in suspects.keys
+        return suspects.keys.key(ipaddress.ip_address(remote).packed) in suspects.suspects
 
     def flooded(self, share: float) -> int:
         """What gets in of 50,000 a second."""
@@ -134,7 +134,7 @@ def test_who_was_told_apart_otherwise_is_let_in_at_once(rig: Rig) -> None:
     for _ in range(4):
         rig.interval({BAD: MANY, BAD6: MANY})
     rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
-    assert not rig.told[-1][False].keys
+    assert not rig.told[-1][False].suspects
     assert rig.is_suspect(BAD6), "of the other family nothing has changed"
     told = len(rig.told)
     rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
@@ -155,7 +155,7 @@ def test_memory_and_the_filter_are_bounded(rig: Rig) -> None:
     for _ in range(2):
         rig.interval(dict.fromkeys(addresses, FEW + 2))
     assert len(rig.sources) == MAX_SUSPECTS
-    assert rig.told[-1][0].keys == tuple(sorted(rig.told[-1][0].keys))
+    assert rig.told[-1][0].suspects == tuple(sorted(rig.told[-1][0].suspects))
     for _ in range(int(HOLD_S / REVIEW_S) + 2):
         rig.interval({})
     assert all(not family.sources for family in rig.sources._families.values())

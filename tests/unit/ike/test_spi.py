@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from cygnet.ike import spi
@@ -35,3 +37,35 @@ def test_after_a_restart_with_fewer_workers_both_spis_of_an_sa_lead_to_the_same_
         ike = spi.owner(spi.worker_of_ike_spi(spi.new_ike_spi(1, worker, _ones)), 3)
         esp = spi.owner(spi.worker_of_esp_spi(spi.new_esp_spi(worker, _ones)), 3)
         assert ike == esp == worker % 3
+
+
+class TestSeal:
+    SEAL = spi.SpiSeal.from_octets(bytes(range(16)))
+
+    def test_a_sealed_spi_says_the_same_as_any(self) -> None:
+        octets = spi.new_ike_spi(2, 7, _ones, self.SEAL)
+        assert len(octets) == 8
+        assert (spi.node_of_ike_spi(octets), spi.worker_of_ike_spi(octets)) == (2, 7)
+        assert octets[4:] == b"\xff" * 4
+        assert self.SEAL.is_on(octets)
+
+    def test_no_other_gateway_finds_its_own_on_it(self) -> None:
+        others = [spi.SpiSeal.from_octets(os.urandom(16)) for _ in range(400)]
+        octets = spi.new_ike_spi(2, 7, _ones, self.SEAL)
+        # A chance of 1 in 65,536 each.
+        assert sum(other.is_on(octets) for other in others) < 3
+
+    def test_what_is_guessed_does_not_bear_it(self) -> None:
+        assert sum(self.SEAL.is_on(os.urandom(8)) for _ in range(2000)) < 4
+
+    def test_it_depends_on_each_bit_that_is_drawn(self) -> None:
+        """Half the bits of the seal change with any of them, more or less."""
+        for bit in range(32):
+            changed = [
+                (self.SEAL.of(drawn) ^ self.SEAL.of(drawn ^ 1 << bit)).bit_count()
+                for drawn in (int.from_bytes(os.urandom(4), "big") for _ in range(400))
+            ]
+            assert 5.5 < sum(changed) / len(changed) < 10.5, bit
+
+    def test_the_key_is_not_shown(self) -> None:
+        assert repr(self.SEAL) == "SpiSeal(<redacted>)"

@@ -1,12 +1,15 @@
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from cygnet.iana import ExchangeType, PayloadType
+from cygnet.ike.spi import SpiSeal, new_ike_spi
 from cygnet.net.queues import receive_queues
-from cygnet.net.shedding import MAX_SUSPECTS, Shedder, Suspects
+from cygnet.net.shedding import Shedder
+from cygnet.net.shedding_filter import MAX_BARRED, MAX_SUSPECTS, MAX_TRUSTED, Sources, SpiRules, shedding_filter
 from cygnet.net.sockets import BufferSizes, UdpSocket, open_udp_socket
 from cygnet.net.source_key import SourceKeys
 from cygnet.observe.counters import Counters, CounterWriter
@@ -78,6 +81,10 @@ def received(target: UdpSocket) -> int:
 
 def shed(counters: CounterWriter, target: UdpSocket) -> int:
     return counters.value(f'new_peers_shed_total{{socket="{target.kind}"}}')
+
+
+def strays_shed(counters: CounterWriter, target: UdpSocket) -> int:
+    return counters.value(f'strays_shed_total{{socket="{target.kind}"}}')
 
 
 def test_a_share_of_new_peers_gets_in(bound: UdpSocket, counters: CounterWriter) -> None:
@@ -174,8 +181,8 @@ def suspect(shedder: Shedder, *addresses: str, others: int = 0, share: float = 0
     for is_ipv6, keys in KEYS.items():
         ours = {keys.key(ipaddress.ip_address(each).packed) for each in addresses if (":" in each) == is_ipv6}
         strangers = set(range(0xE0000000, 0xE0000000 + 3 * others, 3))
-        told[is_ipv6] = Suspects(keys, tuple(sorted(ours | strangers)), share, TAGS)
-    shedder.set_suspects(told[False], told[True])
+        told[is_ipv6] = Sources(keys, tuple(sorted(ours | strangers)), share, cookie_tags=TAGS)
+    shedder.set_sources(told[False], told[True])
 
 
 class TestSuspects:
@@ -234,3 +241,121 @@ class TestSuspects:
         suspect(shedder)
         send(bound, NEW, 20)
         assert received(bound) == 20
+
+
+SEAL = SpiSeal.from_octets(b"0123456789abcdef")
+NODE = 3
+
+
+def spi_of_ours(drawn: int = 0x12345678, worker: int = 5) -> bytes:
+    return new_ike_spi(NODE, worker, lambda octets: drawn.to_bytes(octets, "big"), SEAL)
+
+
+def for_spi(spi: bytes, exchange_type: int = ExchangeType.IKE_AUTH, flags: int = FLAG_INITIATOR) -> bytes:
+    """A datagram for an SPI of ours: the responder's if it comes from the initiator, and the other way round."""
+    from_initiator = bool(flags & FLAG_INITIATOR)
+    return encode_header(
+        spi_i=b"peersspi" if from_initiator else spi,
+        spi_r=spi if from_initiator else b"peersspi",
+        next_payload=PayloadType.SK,
+        exchange_type=exchange_type,
+        flags=flags,
+        message_id=1,
+        length=28,
+    )
+
+
+FLAGS = (FLAG_INITIATOR, FLAG_INITIATOR | FLAG_RESPONSE, 0, FLAG_RESPONSE)
+
+
+class TestSpis:
+    @pytest.mark.parametrize("flags", FLAGS)
+    def test_what_bears_our_seal_gets_in(self, bound: UdpSocket, counters: CounterWriter, flags: int) -> None:
+        Shedder([bound], counters).set_spis(SpiRules(NODE, SEAL))
+        for n in range(300):
+            spi = new_ike_spi(NODE, n % 255, os.urandom, SEAL)
+            assert SEAL.is_on(spi)
+            send(bound, for_spi(spi, flags=flags))
+        assert received(bound) == 300
+
+    @pytest.mark.parametrize("flags", FLAGS)
+    def test_what_does_not_stays_out_and_is_counted(
+        self, bound: UdpSocket, counters: CounterWriter, flags: int
+    ) -> None:
+        shedder = Shedder([bound], counters)
+        shedder.set_spis(SpiRules(NODE, SEAL))
+        spi = spi_of_ours()
+        for place in (0, 2, 3, 4, 7):
+            wrong = bytearray(spi)
+            wrong[place] ^= 0x10
+            send(bound, for_spi(bytes(wrong), flags=flags))
+        assert received(bound) == 0
+        shedder.account()
+        assert (strays_shed(counters, bound), shed(counters, bound)) == (5, 0)
+        assert shedder.lost(receive_queues([bound]))[bound.kind].drops == 0
+
+    def test_a_request_for_nobody_that_is_no_first_one_stays_out(
+        self, bound: UdpSocket, counters: CounterWriter
+    ) -> None:
+        Shedder([bound], counters).set_spis(SpiRules(NODE, SEAL))
+        for flags in (FLAG_INITIATOR, FLAG_INITIATOR | FLAG_RESPONSE):
+            send(bound, datagram(exchange_type=ExchangeType.IKE_AUTH, flags=flags))
+        send(bound, datagram(flags=FLAG_INITIATOR | FLAG_RESPONSE))
+        assert received(bound) == 0
+
+    @pytest.mark.parametrize("octets", [NEW, with_cookie(b"tag1"), NEW[:27], b""])
+    def test_new_peers_and_what_is_too_short_get_in(
+        self, bound: UdpSocket, counters: CounterWriter, octets: bytes
+    ) -> None:
+        Shedder([bound], counters).set_spis(SpiRules(NODE, SEAL))
+        send(bound, octets)
+        assert received(bound) == 1
+
+    @pytest.mark.parametrize("others", [0, 1, 2, 99, 100, 101, MAX_BARRED - 1])
+    def test_barred_ones_stay_out_and_no_others(self, bound: UdpSocket, counters: CounterWriter, others: int) -> None:
+        barred = (0x12345678, *range(0xE0000000, 0xE0000000 + 3 * others, 3))
+        Shedder([bound], counters).set_spis(SpiRules(NODE, SEAL, barred))
+        for word in (barred[0], barred[len(barred) // 2], barred[-1]):
+            send(bound, for_spi(spi_of_ours(word)))
+        assert received(bound) == 0
+        for word in (0, 0x12345677, 0x12345679, 0xE0000001, 0xFFFFFFFF):
+            send(bound, for_spi(spi_of_ours(word)))
+        assert received(bound) == 5
+
+    def test_without_rules_everything_gets_in_again(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        shedder = Shedder([bound], counters)
+        shedder.set_spis(SpiRules(NODE, SEAL))
+        shedder.set_spis(None)
+        send(bound, for_spi(b"whatever"))
+        assert received(bound) == 1
+
+    def test_the_same_filter_limits_new_peers(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        shedder = Shedder([bound], counters)
+        shedder.set_spis(SpiRules(NODE, SEAL))
+        shedder.set_share(0.0)
+        send(bound, NEW)
+        send(bound, for_spi(b"whatever"))
+        assert received(bound) == 0
+        send(bound, for_spi(spi_of_ours()))
+        assert received(bound) == 1
+        shedder.account()
+        assert shed(counters, bound) == 2, "which of the two it was the kernel does not say"
+
+
+def test_esp_passes_rules_for_spis(counters: CounterWriter) -> None:
+    bound = open_udp_socket("127.0.0.1", 0, is_natt=True)
+    Shedder([bound], counters).set_spis(SpiRules(NODE, SEAL))
+    for octets in (b"\xff", b"spi!" + for_spi(b"whatever")):
+        send(bound, octets, is_marked=False)
+        assert received(bound) == 1
+    bound.close()
+
+
+@pytest.mark.parametrize("is_ipv6", [False, True])
+def test_the_largest_filter_is_within_what_the_kernel_takes(is_ipv6: bool) -> None:
+    def some(n: int, first: int) -> tuple[int, ...]:
+        return tuple(range(first, first + 2 * n, 2))
+
+    sources = Sources(KEYS[is_ipv6], some(MAX_SUSPECTS, 0), 0.5, some(MAX_TRUSTED, 1), 0.5, TAGS)
+    rules = SpiRules(NODE, SEAL, some(MAX_BARRED, 0))
+    assert len(shedding_filter(0.5, is_natt=True, sources=sources, spis=rules)) // 8 <= 3300

@@ -1,0 +1,95 @@
+import os
+
+import pytest
+
+from cygnet.gateway.dead_letters import HOLD_S, LIMIT_EACH_PER_S, LIMIT_PER_S, MAX_COUNTED, REVIEW_S, DeadLetters
+from cygnet.ike.spi import SpiSeal, new_ike_spi
+from cygnet.net.shedding_filter import MAX_BARRED, SpiRules
+
+NODE = 2
+SEAL = SpiSeal.from_octets(bytes(range(16)))
+MANY, FEW = int(LIMIT_EACH_PER_S * REVIEW_S) + 1, int(LIMIT_EACH_PER_S * REVIEW_S) - 1
+
+
+def ours(drawn: int) -> bytes:
+    return new_ike_spi(NODE, 0, lambda octets: drawn.to_bytes(octets, "big"), SEAL)
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.told: list[SpiRules | None] = []
+        self.letters = DeadLetters(node=NODE, seal=SEAL, limit=self.told.append, now=0.0)
+
+    def interval(self, spis: list[bytes], times: int = 1) -> None:
+        """So much has come; then a review."""
+        for spi in spis:
+            for _ in range(times):
+                self.letters.count(spi)
+        self.now += REVIEW_S
+        self.letters.review(self.now)
+
+    def rest(self, seconds: float) -> None:
+        for _ in range(int(seconds / REVIEW_S)):
+            self.interval([])
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_few_strays_are_left_to_the_worker(rig: Rig) -> None:
+    for _ in range(5):
+        rig.interval([os.urandom(8) for _ in range(int(LIMIT_PER_S * REVIEW_S) - 1)])
+    assert rig.told == []
+
+
+def test_when_many_come_what_is_not_ours_stays_out(rig: Rig) -> None:
+    rig.interval([os.urandom(8) for _ in range(30_000)])
+    assert rig.told == [SpiRules(NODE, SEAL)]
+
+
+def test_until_it_is_looked_whether_they_still_come(rig: Rig) -> None:
+    rig.interval([os.urandom(8) for _ in range(30_000)])
+    rig.rest(HOLD_S - REVIEW_S)
+    assert rig.told == [SpiRules(NODE, SEAL)]
+    rig.rest(2 * REVIEW_S)
+    assert rig.told[1:] == [None]
+    rig.interval([os.urandom(8) for _ in range(30_000)])
+    assert rig.told[2:] == [SpiRules(NODE, SEAL)]
+
+
+def test_spis_of_ours_that_too_much_comes_for_are_barred_for_a_while(rig: Rig) -> None:
+    rig.interval([ours(9), ours(5)], MANY)
+    assert rig.told == [SpiRules(NODE, SEAL, (5, 9))]
+    rig.rest(HOLD_S + REVIEW_S)
+    assert rig.told[1:] == [None]
+
+
+def test_peers_that_ask_for_lost_sas_are_not(rig: Rig) -> None:
+    """A worker has died, and its peers notice, each by itself."""
+    for _ in range(5):
+        rig.interval([ours(n) for n in range(1000)], FEW)
+    assert rig.told == [SpiRules(NODE, SEAL)], "nothing is barred"
+
+
+def test_what_is_not_ours_is_never_barred(rig: Rig) -> None:
+    elsewhere = new_ike_spi(NODE + 1, 0, os.urandom, SEAL)
+    rig.interval([bytes(8), b"whatever", elsewhere], MANY)
+    assert rig.told == []
+
+
+def test_there_is_room_for_so_many(rig: Rig) -> None:
+    rig.interval([ours(n) for n in range(MAX_BARRED)], MANY)
+    rig.interval([ours(n) for n in range(MAX_BARRED, MAX_BARRED + 10)], MANY)
+    assert rig.told[-1] == SpiRules(NODE, SEAL, tuple(range(10, MAX_BARRED + 10))), "the oldest make room"
+
+
+def test_no_more_are_counted_than_there_is_room_for(rig: Rig) -> None:
+    rig.interval([ours(n) for n in range(MAX_COUNTED)])
+    for n in range(MAX_COUNTED + 10):
+        rig.letters.count(ours(n))
+    assert rig.letters.came == MAX_COUNTED + 10
+    rig.interval([ours(MAX_COUNTED + 1)], MANY)
+    assert rig.told[-1] == SpiRules(NODE, SEAL), "and who was not counted is not barred"
