@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 from tests.interop.daemons import Daemon
-from tests.interop.ownership import leftovers, search_path, sweep
+from tests.interop.ownership import clear, leftovers, search_path, session_mark, sweep
 from tests.interop.topologies import Topology, direct_topology, nat_topology
 
 TOOLS = ("charon-systemd", "swanctl", "pki", "ip", "ping", "nft", "ike-scan", "sysctl", "setpriv", "taskset", "unshare")
@@ -61,7 +61,7 @@ def machine() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         left = leftovers()
-        sweep(os.getpid())
+        clear(session_mark())
     assert not left, f"the interop tests left behind: {left}"
 
 

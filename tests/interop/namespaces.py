@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -80,6 +81,10 @@ class Namespace:
         """Add `address` ("10.1.0.1/32"), usable at once (IPv6: without duplicate address detection)."""
         self.ip("address", "add", address, "dev", device, *(("nodad",) if ":" in address else ()))
 
+    def has_carrier(self, device: str) -> bool:
+        """Whether the kernel knows that what is at the other end of `device` is up."""
+        return " state UP " in self.ip("link", "show", "dev", device)
+
     def add_route(self, destination: str, gateway: str) -> None:
         self.ip("route", "add", destination, "via", gateway)
 
@@ -138,14 +143,20 @@ class Link:
             *("link", "add", self.left_device, "mtu", str(self.mtu_octets), "type", "veth"),
             *("peer", "name", self.right_device, "netns", self.right.name, "mtu", str(self.mtu_octets)),
         )
-        for namespace, device, addresses in (
-            (self.left, self.left_device, self.left_addresses),
-            (self.right, self.right_device, self.right_addresses),
-        ):
+        for namespace, device, addresses in self._ends():
             for address in addresses:
                 namespace.add_address(address, device)
             namespace.ip("link", "set", device, "up")
+        # The kernel notices the carrier in its own time, and has no IPv6 routes before.
+        for namespace, device, _ in self._ends():
+            eventually(partial(namespace.has_carrier, device), what=f"{device} has a carrier")
         return self
+
+    def _ends(self) -> list[tuple[Namespace, str, tuple[str, ...]]]:
+        return [
+            (self.left, self.left_device, self.left_addresses),
+            (self.right, self.right_device, self.right_addresses),
+        ]
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -1,10 +1,12 @@
 """The harness itself: strongSwan reaches strongSwan through it, and nothing outlives a test."""
 
+import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import pytest
 from tests.interop.controlled import parse_raw
 from tests.interop.daemons import Daemon, cpu_seconds, pss_octets
 from tests.interop.namespaces import Namespace
-from tests.interop.ownership import leftovers, sweep
+from tests.interop.ownership import PREFIX, leftovers, sweep
 from tests.interop.polling import eventually
 from tests.interop.strongswan import BenchmarkResponder, StrongSwan, client_config, server_config
 from tests.interop.topologies import Topology, direct_topology
@@ -98,7 +100,7 @@ def test_nat_rebinding_moves_the_source_port(behind_nat: Topology) -> None:
 
     assert behind_nat.nat is not None
     echo = shlex.join([sys.executable, "-c", textwrap.dedent(ECHO_SOURCE_PORT)])
-    with Shell(behind_nat.server, f"trap 'kill $!; exit 0' TERM; {echo} & wait"):
+    with Shell(behind_nat.server, f"trap 'kill $!; wait; exit 0' TERM; {echo} & wait"):
         first = seen_port()
         assert first in behind_nat.nat.ports
         assert seen_port() == first
@@ -201,20 +203,21 @@ def test_failure_shows_the_log() -> None:
 
 SESSION = """
     import signal, time
+    from tests.interop.ownership import session_mark
     from tests.interop.strongswan import StrongSwan, server_config
     from tests.interop.topologies import direct_topology
 
     # A shell that started pytest in the background has had SIGINT ignored for all below.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with direct_topology() as net, StrongSwan("responder", net.server, server_config()):
-        print("up", flush=True)
+        print(session_mark(), flush=True)
         time.sleep(60)
 """
 
 
 @contextmanager
-def running_session() -> Iterator[subprocess.Popen[str]]:
-    """Another process that uses the harness and has a daemon running."""
+def running_session() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process that uses the harness and has a daemon running, and its mark."""
     session = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SESSION)],
         cwd=ROOT,
@@ -225,28 +228,47 @@ def running_session() -> Iterator[subprocess.Popen[str]]:
     with session:
         try:
             assert session.stdout is not None
-            assert session.stdout.readline() == "up\n"
-            yield session
+            mark = session.stdout.readline().strip()
+            assert leftovers(mark) != []
+            yield session, mark
         finally:
             session.kill()
 
 
 def test_interrupted_session_leaves_nothing() -> None:
-    with running_session() as session:
+    with running_session() as (session, mark):
         session.send_signal(signal.SIGINT)
         assert session.wait(10) != 0
-        assert leftovers(session.pid) == []
+        assert leftovers(mark) == []
+        assert list(Path(tempfile.gettempdir()).glob(f"*{mark}*")) == []
 
 
 def test_killed_session_is_swept_by_the_next() -> None:
-    with running_session() as session:
+    with running_session() as (session, mark):
         session.kill()
         session.wait()
         # The kernel ends the daemons with the session; what needs a hand to go is the rest.
-        eventually(lambda: not [line for line in leftovers(session.pid) if line.startswith("process")])
-        assert [line.split()[0] for line in leftovers(session.pid)] == ["namespace", "namespace", "directory"]
+        eventually(lambda: not [line for line in leftovers(mark) if line.startswith("process")])
+        assert [line.split()[0] for line in leftovers(mark)] == ["namespace", "namespace", "directory"]
         sweep()
-        assert leftovers(session.pid) == []
+        assert leftovers(mark) == []
+        assert list(Path(tempfile.gettempdir()).glob(f"*{mark}*")) == []
+
+
+def test_sweep_spares_what_is_locked() -> None:
+    """As a session holds it that runs in another container with the same /tmp, or that sweeps at the same time."""
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    mark = f"{ended.stdout.strip()}.0abc"
+    directory, lock = (Path(tempfile.gettempdir(), f"{PREFIX}-{mark}-{what}") for what in ("1-daemon", "lock"))
+    directory.mkdir()
+    with lock.open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        sweep()
+        assert directory.exists()
+        assert lock.exists()
+    sweep()
+    assert not directory.exists()
+    assert not lock.exists()
 
 
 def test_sweep_spares_sessions_that_run() -> None:
