@@ -61,9 +61,24 @@ def test_child_is_refused(direct: Topology, role: Role, client: dict[str, Any], 
                 pair.strongswan.initiate("net")
             pair.cygnet.await_count(f'child_sas_refused_total{{reason="{reason}"}}', 1)
             pair.cygnet.await_count("child_sas", 0)
+            pair.cygnet.await_count('ike_sas{state="established"}', 1)
+            assert len(pair.strongswan.sas()) == 1
         else:
             eventually(lambda: f"home: given up after 1 attempts: {reason}" in pair.cygnet.log())
-            eventually(pair.is_bare)
+            pair.cygnet.await_count(f'child_sas_failed_total{{reason="{reason}"}}', 1)
+            pair.cygnet.await_count('ike_sas{state="established"}', 1)
+            [sa] = pair.strongswan.sas()
+            assert not sa["child-sas"]
+
+
+def test_a_child_that_was_refused_is_asked_for_again_in_the_same_ike_sa(direct: Topology) -> None:
+    client, server = {"connection": "keyingtries = 0"}, {"local_ts": "10.9.0.0/24"}
+    with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
+        eventually(lambda: "home: attempt 1 failed, again in" in pair.cygnet.log())
+        pair.strongswan.write_config(server_config())
+        pair.strongswan.load()
+        pair.cygnet.await_count("child_sas", 1)
+        pair.cygnet.await_count("ike_sas_established_total", 1)
 
 
 def test_we_try_again_until_the_peer_lets_us_in(direct: Topology) -> None:

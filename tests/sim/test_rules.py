@@ -177,15 +177,13 @@ def test_invalid_syntax_in_a_response_ends_the_sa(world: World, gateway: Host) -
     assert not client.table.sas and not client.children
 
 
-def test_an_sa_whose_child_was_refused_counts_as_never_established(world: World) -> None:
-    child = ChildSettings(name="net", esp_proposals=ESP, local_ts=(parse_selector("10.9.0.0/16"),))
-    gateway = Host(world, GATEWAY, change_connection(gateway_settings(), children=(child,)), ListPool(counted(1)))
+def test_an_sa_that_got_no_address_counts_as_never_established(world: World) -> None:
+    gateway = Host(world, GATEWAY, gateway_settings(), ListPool())
     client = Host(world, CLIENT, client_settings())
-    other = ChildSettings(name="net", esp_proposals=ESP, remote_ts=(parse_selector("10.8.0.0/16"),))
-    client.initiate(gateway, client_connection(children=(other,)))
+    client.initiate(gateway, client_connection())
     world.run(1.0)
     assert [(e.reason, e.was_established) for e in client.events if isinstance(e, SaClosed)] == [
-        ("ts_unacceptable", False)
+        ("internal_address_failure", False)
     ]
     assert gateway.closed == ["deleted_by_peer"]
 

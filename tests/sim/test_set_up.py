@@ -8,7 +8,6 @@ import pytest
 from tests.sim.world import (
     CLIENT,
     ESP,
-    EVERYTHING,
     GATEWAY,
     Host,
     ListPool,
@@ -24,7 +23,7 @@ from tests.sim.world import (
 )
 
 from cygnet.auth.identity import parse_identity
-from cygnet.iana import CfgAttribute, ExchangeType, KeId, NotifyType, ProtocolId
+from cygnet.iana import CfgAttribute, ExchangeType, KeId, ProtocolId
 from cygnet.ike.effects import PhaseDone, Retransmitted, Send
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
@@ -284,17 +283,6 @@ def test_an_empty_pool_fails_the_child_and_says_so() -> None:
     assert gateway.closed == ["deleted_by_peer"], "the initiator has no use for an IKE_SA alone, and says so"
 
 
-def test_traffic_that_no_child_covers() -> None:
-    world = World()
-    child = ChildSettings(name="net", esp_proposals=ESP, local_ts=(parse_selector("10.9.0.0/16"),))
-    client, gateway = make(world, gateway=change_connection(gateway_settings(), children=(child,)))
-    other = ChildSettings(name="net", esp_proposals=ESP, remote_ts=(parse_selector("10.8.0.0/16"),))
-    client.initiate(gateway, client_connection(children=(other,)))
-    world.run(2.0)
-    assert client.closed == ["ts_unacceptable"]
-    assert not gateway.pool.used and not gateway.children
-
-
 def test_selectors_are_narrowed_to_what_both_allow() -> None:
     world = World()
     child = ChildSettings(name="net", esp_proposals=ESP, local_ts=(parse_selector("10.9.0.0/16"),))
@@ -444,17 +432,6 @@ def test_initial_contact_closes_what_the_peer_has_forgotten() -> None:
     gateway.carry_out(gateway.table.drop_peer(identity, new, world.now))
     assert set(gateway.table.sas) == {new}
     assert gateway.closed == ["initial_contact"]
-
-
-def test_error_notify_names_are_reasons() -> None:
-    world = World()
-    client, gateway = make(world)
-    everything = ChildSettings(
-        name="net", esp_proposals=(parse_proposal(ProtocolId.ESP, "aes256-sha512"),), remote_ts=EVERYTHING
-    )
-    client.initiate(gateway, client_connection(children=(everything,)))
-    world.run(1.0)
-    assert client.closed == [NotifyType.NO_PROPOSAL_CHOSEN.name.lower()]
 
 
 def test_an_initiator_that_restarts_has_its_old_sa_forgotten() -> None:

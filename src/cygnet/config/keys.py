@@ -143,7 +143,8 @@ _CONNECTION = Table(
             "keyingtries",
             Kind("number", values.integer(0, 1_000_000)),
             "1",
-            "How often to try to set up a connection that we initiate; 0 tries for ever.",
+            "How often to try to set up a connection that we initiate, or a child of it that the peer refuses; 0 tries "
+            "for ever.",
         ),
         Key(
             "rekey_time",

@@ -68,16 +68,16 @@ class Events:
         pools: AddressPools,
         *,
         send: Callable[[AnyMessage], object],
-        on_sa: Callable[[SaEstablished | SaClosed], object],
+        on_sa: Callable[[SaEstablished | SaClosed | ChildFailed], object],
         revive: Callable[[Revive], object],
         has_routes: bool,
         on_initial_contact: Callable[[InitialContact], object] | None,
         name_of: Callable[[bytes], str] = lambda spi: "",
         scripts: Callable[[Effect], object] | None = None,
     ) -> None:
-        """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends, `revive` what is
-        to be set up again. `name_of` tells the connection of an IKE_SA, by its SPI; `scripts` is told of
-        all that makes CHILD_SAs come and go, while `has_scripts`.
+        """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends, or does without a
+        CHILD_SA, `revive` what is to be set up again. `name_of` tells the connection of an IKE_SA, by its SPI;
+        `scripts` is told of all that makes CHILD_SAs come and go, while `has_scripts`.
 
         `on_initial_contact` brings word to the other workers, which may have IKE_SAs with the same peers.
         """
@@ -222,6 +222,7 @@ class Events:
 
     def _child_failed(self, effect: ChildFailed) -> None:
         self._count(f'child_sas_failed_total{{reason="{effect.reason}"}}')
+        self._on_sa(effect)
         if self._may_log(logging.WARNING):
             about_it = about(self._name_of(effect.sa), unique_id(effect.sa))
             _chd.warning("CHILD_SA %s not set up: %s", effect.name, effect.reason, extra=about_it)

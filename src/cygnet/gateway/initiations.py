@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from cygnet.ike.connections import Child, Connection
-from cygnet.ike.effects import Revive, SaClosed, SaEstablished
+from cygnet.ike.effects import ChildFailed, Revive, SaClosed, SaEstablished
 from cygnet.ike.errors import LocalError
 from cygnet.ike.path import Path
 from cygnet.ike.settings import ConnectionSettings
+from cygnet.ike.tasks import CreateChild
 from cygnet.net.driver import Driver
 from cygnet.net.sockets import source_address
 from cygnet.observe.log_groups import group_logger
@@ -49,7 +50,7 @@ def path_to_peer(
 class _Attempt:
     """A connection that is being set up, with some of its children."""
 
-    __slots__ = ("children", "connection", "number", "path", "pause_s")
+    __slots__ = ("children", "connection", "number", "path", "pause_s", "refused")
 
     def __init__(self, connection: Connection, children: tuple[Child, ...], path: Path | None = None) -> None:
         self.connection = connection
@@ -58,6 +59,8 @@ class _Attempt:
         """Where the peer was when it was lost; None if the settings are to say it."""
         self.number = 0
         self.pause_s = FIRST_PAUSE_S
+        self.refused = ""
+        """Why the peer will not have the first of the children, with which the IKE_SA was to begin."""
 
 
 class AttemptView(NamedTuple):
@@ -134,15 +137,22 @@ class Initiations:
         self._by_sa.clear()
         self._by_peer.clear()
 
-    def on_sa(self, effect: SaEstablished | SaClosed) -> None:
-        """An IKE_SA is established or has ended: perhaps one of ours."""
-        attempt = self._by_sa.pop(effect.sa, None) if self._by_sa else None
+    def on_sa(self, effect: SaEstablished | SaClosed | ChildFailed) -> None:
+        """An IKE_SA is established or has ended, or will be without a CHILD_SA: perhaps one of ours."""
+        attempt = self._by_sa.get(effect.sa) if self._by_sa else None
         if attempt is None:
             return
-        if isinstance(effect, SaClosed):
-            self._retry(attempt, effect.reason)
+        if isinstance(effect, ChildFailed):
+            attempt.refused = effect.reason
             return
-        self._forget(attempt)
+        del self._by_sa[effect.sa]
+        if isinstance(effect, SaClosed):
+            attempt.refused = ""
+            self._retry(attempt, effect.reason)
+        elif attempt.refused:
+            self._retry(attempt, attempt.refused)
+        else:
+            self._forget(attempt)
 
     def attempt_at(self, connection: str) -> AttemptView | None:
         """What is being done to set up the connection of that name; None if nothing is."""
@@ -172,6 +182,8 @@ class Initiations:
         if not self._is_current(attempt):
             self._forget(attempt)
             return
+        if attempt.refused and self._ask_again(attempt):
+            return
         attempt.number += 1
         driver = self._driver
         try:
@@ -186,6 +198,25 @@ class Initiations:
         self._by_sa[spi] = attempt
         driver.carry_out(effects)
 
+    def _ask_again(self, attempt: _Attempt) -> bool:
+        """Ask for the CHILD_SA that was refused, in the IKE_SA that stands; False if there is none any more.
+
+        What comes of it is looked at when it would be asked for again: it may come by another request, the peer's too.
+        """
+        settings, name = attempt.connection.settings, attempt.children[0].settings.name
+        sa = self._driver.table.established_as(settings.name, settings.remote.id)
+        if sa is None:
+            attempt.refused = ""
+            return False
+        if any(child.name == name for child in sa.children):
+            self._forget(attempt)
+            return True
+        if not self._is_given_up(attempt, attempt.refused):
+            attempt.number += 1
+            self._driver.order(sa.spi, CreateChild(name))
+            self._after(self._next_pause_s(attempt), attempt)
+        return True
+
     def _is_current(self, attempt: _Attempt) -> bool:
         """Whether the configuration still has it; it follows what has changed there."""
         connection = self._driver.table.env.connections.named(attempt.connection.settings.name)
@@ -199,15 +230,25 @@ class Initiations:
         if not self._is_current(attempt):
             self._forget(attempt)
             return
+        if self._is_given_up(attempt, reason):
+            return
+        pause_s, name = self._next_pause_s(attempt), attempt.connection.settings.name
+        _log.warning("%s: attempt %d failed, again in %.1f s: %s", name, attempt.number, pause_s, reason)
+        self._after(pause_s, attempt)
+
+    def _is_given_up(self, attempt: _Attempt, reason: str) -> bool:
+        """Whether it was the last try."""
         settings = attempt.connection.settings
-        if settings.keyingtries and attempt.number >= settings.keyingtries:
+        is_last = 0 < settings.keyingtries <= attempt.number
+        if is_last:
             _log.error("%s: given up after %d attempts: %s", settings.name, attempt.number, reason)
             self._forget(attempt)
-            return
+        return is_last
+
+    def _next_pause_s(self, attempt: _Attempt) -> float:
         pause_s = attempt.pause_s * (1 - self._fraction() / 2)
-        _log.warning("%s: attempt %d failed, again in %.1f s: %s", settings.name, attempt.number, pause_s, reason)
         attempt.pause_s = min(2 * attempt.pause_s, LAST_PAUSE_S)
-        self._after(pause_s, attempt)
+        return pause_s
 
     def _after(self, pause_s: float, attempt: _Attempt) -> None:
         def again() -> None:

@@ -47,7 +47,7 @@ from cygnet.gateway.trace import Trace
 from cygnet.gateway.traps import Traps
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
-from cygnet.ike.effects import Demand, Effect, Revive, SaClosed, SaEstablished
+from cygnet.ike.effects import ChildFailed, Demand, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.settings import Settings
@@ -320,7 +320,7 @@ class Worker:
 
     # Events, and the supervisor.
 
-    def _on_sa(self, effect: SaEstablished | SaClosed) -> None:
+    def _on_sa(self, effect: SaEstablished | SaClosed | ChildFailed) -> None:
         self._initiations.on_sa(effect)
 
     def _follow_levels(self) -> None:

@@ -104,7 +104,8 @@ class ChildRekeyed(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChildFailed(msgspec.Struct, frozen=True, gc=False):
-    """A further CHILD_SA could not be set up, or one could not be rekeyed."""
+    """A CHILD_SA could not be set up, or not be rekeyed. The IKE_SA stands; if it was to be its first, it is said to be
+    established right after this."""
 
     sa: bytes
     name: str
@@ -156,7 +157,7 @@ class MoveChild(msgspec.Struct, frozen=True, gc=False):
 
 
 class SaEstablished(msgspec.Struct, frozen=True, gc=False):
-    """Both ends are authenticated, and the first CHILD_SA is up."""
+    """Both ends are authenticated, and the first CHILD_SA is up, unless a `ChildFailed` before this says otherwise."""
 
     sa: bytes
     connection: str

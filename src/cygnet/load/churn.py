@@ -81,6 +81,10 @@ class Churn:
         """Whether all that came are up or have failed, and all that went are gone."""
         return not self._coming and not self._leaving
 
+    def is_coming(self, spi: bytes) -> bool:
+        """Whether an IKE_SA is one that is being set up."""
+        return spi in self._coming
+
     def established(self, spi: bytes) -> bool:
         """A tunnel is up; whether it was one of those that came."""
         due = self._coming.pop(spi, None)

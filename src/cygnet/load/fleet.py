@@ -92,6 +92,8 @@ class Fleet:
         self._attempts: dict[bytes, Attempt] = {}
         self._up: dict[bytes, bytes] = {}
         """The tunnels that stand: our IKE SPI, and our ESP SPI."""
+        self._refused: dict[bytes, str] = {}
+        """Why an IKE_SA that is about to be established has no CHILD_SA."""
         self._deadlines: deque[tuple[float, bytes]] = deque()
         self._pacing: Pacing = ClosedLoop(0, 0.0)
         self._pump_handle: asyncio.Handle | None = None
@@ -325,6 +327,8 @@ class Fleet:
                 self._on_rekeyed(effect)
             case Retransmitted():
                 self._on_retransmitted(effect)
+            case ChildFailed() if effect.sa in self._attempts or (self._churn and self._churn.is_coming(effect.sa)):
+                self._refused[effect.sa] = effect.reason
             case TaskDone() | ChildRekeyed() | ChildFailed() | RekeyFailed():
                 self._upkeep.on_event(effect)
             case _:
@@ -343,7 +347,21 @@ class Fleet:
         else:
             self._books.retransmits["ike_auth" if attempt.init_done else "ike_sa_init"] += 1
 
+    def _on_refused(self, spi: bytes, reason: str) -> None:
+        """An IKE_SA without its CHILD_SA: no tunnel, and of no use to us."""
+        if self._attempts.pop(spi, None) is not None:
+            self._fail(reason)
+            self._ended(self._clock())
+        elif self._churn is not None and self._churn.closed(spi, reason):
+            self._note_end()
+        # Not at once: the core's effects of its being established are yet to be carried out.
+        self._loop.call_soon(self._driver.delete, spi)
+
     def _on_established(self, established: SaEstablished) -> None:
+        refusal = self._refused.pop(established.sa, None) if self._refused else None
+        if refusal is not None:
+            self._on_refused(established.sa, refusal)
+            return
         attempt = self._attempts.pop(established.sa, None)
         if attempt is None:
             if self._churn is not None and self._churn.established(established.sa):

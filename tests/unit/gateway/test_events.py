@@ -10,7 +10,7 @@ from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute
 from cygnet.gateway.events import LINES_PER_SECOND, Events
 from cygnet.gateway.pools import AddressPools
 from cygnet.iana import TsType
-from cygnet.ike.effects import InitialContact, InstallChild, RemoveChild, Revive, SaClosed, SaEstablished
+from cygnet.ike.effects import ChildFailed, InitialContact, InstallChild, RemoveChild, Revive, SaClosed, SaEstablished
 from cygnet.ike.path import Path
 from cygnet.ike.settings import PoolSettings
 from cygnet.observe.counters import Counters
@@ -41,7 +41,7 @@ class Rig:
         self.counters = Counters.create(writers=1)
         self.sent: list[AnyMessage] = []
         self.lonely: list[InitialContact] = []
-        self.told: list[SaEstablished | SaClosed | Revive] = []
+        self.told: list[SaEstablished | SaClosed | ChildFailed | Revive] = []
         self.events = Events(
             self.counters.writer(0),
             AddressPools((POOL,), workers=1, send=self.sent.append),

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -7,12 +8,14 @@ import pytest
 from cygnet.auth.identity import Identity, parse_identity
 from cygnet.gateway.initiations import FIRST_PAUSE_S, LAST_PAUSE_S, Initiations, initiating_worker, path_to_peer
 from cygnet.ike.connections import Child, Connection
-from cygnet.ike.effects import Effect, Revive, SaClosed, SaEstablished
+from cygnet.ike.effects import ChildFailed, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.errors import LocalError
 from cygnet.ike.path import Path
+from cygnet.ike.sa import ChildSa
 from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings, StartAction
 from cygnet.ike.spi import new_ike_spi
+from cygnet.ike.tasks import CreateChild, Task
 
 
 def source(remote: str, port: int) -> str:
@@ -44,15 +47,22 @@ class TestPath:
             path_to_peer(ConnectionSettings(name="out", remote_addrs=("10.0.0.0/8",)), 500, source)
 
 
+class Standing(NamedTuple):
+    spi: bytes
+    children: list[ChildSa]
+
+
 class FakeTable:
     def __init__(self, settings: Settings) -> None:
         self.env = Environment(settings, entropy=bytes, count=lambda name, n=1: None)
         self.initiated: list[tuple[bytes, str, Path]] = []
         self.children: list[str] = []
         self.standing: set[str] = set()
+        self.standing_children: list[ChildSa] = []
+        self.ordered: list[tuple[bytes, Task]] = []
 
-    def established_as(self, name: str, identity: Identity) -> str | None:
-        return name if name in self.standing else None
+    def established_as(self, name: str, identity: Identity) -> "Standing | None":
+        return Standing(b"standing", self.standing_children) if name in self.standing else None
 
     def initiate(
         self,
@@ -78,6 +88,9 @@ class FakeDriver:
 
     def carry_out(self, effects: list[Effect]) -> None:
         assert effects == []
+
+    def order(self, spi: bytes, task: Task) -> None:
+        self.table.ordered.append((spi, task))
 
 
 class FakeLoop:
@@ -108,6 +121,13 @@ class Rig:
     def configure(self, *connections: ConnectionSettings) -> None:
         self.table.env.configure(Settings(connections=connections))
         self.initiations.configure()
+
+    def refuse_child(self, reason: str = "ts_unacceptable") -> None:
+        """The IKE_SA stands without its first child."""
+        spi = self.initiated[-1][0]
+        self.table.standing.add("out")
+        self.initiations.on_sa(ChildFailed(spi, "net", reason))
+        self.initiations.on_sa(SaEstablished(spi, "out", connection().remote.id, (), 0.1))
 
     def fail(self, reason: str = "timeout_ike_sa_init") -> None:
         self.initiations.on_sa(SaClosed(self.initiated[-1][0], "out", reason, False))
@@ -266,3 +286,40 @@ def test_what_is_being_tried_ends_with_its_connection(when: str, caplog: pytest.
     # It comes back as one that is new.
     rig.configure(connection(tries=0))
     assert len(rig.initiated) == 2
+
+
+class TestARefusedChild:
+    ASKED = (b"standing", CreateChild("net"))
+
+    def test_is_asked_for_again_in_the_ike_sa_that_stands(self, caplog: pytest.LogCaptureFixture) -> None:
+        rig = Rig(connection(tries=3))
+        rig.refuse_child()
+        assert rig.table.ordered == []
+        for _ in range(3):
+            rig.loop.callbacks.pop()()
+        assert rig.table.ordered == 2 * [self.ASKED] and len(rig.initiated) == 1
+        assert rig.loop.pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
+        assert "out: given up after 3 attempts: ts_unacceptable" in caplog.text
+        assert not rig.loop.callbacks and rig.initiations.attempt_at("out") is None
+
+    def test_is_left_alone_after_the_last_try(self, caplog: pytest.LogCaptureFixture) -> None:
+        rig = Rig(connection(tries=1))
+        rig.refuse_child()
+        assert not rig.loop.pauses and not rig.table.ordered
+        assert "out: given up after 1 attempts: ts_unacceptable" in caplog.text
+
+    def test_that_stands_by_now_is_not_asked_for(self) -> None:
+        rig = Rig(connection(tries=0))
+        rig.refuse_child()
+        rig.table.standing_children.append(ChildSa("net", b"in", b"out"))
+        rig.loop.callbacks.pop()()
+        assert not rig.table.ordered and not rig.loop.callbacks
+
+    def test_without_an_ike_sa_by_now_begins_anew(self) -> None:
+        rig = Rig(connection(tries=0))
+        rig.refuse_child()
+        rig.table.standing.clear()
+        rig.loop.callbacks.pop()()
+        assert len(rig.initiated) == 2 and not rig.table.ordered
+        rig.fail()
+        assert len(rig.loop.pauses) == 2

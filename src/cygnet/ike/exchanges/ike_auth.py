@@ -5,11 +5,12 @@ from cygnet.auth.psk import compute_psk_auth, verify_psk_auth
 from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
 from cygnet.ike import uniqueness
 from cygnet.ike.connections import Candidates, choose_connection
-from cygnet.ike.effects import PhaseDone
+from cygnet.ike.effects import ChildFailed, PhaseDone
 from cygnet.ike.errors import (
     AuthenticationFailed,
     ChildlessUnsupported,
     InvalidSyntax,
+    PeerRefused,
     ProtocolViolation,
     Scope,
     error_notify,
@@ -21,7 +22,7 @@ from cygnet.ike.handshake import Handshake
 from cygnet.ike.nat import pack_address
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.settings import Childless, ConnectionSettings, Unique
-from cygnet.ike.tasks import CreateChild
+from cygnet.ike.tasks import CreateChild, TakeOver
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.authentication import Authentication
 from cygnet.wire.payloads.identification import IdentificationInitiator, IdentificationResponder
@@ -38,6 +39,18 @@ _INITIAL_CONTACT = NotifyType.INITIAL_CONTACT
 _IPV4_ADDR = IdType.IPV4_ADDR
 _IPV6_ADDR = IdType.IPV6_ADDR
 _NO_PROTOCOL = ProtocolId.NONE
+_OF_CHILD_ALONE = frozenset(
+    (
+        NotifyType.NO_PROPOSAL_CHOSEN,
+        NotifyType.SINGLE_PAIR_REQUIRED,
+        NotifyType.NO_ADDITIONAL_SAS,
+        NotifyType.TS_UNACCEPTABLE,
+        NotifyType.INVALID_SELECTORS,
+    )
+)
+"""What a peer may answer beside its AUTH without refusing the IKE_SA (RFC 7296 section 1.2). After the
+others of that section, INTERNAL_ADDRESS_FAILURE and FAILED_CP_REQUIRED, we delete it, as we may: addresses are asked
+for in IKE_AUTH alone, so without them it would be of no use."""
 _SHARED_KEY_MESSAGE_INTEGRITY_CODE = AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE
 
 
@@ -129,23 +142,24 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
     """The rest of the answer: the CHILD_SA, or why there is none (RFC 7296 section 1.2, 2.21.2)."""
     handshake, connection = sa.handshake, sa.connection
     assert handshake is not None and connection is not None
-    addresses: tuple[bytes, ...] = ()
+    reply: tuple[Payload, ...] = ()
     is_childless = connection.settings.childless is not _NEVER_CHILDLESS and parts.find(SecurityAssociation) is None
     if connection.settings.childless is _FORCE_CHILDLESS and not is_childless:
         raise InvalidSyntax("this connection begins without a CHILD_SA")
     try:
-        addresses, reply = virtual_ip.assign(connection, sa.remote_id, parts, turn)
-        sa.virtual_ips, sa.has_leases = addresses, bool(addresses)
+        sa.virtual_ips, reply = virtual_ip.assign(connection, sa.remote_id, parts, turn)
+        sa.has_leases = bool(sa.virtual_ips)
         if is_childless:
             return reply
         agreed = children.choose(sa, parts, is_first=True)
     except ProtocolViolation as error:
-        sa.virtual_ips, sa.has_leases = (), False
-        virtual_ip.release(sa.remote_id, addresses, turn)
         if error.scope is not Scope.CHILD:
+            virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
+            sa.virtual_ips, sa.has_leases = (), False
             raise
+        # The IKE_SA stands all the same, and so does its address: for the CHILD_SA that is asked for in it next.
         turn.env.count(f'child_sas_refused_total{{reason="{error.notify.name.lower()}"}}')
-        return (error_notify(error),)
+        return (*reply, error_notify(error))
     spi_in = turn.table.new_child_spi(sa)
     nonce_i, nonce_r = handshake.nonce_i, handshake.nonce_r
     children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=False)
@@ -220,7 +234,7 @@ def _is_initial_contact(settings: ConnectionSettings, turn: Turn) -> bool:
 
 
 def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
-    """Take the response: the IKE_SA is established, and the CHILD_SA with it.
+    """Take the response: the IKE_SA is established, and the CHILD_SA with it unless that is refused.
 
     Raises IkeError if the peer refuses, or is not who it should be; the table gives up the SA then, and tells
     the peer if it may believe that the SA stands.
@@ -245,11 +259,12 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     sa.message_ids.response_received()
     sa.local_id, sa.remote_id = own_id, remote_id
     turn.effects.append(PhaseDone(sa.spi, "ike_auth"))
-    if refusal is not None:
+    if refusal is not None and not _is_of_child_alone(sa, refusal):
         raise refusal
     mobike.accept(sa, parts, turn)
-    if handshake.child is None:
+    if handshake.child is None or refusal is not None:
         sa.virtual_ips, told = virtual_ip.received(parts)
+        _note_refused(sa, refusal, turn)
     else:
         agreed = children.accept(sa, handshake.child, parts, is_first=True)
         sa.virtual_ips, told = virtual_ip.received(parts)
@@ -259,3 +274,18 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     if handshake.says_alone:
         uniqueness.said_initial_contact(sa, turn)
     reauthentication.obey(sa, parts, turn)
+
+
+def _is_of_child_alone(sa: IkeSa, refusal: PeerRefused) -> bool:
+    """Whether the IKE_SA stands after that: not if it is to take the place of one that has the CHILD_SA."""
+    is_to_take_over = any(isinstance(task, TakeOver) for task in sa.pending)
+    return refusal.notify_type in _OF_CHILD_ALONE and not is_to_take_over
+
+
+def _note_refused(sa: IkeSa, refusal: PeerRefused | None, turn: Turn) -> None:
+    """The peer will not have the CHILD_SA that the IKE_SA was to begin with, if it was to begin with one."""
+    handshake = sa.handshake
+    assert handshake is not None
+    if refusal is not None and handshake.child is not None:
+        turn.table.release_child_spi(handshake.spi_in)
+        turn.effects.append(ChildFailed(sa.spi, handshake.child.settings.name, refusal.reason))
