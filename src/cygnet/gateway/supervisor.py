@@ -6,7 +6,6 @@ It never touches what a peer sent, and no worker ever waits for it.
 import asyncio
 import errno
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -42,6 +41,7 @@ from cygnet.gateway.control import (
 )
 from cygnet.gateway.devices import Devices, open_devices
 from cygnet.gateway.errands import Errands
+from cygnet.gateway.host_changes import change_host
 from cygnet.gateway.leasing import Leasing
 from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
 from cygnet.gateway.listeners import Listeners, open_listeners
@@ -402,16 +402,8 @@ class Supervisor:
             for other in self._slots:
                 if other is not slot and other.channel is not None:
                     other.channel.send(message)
-        elif isinstance(message, AddRoute):
-            if self._devices is not None and self._is_behind_a_peer(message.prefix):
-                self._devices.routes.add(message.prefix, slot.index, message.sa)
-        elif isinstance(message, DelRoute) and self._devices is not None:
-            self._devices.routes.discard(message.prefix, slot.index)
-        elif isinstance(message, AddAddress):
-            if self._devices is not None and self._asks_for_addresses():
-                self._devices.addresses.add(message.address, slot.index, message.sa)
-        elif isinstance(message, DelAddress) and self._devices is not None:
-            self._devices.addresses.discard(message.address, slot.index)
+        elif self._devices is not None and isinstance(message, AddRoute | DelRoute | AddAddress | DelAddress):
+            change_host(message, slot.index, self._devices, self._settings)
 
     def _tell_levels(self, thresholds: Mapping[str, int]) -> None:
         for slot in self._slots:
@@ -436,26 +428,6 @@ class Supervisor:
             self._has_served = True
             notify("READY=1")
             self._on_serving(self.serving)
-
-    def _is_behind_a_peer(self, prefix: str) -> bool:
-        """Whether the configuration has peers with these addresses: a worker may not route anything else to itself."""
-        network = ipaddress.ip_network(prefix)
-        first, last = network.network_address.packed, network.broadcast_address.packed
-        is_fit = any(
-            len(selector.first) == len(first) and selector.first <= first and last <= selector.last
-            for connection in self._settings.connections
-            for child in connection.children
-            for selector in child.remote_ts
-        )
-        if not is_fit:
-            raise ValueError(f"no remote_ts has {prefix}")
-        return True
-
-    def _asks_for_addresses(self) -> bool:
-        """Whether any connection asks its peer for virtual addresses: else no worker may give the host any."""
-        if not any(connection.vips for connection in self._settings.connections):
-            raise ValueError("no connection has vips")
-        return True
 
     def _free(self, worker: int) -> None:
         """A worker is dead: its addresses and routes are nobody's."""

@@ -179,8 +179,7 @@ class WorkerService:
         if self._wanted:
             self._tell(effect, event)
         if event in self._unread and not (isinstance(effect, SaClosed) and not effect.was_established):
-            for _ in range(self._unread[event]):
-                self._table.env.count("vici_events_dropped_total")
+            self._table.env.count("vici_events_dropped_total", self._unread[event])
 
     def _tell(self, effect: Effect, event: str) -> None:
         is_wanted = event in self._wanted
@@ -279,8 +278,6 @@ class WorkerService:
             reply = await self._reply(number, call, request)
         except (LocalError, TimeoutError) as exc:
             reply = Failed(str(exc) or "it took too long")
-        except asyncio.CancelledError:
-            raise
         except Exception as exc:
             # The supervisor must have an answer, and the SAs live on.
             _log.exception("internal error while answering the supervisor")
