@@ -22,9 +22,10 @@ from tests.sim.world import (
     gateway_settings,
 )
 
-from cygnet.auth.identity import parse_identity
+from cygnet.auth.identity import Identity, parse_identity
 from cygnet.iana import CfgAttribute, ExchangeType, KeId, ProtocolId
-from cygnet.ike.effects import PhaseDone, Retransmitted, Send
+from cygnet.ike.effects import HeldBack, PhaseDone, Retransmitted, Send
+from cygnet.ike.errors import AddressAwaited
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import AdmissionSettings, ChildSettings, RetransmitPolicy, SharedSecret
@@ -281,6 +282,38 @@ def test_an_empty_pool_fails_the_child_and_says_so() -> None:
     assert client.closed == ["internal_address_failure"]
     assert gateway.counters['child_sas_refused_total{reason="internal_address_failure"}'] == 1
     assert gateway.closed == ["deleted_by_peer"], "the initiator has no use for an IKE_SA alone, and says so"
+
+
+class SlowPool(ListPool):
+    """Its addresses have to be fetched."""
+
+    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
+        address = super().acquire(pools, octets, wanted, identity)
+        if address is None:
+            raise AddressAwaited
+        return address
+
+
+def test_a_request_that_waits_for_an_address_is_answered_when_there_is_one() -> None:
+    world = World()
+    pool = SlowPool()
+    client = Host(world, CLIENT, client_settings())
+    gateway = Host(world, GATEWAY, gateway_settings(), pool)
+    client.initiate(gateway, client_connection())
+    world.run(1.0)
+    (held,) = gateway.of_kind(HeldBack)
+    assert isinstance(held, HeldBack)
+    assert not client.established and not client.closed and not gateway.established
+    gateway.receive(held.datagram, held.path)
+    assert len(gateway.of_kind(HeldBack)) == 2, "it may wait for longer"
+    pool.free.append(bytes((10, 3, 0, 7)))
+    gateway.receive(held.datagram, held.path)
+    world.run(1.0)
+    assert agree(client, gateway)
+    assert client.established[0].virtual_ips == (bytes((10, 3, 0, 7)),)
+    assert not client.of_kind(Retransmitted)
+    gateway.receive(held.datagram, held.path)
+    assert pool.used == {bytes((10, 3, 0, 7))}, "handed in once more it is a repetition"
 
 
 def test_selectors_are_narrowed_to_what_both_allow() -> None:

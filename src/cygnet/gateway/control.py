@@ -43,6 +43,8 @@ class LeaseRequest(Message, frozen=True, array_like=True, tag=True):
     """How many more I want."""
     free: int
     """How many addresses I have left."""
+    is_urgent: bool = False
+    """Whether a peer waits for one."""
 
 
 class LeaseGrant(Message, frozen=True, array_like=True, tag=True):
@@ -58,6 +60,8 @@ class LeaseRecall(Message, frozen=True, array_like=True, tag=True):
     pool: str
     free: int
     """How many addresses the other worker has left."""
+    is_urgent: bool = False
+    """Whether a peer of its waits for one: then give back a block that nobody uses, if it is your last."""
 
 
 class LeaseReturn(Message, frozen=True, array_like=True, tag=True):

@@ -12,6 +12,7 @@ from cygnet.ike.effects import (
     ChildFailed,
     ChildRekeyed,
     Effect,
+    HeldBack,
     InitialContact,
     InstallChild,
     RekeyFailed,
@@ -58,6 +59,7 @@ class Events:
         "_threshold",
         "_unlogged",
         "has_scripts",
+        "hold",
         "listener",
         "on_effect",
     )
@@ -97,6 +99,8 @@ class Events:
         self.follow_levels()
         self._lines = 0
         self._unlogged = 0
+        self.hold: Callable[[HeldBack], object] = lambda effect: None
+        """Takes requests that can't be answered yet."""
         self.on_effect: Callable[[Effect], object] | None = None
         """Told of everything: the traps, where there are any."""
         self.listener: Callable[[Effect], object] | None = None
@@ -133,6 +137,8 @@ class Events:
             self._child_failed(effect)  # type: ignore[arg-type]
         elif kind is Revive:
             self._revive(effect)  # type: ignore[arg-type]
+        elif kind is HeldBack:
+            self.hold(effect)  # type: ignore[arg-type]
         elif self._is_detailed:
             self._tell_detail(effect)
 

@@ -42,12 +42,12 @@ class Leasing:
         """A worker runs out of addresses: give it what is there, and ask the others for what they can spare."""
         plan = self._ledger.plan(request.pool)
         wanted = min(max(request.blocks, 1), blocks_at_start(plan, self._workers))
-        blocks = self._ledger.lease(request.pool, worker, wanted)
+        blocks = self._ledger.lease(request.pool, worker, wanted, is_urgent=request.is_urgent)
         self._grant(worker, request.pool, blocks)
         if len(blocks) < wanted:
             for holder in self._ledger.holders(request.pool):
                 if holder != worker:
-                    self._send(holder, LeaseRecall(request.pool, request.free))
+                    self._send(holder, LeaseRecall(request.pool, request.free, request.is_urgent))
 
     def take_back(self, worker: int, message: LeaseReturn) -> None:
         """A worker gives blocks back; whoever waits for some gets them."""

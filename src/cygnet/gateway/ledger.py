@@ -21,6 +21,10 @@ MAX_BLOCKS: Final = 1 << 32
 """Of one pool; what lies beyond in a pool larger than 2^44 addresses is not used."""
 
 
+MAX_SINGLE: Final = 256
+"""A pool of up to so many addresses is cut into single ones, so that each of them serves whichever worker needs it."""
+
+
 class PoolPlan:
     """How one pool is cut. Blocks are numbered from 0; the first and the last may be partly outside of the pool."""
 
@@ -31,7 +35,7 @@ class PoolPlan:
         self.octets = len(pool.first)
         self.first = int.from_bytes(pool.first, "big")
         self.last = int.from_bytes(pool.last, "big")
-        share = (self.last - self.first + 1) // (workers * BLOCKS_PER_WORKER)
+        share = self.capacity // (workers * BLOCKS_PER_WORKER) if self.capacity > MAX_SINGLE else 1
         self.octave = min(max(share.bit_length() - 1, 0), MAX_BLOCK_OCTAVE)
         self.size = 1 << self.octave
         self._base = self.first >> self.octave
@@ -68,7 +72,7 @@ class PoolPlan:
 class _Shelf:
     """The blocks of one pool: free, or leased to a worker."""
 
-    __slots__ = ("fresh", "leases", "plan", "returned", "waiting")
+    __slots__ = ("fresh", "leases", "plan", "returned", "urgent", "waiting")
 
     def __init__(self, plan: PoolPlan) -> None:
         self.plan = plan
@@ -79,6 +83,9 @@ class _Shelf:
         """By worker."""
         self.waiting: dict[int, int] = {}
         """Workers that asked for more than there was, with how many blocks they still want, in the order they asked."""
+        self.urgent: dict[int, None] = {}
+        """Those of them that have a peer who waits: they come first, and of them the one that asked last. A peer waits
+        for a second or two, so that of others it is less certain."""
 
     def take(self) -> int | None:
         if self.fresh < self.plan.blocks:
@@ -111,12 +118,15 @@ class Ledger:
         """How one is cut; KeyError if there is none of that name."""
         return self._shelves[pool].plan
 
-    def lease(self, pool: str, worker: int, blocks: int) -> tuple[int, ...]:
+    def lease(self, pool: str, worker: int, blocks: int, *, is_urgent: bool = False) -> tuple[int, ...]:
         """Up to `blocks` free blocks for a worker. For what is missing it waits: `settle` will tell."""
         shelf = self._shelves[pool]
         leased = self._grant(shelf, worker, blocks)
         if len(leased) < blocks:
             shelf.waiting[worker] = blocks - len(leased)
+            if is_urgent:
+                shelf.urgent.pop(worker, None)
+                shelf.urgent[worker] = None
         else:
             shelf.waiting.pop(worker, None)
         return leased
@@ -127,6 +137,9 @@ class Ledger:
         held = shelf.leases.get(worker, set())
         returned = tuple(block for block in blocks if block in held)
         held.difference_update(returned)
+        # It has given them to one that needs them more, which may not lose them to what it asked for before.
+        shelf.waiting.pop(worker, None)
+        shelf.urgent.pop(worker, None)
         shelf.returned.extend(returned)
         return returned
 
@@ -135,13 +148,14 @@ class Ledger:
         for shelf in self._shelves.values():
             shelf.returned.extend(sorted(shelf.leases.pop(worker, ())))
             shelf.waiting.pop(worker, None)
+            shelf.urgent.pop(worker, None)
 
     def settle(self, pool: str) -> list[tuple[int, tuple[int, ...]]]:
         """Lease what is free now to those that wait for it; returns who got which blocks."""
         shelf = self._shelves[pool]
         settled: list[tuple[int, tuple[int, ...]]] = []
-        for worker, wanted in list(shelf.waiting.items()):
-            leased = self._grant(shelf, worker, wanted)
+        for worker in dict.fromkeys((*reversed(shelf.urgent), *shelf.waiting)):
+            leased = self._grant(shelf, worker, shelf.waiting[worker])
             if not leased:
                 break
             settled.append((worker, leased))
@@ -165,5 +179,6 @@ class Ledger:
         while len(leased) < blocks and (block := shelf.take()) is not None:
             leased.append(block)
         if leased:
+            shelf.urgent.pop(worker, None)
             shelf.leases.setdefault(worker, set()).update(leased)
         return tuple(leased)

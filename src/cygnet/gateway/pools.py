@@ -12,11 +12,14 @@ from typing import Final
 from cygnet.auth.identity import Identity
 from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
 from cygnet.gateway.ledger import PoolPlan
+from cygnet.ike.errors import AddressAwaited
 from cygnet.ike.settings import PoolSettings
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 LOW_WATER: Final = 256
 """Free addresses below which a worker asks for more: what it gives away while the supervisor's answer is on its way."""
+PATIENCE_TICKS: Final = 2
+"""For so many ticks peers wait for an address of another worker's: a second or two. It takes milliseconds as a rule."""
 MAX_SPARED: Final = 4096
 """Blocks that are given back in one message."""
 
@@ -70,6 +73,7 @@ class _Pool:
         "in_use",
         "is_retired",
         "low_water",
+        "patience",
         "plan",
         "reserved",
     )
@@ -89,6 +93,9 @@ class _Pool:
         self.in_use = 0
         self.asked_at: int | None = None
         """How many addresses were free when we last asked for more; None once we have got some."""
+        self.patience: int | None = None
+        """For how many ticks more peers wait for an address that other workers may have: 0 if it was in vain; None if
+        none waits."""
         self.is_retired = False
         """Whether it is about to go: then no more addresses are given."""
 
@@ -127,27 +134,34 @@ class _Pool:
         self.in_use -= 1
         return True
 
-    def spare(self, free_elsewhere: int) -> tuple[int, ...]:
+    def spare(self, free_elsewhere: int, *, is_urgent: bool = False) -> tuple[int, ...]:
         """Give up blocks that nobody has an address of, to share evenly with a worker that has fewer free addresses.
 
-        Returns their numbers. Of two workers that both have too few, neither takes from the other.
+        Returns their numbers. Of two workers that both have too few, neither takes from the other; but where a peer
+        waits for an address (`is_urgent`), whoever has one that no peer has gives it.
         """
         spared: list[int] = []
         budget = (self.free - free_elsewhere) // 2
-        for number in [number for number, block in self.blocks.items() if not block.in_use]:
-            block = self.blocks[number]
-            free = len(block.addresses) - sum(address in block.addresses for address in self.reserved)
-            if free > budget or len(spared) == MAX_SPARED:
-                continue
-            budget -= free
-            self.free -= free
-            del self.blocks[number]
-            for address in block.addresses:
-                self.freed.pop(address, None)
-            if number in self.fresh:
-                self.fresh.remove(number)
-            spared.append(number)
+        idle = {number: self._free_of(block) for number, block in self.blocks.items() if not block.in_use}
+        for number, free in idle.items():
+            if free <= budget and len(spared) < MAX_SPARED:
+                budget -= free
+                spared.append(number)
+        if is_urgent and not any(idle[number] for number in spared):
+            spared += [number for number, free in idle.items() if free][:1]
+        for number in spared:
+            self._give_up(number, idle[number])
         return tuple(spared)
+
+    def _free_of(self, idle: _Block) -> int:
+        return len(idle.addresses) - sum(address in idle.addresses for address in self.reserved)
+
+    def _give_up(self, number: int, free: int) -> None:
+        self.free -= free
+        for address in self.blocks.pop(number).addresses:
+            self.freed.pop(address, None)
+        if number in self.fresh:
+            self.fresh.remove(number)
 
     def _take_wanted(self, wanted: int) -> int | None:
         block = self.blocks.get(self.plan.block_of(wanted))
@@ -237,18 +251,25 @@ class AddressPools:
         """A free packed address of `octets` (4 or 16) from the first of `pools` that has one; None if none has.
 
         `wanted` is given if it is free here. Else it is one that was never given before, or, when there are no more,
-        the one that has been free for longest: an address is not soon another peer's.
+        the one that has been free for longest: an address is not soon another peer's. Raises AddressAwaited, for a
+        second or so, where another worker may have one to give.
         """
+        is_awaited = False
         for name in pools:
             # A connection may name a pool that was unloaded.
             pool = self._pools.get(name)
             if pool is None or pool.plan.octets != octets or pool.is_retired:
                 continue
             address = pool.take(int.from_bytes(wanted, "big"))
-            if pool.free < pool.low_water:
+            if address is None and self._workers > 1:
+                self._ask_urgently(pool)
+                is_awaited = is_awaited or bool(pool.patience)
+            elif pool.free < pool.low_water:
                 self._ask(pool)
             if address is not None:
                 return address.to_bytes(octets, "big")
+        if is_awaited:
+            raise AddressAwaited
         return None
 
     def release(self, address: bytes) -> None:
@@ -284,12 +305,13 @@ class AddressPools:
             leased.add(number)
         # After a refusal we have still asked: to ask again at once would get the same answer.
         if blocks:
-            leased.asked_at = None
+            leased.asked_at = leased.patience = None
 
-    def recalled(self, pool: str, free_elsewhere: int) -> None:
-        """The supervisor asks for what we can spare for a worker that has so many free addresses."""
+    def recalled(self, pool: str, free_elsewhere: int, *, is_urgent: bool = False) -> None:
+        """The supervisor asks for what we can spare for a worker that has so many free addresses, and perhaps a peer
+        that waits for one."""
         leased = self._pools.get(pool)
-        spared = leased.spare(free_elsewhere) if leased is not None else ()
+        spared = leased.spare(free_elsewhere, is_urgent=is_urgent) if leased is not None else ()
         if spared:
             self._send(LeaseReturn(pool, spared))
 
@@ -297,6 +319,8 @@ class AddressPools:
         """Ask again for what we lack; to be called about once a second."""
         for pool in self._pools.values():
             pool.asked_at = None
+            # Whoever comes a tick after the others waited in vain may wait again.
+            pool.patience = pool.patience - 1 if pool.patience else None
             if pool.free < pool.low_water and not pool.is_retired:
                 self._ask(pool)
 
@@ -306,3 +330,10 @@ class AddressPools:
             pool.asked_at = pool.free
             lacking = 2 * pool.low_water - pool.free
             self._send(LeaseRequest(pool.plan.name, -(-lacking // pool.plan.size), pool.free))
+
+    def _ask_urgently(self, pool: _Pool) -> None:
+        """A peer waits for an address, and there is none."""
+        if pool.patience is None:
+            pool.patience = PATIENCE_TICKS
+            pool.asked_at = 0
+            self._send(LeaseRequest(pool.plan.name, 1, 0, is_urgent=True))

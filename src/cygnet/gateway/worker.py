@@ -33,6 +33,7 @@ from cygnet.gateway.control import (
 )
 from cygnet.gateway.dead_letters import DeadLetters
 from cygnet.gateway.events import Events
+from cygnet.gateway.held_requests import HeldRequests
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import WAITING, Intake, Standing
@@ -171,6 +172,8 @@ class Worker:
             on_event=events,
             loop=loop,
         )
+        self._held = HeldRequests(self._driver, kit.counters.count)
+        events.hold = self._held.add
         self._service = WorkerService(
             self._driver,
             self._pools,
@@ -376,8 +379,10 @@ class Worker:
     def _on_message(self, message: AnyMessage) -> None:
         if isinstance(message, LeaseGrant):
             self._pools.granted(message.pool, message.blocks)
+            if message.blocks:
+                self._held.serve_again()
         elif isinstance(message, LeaseRecall):
-            self._pools.recalled(message.pool, message.free)
+            self._pools.recalled(message.pool, message.free, is_urgent=message.is_urgent)
         elif isinstance(message, Ask):
             self._service.on_ask(message)
         elif isinstance(message, Interest):
@@ -430,6 +435,7 @@ class Worker:
         self._counters.set("pool_addresses_in_use", self._pools.in_use)
         self._table.admission.is_out_of_memory = self._memory.tick(len(self._table.sas))
         self._pools.tick()
+        self._held.serve_again()
         self._events.tick()
         gc.collect(1)
 

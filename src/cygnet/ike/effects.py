@@ -241,6 +241,15 @@ class PhaseDone(msgspec.Struct, frozen=True, gc=False):
     """`ike_sa_init` or `ike_auth`."""
 
 
+class HeldBack(msgspec.Struct, frozen=True, gc=False):
+    """A request can't be answered yet: hand the datagram in again in a moment. Nothing has come of it so far."""
+
+    sa: bytes
+    """Our SPI of its IKE_SA, which has one such request at a time."""
+    datagram: bytes
+    path: Path
+
+
 class Retransmitted(msgspec.Struct, frozen=True, gc=False):
     """A request of ours went unanswered and was sent again (by the `Send` before this)."""
 
@@ -274,6 +283,7 @@ Effect = (
     | SaClosed
     | Revive
     | PhaseDone
+    | HeldBack
     | Retransmitted
     | TaskDone
 )

@@ -28,7 +28,8 @@ class VirtualAddresses(Protocol):
     def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
         """A free packed address of `octets` (4 or 16) from the first of `pools` that has one; None if none has.
 
-        `wanted` is the address that the peer asks for, all zeros for any; it is a wish.
+        `wanted` is the address that the peer asks for, all zeros for any; it is a wish. Raises AddressAwaited if one
+        may be had in a moment.
         """
 
     def release(self, address: bytes) -> None:

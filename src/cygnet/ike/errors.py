@@ -34,6 +34,10 @@ class LocalError(IkeError):
     """A counter's label, where an IKE_SA ends by it."""
 
 
+class AddressAwaited(LocalError):
+    """No virtual address is here now, and one may be in a moment: the request is to be taken again then."""
+
+
 class ChildlessUnsupported(LocalError):
     """The IKE_SA is to begin without a CHILD_SA, and the peer does not support that (RFC 6023 section 3)."""
 

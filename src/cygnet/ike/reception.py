@@ -7,7 +7,9 @@ yet, and what is dropped, go no further than here.
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
 from cygnet.iana import ExchangeType
 from cygnet.ike import nat, requests
+from cygnet.ike.effects import HeldBack
 from cygnet.ike.errors import (
+    AddressAwaited,
     InvalidSyntax,
     LocalError,
     PeerRefused,
@@ -80,7 +82,7 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
         return
     # Authentic, and whole: before, anybody could make us count.
     turn.env.count(REQUEST_IN[header.exchange_type])
-    inner_type, plaintext, datagram = opened
+    inner_type, plaintext, request = opened
     # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
     _note_alive(sa, path, turn)
     try:
@@ -88,9 +90,12 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
             parts = Parts(decode_payloads(inner_type, plaintext))
         except WireError as error:
             raise InvalidSyntax(f"the payloads don't decode: {error}") from error
-        _run_request(sa, header, datagram, parts, turn)
+        _run_request(sa, header, request, parts, turn)
     except ProtocolViolation as error:
-        _fail_request(sa, header, datagram, error, turn)
+        _fail_request(sa, header, request, error, turn)
+    except AddressAwaited:
+        # The last fragment alone does no harm, and the peer sends all of them again.
+        turn.effects.append(HeldBack(sa.spi, datagram, path))
 
 
 def _note_failures(sa: IkeSa, number: int) -> None:

@@ -118,6 +118,7 @@ _DROPS: Final = (
     "fragment_repeated",
     "exchange_not_allowed",
     "half_open_limit",
+    "held_back",
     "ike_sa_limit",
     "source_limit",
     "puzzle_unsolved",

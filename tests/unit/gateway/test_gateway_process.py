@@ -272,6 +272,19 @@ def test_a_worker_that_runs_out_gets_what_the_other_has_to_spare() -> None:
         eventually(lambda: process.counters.value_of(0, "pool_addresses_in_use") == 24)
 
 
+def test_the_only_address_of_a_pool_serves_the_peers_of_every_worker() -> None:
+    # One address: 10.3.0.1 is the echo's. Each peer gets it at its first try, whichever worker it meets.
+    with gateway(settings=responder_settings("10.3.0.2")) as (process, clients):
+        owners: list[int] = []
+        while len(set(owners)) < 2 or len(owners) < 6:
+            (spi,) = clients.establish(1, prefix=f"n{len(owners)}-")
+            owners.append(owner(clients, spi))
+            clients.driver.delete(spi)
+            clients.wait(lambda spi=spi: spi in clients.closed)  # type: ignore[misc]
+            assert len(owners) < 40
+        assert process.counters.value('child_sas_refused_total{reason="internal_address_failure"}') == 0
+
+
 def test_addresses_of_peers_that_left_are_given_again() -> None:
     with gateway(1, settings=responder_settings("10.3.0.4")) as (process, clients):
         for _ in range(3):

@@ -5,8 +5,9 @@ import pytest
 from cygnet.auth.identity import ANY_IDENTITY
 from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
 from cygnet.gateway.ledger import MAX_BLOCKS, Ledger, PoolPlan
-from cygnet.gateway.pools import LOW_WATER, AddressPools, blocks_at_start, low_water
+from cygnet.gateway.pools import LOW_WATER, PATIENCE_TICKS, AddressPools, blocks_at_start, low_water
 from cygnet.iana import CfgAttribute
+from cygnet.ike.errors import AddressAwaited
 from cygnet.ike.settings import PoolSettings
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
@@ -45,8 +46,10 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("first", "last", "workers", "size"),
         [
-            ("10.3.0.1", "10.3.0.254", 1, 8),
-            ("10.3.0.1", "10.3.0.254", 2, 4),
+            ("10.3.0.1", "10.3.0.254", 1, 1),
+            ("10.3.0.0", "10.3.0.255", 16, 1),
+            ("10.3.0.1", "10.3.1.254", 1, 16),
+            ("10.3.0.1", "10.3.1.254", 2, 8),
             ("10.3.0.0", "10.3.255.255", 2, 2048),
             ("10.0.0.0", "10.255.255.255", 2, 4096),
             ("10.0.0.1", "10.0.0.3", 4, 1),
@@ -62,14 +65,14 @@ class TestPlan:
         assert plan.blocks >= min(16 * workers, plan.capacity)
 
     def test_the_blocks_are_the_pool(self) -> None:
-        plan = PoolPlan(pool("10.3.0.5", "10.3.0.250"), 1)
+        plan = PoolPlan(pool("10.3.0.5", "10.3.1.250"), 1)
         addresses = [address for block in range(plan.blocks) for address in plan.range_of(block)]
         assert addresses == list(range(plan.first, plan.last + 1))
         assert all(plan.block_of(address) == block for block in range(plan.blocks) for address in plan.range_of(block))
 
     def test_a_block_is_a_prefix(self) -> None:
-        plan = PoolPlan(pool("10.3.0.5", "10.3.0.250"), 1)
-        assert (plan.prefix_of(0), plan.prefix_of(1)) == ("10.3.0.0/29", "10.3.0.8/29")
+        plan = PoolPlan(pool("10.3.0.5", "10.3.1.250"), 1)
+        assert (plan.prefix_of(0), plan.prefix_of(1)) == ("10.3.0.0/28", "10.3.0.16/28")
         assert PoolPlan(pool("fd00::1", "fd00::ffff"), 1).prefix_of(1) == "fd00::800/117"
 
     def test_a_pool_without_end_is_used_in_part(self) -> None:
@@ -211,12 +214,12 @@ class TestLeasing:
         assert len(rig.sent) == 1
 
     def test_asks_again_when_half_of_the_rest_is_gone(self) -> None:
-        rig = Rig(pool("10.0.0.0", "10.0.0.31"), blocks=10)
+        rig = Rig(pool("10.0.0.0", "10.0.0.31"), blocks=20)
         for _ in range(25):
             rig.acquire()
         asked = [message for message in rig.sent if isinstance(message, LeaseRequest)]
         assert [message.free for message in asked] == [15, 7, 3, 1, 0]
-        assert [message.blocks for message in asked] == [9, 13, 15, 16, 16]
+        assert [message.blocks for message in asked] == [17, 25, 29, 31, 32]
 
     def test_a_grant_serves_at_once_and_a_refusal_is_asked_again_at_the_tick(self) -> None:
         rig = Rig(pool("10.0.0.0", "10.0.0.31"), blocks=0)
@@ -227,7 +230,7 @@ class TestLeasing:
         rig.pools.tick()
         assert len(rig.sent) == 2
         rig.pools.granted("p", (3,))
-        assert rig.acquire() == "10.0.0.6"
+        assert rig.acquire() == "10.0.0.3"
 
     def test_spares_only_blocks_that_nobody_uses_and_only_half_of_the_difference(self) -> None:
         rig = Rig(pool("10.0.0.0", "10.0.0.31"))
@@ -238,19 +241,55 @@ class TestLeasing:
         rig.pools.recalled("p", 3)
         (message,) = rig.sent
         assert isinstance(message, LeaseReturn)
-        assert 5 not in message.blocks
-        assert len(message.blocks) == 7
+        assert 11 not in message.blocks
+        assert len(message.blocks) == 14
         left = [rig.acquire() for _ in range(40)]
         spared = {str(ipaddress.ip_address(a)) for block in message.blocks for a in rig.plan.range_of(block)}
         given = [address for address in left if address != "none"]
         assert len(given) == len(set(given)) == 32 - 14 - 1
         assert spared.isdisjoint(given)
 
-    @pytest.mark.parametrize("free_elsewhere", [29, 31, 32, 100])
+    @pytest.mark.parametrize("free_elsewhere", [31, 32, 100])
     def test_spares_nothing_for_a_worker_that_has_as_much(self, free_elsewhere: int) -> None:
         rig = Rig(pool("10.0.0.0", "10.0.0.31"))
         rig.pools.recalled("p", free_elsewhere)
         assert rig.sent == []
+
+    def test_gives_its_last_free_address_where_a_peer_waits_for_one(self) -> None:
+        rig = Rig(pool("10.0.0.1", "10.0.0.2"), reserved=("10.0.0.2",))
+        rig.pools.recalled("p", 0)
+        assert rig.sent == [LeaseReturn("p", (1,))], "the reserved one is of no use to anybody"
+        rig.pools.recalled("p", 0, is_urgent=True)
+        assert rig.sent[1:] == [LeaseReturn("p", (0,))]
+        rig.pools.recalled("p", 0, is_urgent=True)
+        assert len(rig.sent) == 2
+
+    def test_gives_no_address_that_a_peer_has(self) -> None:
+        rig = Rig(pool("10.0.0.1", "10.0.0.1"))
+        rig.acquire()
+        rig.pools.recalled("p", 0, is_urgent=True)
+        assert not [message for message in rig.sent if isinstance(message, LeaseReturn)]
+
+    def test_a_peer_waits_for_an_address_of_another_worker_for_a_second_or_two(self) -> None:
+        sent: list[AnyMessage] = []
+        pools = AddressPools((pool("10.0.0.1", "10.0.0.1"),), workers=2, send=sent.append)
+        for _ in range(2):
+            for _ in range(PATIENCE_TICKS):
+                with pytest.raises(AddressAwaited):
+                    pools.acquire(("p",), 4, ANY4, ANY_IDENTITY)
+                pools.granted("p", ())
+                pools.tick()
+            assert pools.acquire(("p",), 4, ANY4, ANY_IDENTITY) is None
+            pools.tick()
+        assert len([each for each in sent if isinstance(each, LeaseRequest) and each.is_urgent]) == 2
+        pools.granted("p", (0,))
+        assert text(pools.acquire(("p",), 4, ANY4, ANY_IDENTITY)) == "10.0.0.1"
+
+    def test_a_peer_does_not_wait_where_another_of_its_pools_has_an_address(self) -> None:
+        settings = (pool("10.0.0.1", "10.0.0.1", "empty"), pool("10.0.1.1", "10.0.1.1", "next"))
+        pools = AddressPools(settings, workers=2, send=lambda message: None)
+        pools.granted("next", (0,))
+        assert text(pools.acquire(("empty", "next"), 4, ANY4, ANY_IDENTITY)) == "10.0.1.1"
 
     def test_returned_addresses_are_nobodys(self) -> None:
         rig = Rig(pool("10.0.0.0", "10.0.0.31"))

@@ -1,6 +1,7 @@
 """Ledger and workers together, against a model that knows every address: none is given twice, and none gets lost."""
 
 import ipaddress
+from contextlib import suppress
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cygnet.auth.identity import ANY_IDENTITY
 from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
 from cygnet.gateway.ledger import Ledger, PoolPlan
-from cygnet.gateway.pools import AddressPools, blocks_at_start
+from cygnet.gateway.pools import PATIENCE_TICKS, AddressPools, blocks_at_start
+from cygnet.ike.errors import AddressAwaited
 from cygnet.ike.settings import PoolSettings
 
 WORKERS = 3
@@ -18,7 +20,7 @@ WORKERS = 3
 class PoolsMachine(RuleBasedStateMachine):
     """The supervisor's part is played as `Supervisor` does it; messages arrive when the machine likes."""
 
-    @initialize(first=st.integers(0, 300), size=st.integers(1, 120), reserved=st.sets(st.integers(0, 420), max_size=3))
+    @initialize(first=st.integers(0, 300), size=st.integers(1, 400), reserved=st.sets(st.integers(0, 700), max_size=3))
     def begin(self, first: int, size: int, reserved: set[int]) -> None:
         base = int(ipaddress.ip_address("10.0.0.0"))
         pack = [(base + offset).to_bytes(4, "big") for offset in (first, first + size - 1)]
@@ -46,7 +48,30 @@ class PoolsMachine(RuleBasedStateMachine):
     @rule(worker=st.integers(0, WORKERS - 1), wanted=st.one_of(st.just(0), st.integers(0, 420)))
     def acquire(self, worker: int, wanted: int) -> None:
         wish = (int(ipaddress.ip_address("10.0.0.0")) + wanted).to_bytes(4, "big") if wanted else bytes(4)
-        address = self.workers[worker].acquire(("p",), 4, wish, ANY_IDENTITY)
+        with suppress(AddressAwaited):
+            self.given(worker, self.workers[worker].acquire(("p",), 4, wish, ANY_IDENTITY))
+
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def insist(self, worker: int) -> None:
+        """A peer that waits gets the last address there is, whichever worker had it."""
+        while self.mail:
+            self.deliver()
+        for _ in range(PATIENCE_TICKS + 1):
+            self.workers[worker].tick()
+        try:
+            address = self.workers[worker].acquire(("p",), 4, bytes(4), ANY_IDENTITY)
+        except AddressAwaited:
+            while self.mail:
+                self.deliver()
+            try:
+                address = self.workers[worker].acquire(("p",), 4, bytes(4), ANY_IDENTITY)
+            except AddressAwaited:
+                address = None
+        is_there = len(self.in_use) < len([n for n in self.range if n.to_bytes(4, "big") not in self.reserved])
+        assert address is not None or not is_there or self.plan.size > 1
+        self.given(worker, address)
+
+    def given(self, worker: int, address: bytes | None) -> None:
         if address is not None:
             assert address not in self.in_use, "given twice"
             assert address not in self.reserved
@@ -64,12 +89,12 @@ class PoolsMachine(RuleBasedStateMachine):
     def deliver(self) -> None:
         worker, message = self.mail.pop(0)
         if isinstance(message, LeaseRequest):
-            blocks = self.ledger.lease("p", worker, message.blocks)
+            blocks = self.ledger.lease("p", worker, message.blocks, is_urgent=message.is_urgent)
             self.workers[worker].granted("p", blocks)
             if len(blocks) < message.blocks:
                 for holder in self.ledger.holders("p"):
                     if holder != worker:
-                        self.workers[holder].recalled("p", message.free)
+                        self.workers[holder].recalled("p", message.free, is_urgent=message.is_urgent)
         elif isinstance(message, LeaseReturn):
             assert self.ledger.give_back("p", worker, message.blocks) == message.blocks
             self.settle()
@@ -101,7 +126,7 @@ class PoolsMachine(RuleBasedStateMachine):
             return
         for worker in range(WORKERS):
             self.ledger.reclaim(worker)
-        last = AddressPools((self.settings,), workers=WORKERS, reserved=self.reserved, send=lambda message: None)
+        last = AddressPools((self.settings,), workers=1, reserved=self.reserved, send=lambda message: None)
         last.granted("p", self.ledger.lease("p", 0, self.plan.blocks))
         given = set()
         while (address := last.acquire(("p",), 4, bytes(4), ANY_IDENTITY)) is not None:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from cygnet.auth.identity import Identity
 from cygnet.iana import CfgAttribute, CfgType
 from cygnet.ike.connections import Connection
-from cygnet.ike.errors import InternalAddressFailure
+from cygnet.ike.errors import AddressAwaited, InternalAddressFailure
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.sa import Turn
 from cygnet.wire.payloads.configuration import Configuration, ConfigurationAttribute
@@ -77,7 +77,7 @@ def assign(
     """As responder: take addresses for the peer from the connection's pools; returns them and the reply payload.
 
     A peer that asks for none, or a connection without pools, gets none. Raises InternalAddressFailure if a peer gets
-    none of those that it asks for.
+    none of those that it asks for, and AddressAwaited if it may get one in a moment.
     """
     asked = parts.find(Configuration)
     pools = connection.settings.pools
@@ -85,7 +85,7 @@ def assign(
         return (), ()
     addresses: list[bytes] = []
     attributes: list[ConfigurationAttribute] = []
-    is_asked = False
+    is_asked = is_awaited = False
     for attribute in asked.attributes:
         octets = _ADDRESS_OCTETS.get(attribute.type)  # type: ignore[call-overload]
         if octets is None or len(addresses) >= _MAX_ADDRESSES:
@@ -94,12 +94,18 @@ def assign(
         wanted = attribute.value[:octets] if len(attribute.value) >= octets else bytes(octets)
         # RFC 7296 section 2.8.3: a peer that authenticates itself anew keeps its address, while it has both IKE_SAs.
         is_kept = any(wanted) and wanted not in addresses and _is_held(identity, wanted, turn)
-        address = wanted if is_kept else turn.env.addresses.acquire(pools, octets, wanted, identity)
+        try:
+            address = wanted if is_kept else turn.env.addresses.acquire(pools, octets, wanted, identity)
+        except AddressAwaited:
+            is_awaited = True
+            continue
         if address is not None:
             addresses.append(address)
             value = address if octets == _IPV4_OCTETS else address + _HOST_PREFIX
             attributes.append(ConfigurationAttribute(attribute.type, value))
     if not addresses:
+        if is_awaited:
+            raise AddressAwaited
         if is_asked:
             raise InternalAddressFailure("the pools are empty")
         return (), ()
