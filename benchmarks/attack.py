@@ -175,7 +175,7 @@ def measure(peer: str, kind: str, options: argparse.Namespace, *, is_hit: bool) 
 
 def counted(daemon: Cygnet) -> dict[str, int]:
     """What became of the datagrams that were not served."""
-    wanted = ("datagrams_dropped", "kernel_drops", "cookies_", "puzzles_")
+    wanted = ("datagrams_dropped", "kernel_drops", "new_peers_shed", "strays_shed", "cookies_", "puzzles_")
     return {name: value for name, value in daemon.status().items() if value and name.startswith(wanted)}
 
 

@@ -2,10 +2,11 @@
 
     python -m benchmarks.flood KIND --target 127.0.0.1:500 --seconds 5 [--rate 50000] [--spis-from 127.0.0.1:500]
 
-Datagrams go out 64 at a time (sendmmsg), each batch from the next of many sources in 127.0.0.0/8. It ends by itself
+Datagrams go out 64 at a time (sendmmsg), each batch from the next of 256 sources in 127.0.0.0/8. It ends by itself
 and prints how many it has sent, as one JSON object. Kinds:
 
 ike_sa_init     requests for new IKE_SAs, each with a new SPI
+forged          the same, each from another address of 127.0.0.0/8, drawn at random; the answers are not read
 ike_auth        rubbish for half-open IKE_SAs, which it opens itself first, at `--spis-from`
 fragments       the same, as fragments (RFC 7383)
 informational   requests for IKE_SAs that do not exist
@@ -16,23 +17,29 @@ import ctypes
 import json
 import os
 import socket
+import struct
 import time
 from ipaddress import ip_address
 
 from cygnet.crypto.ke import KE
 from cygnet.iana import ExchangeType, KeId, ProtocolId
 from cygnet.ike.proposals import parse_proposal, to_offer
+from cygnet.net.sockets import IP_PKTINFO
 from cygnet.wire.header import FLAG_INITIATOR, NO_SPI, decode_header
 from cygnet.wire.message import encode_message
 from cygnet.wire.payloads import Encrypted, EncryptedFragment, KeyExchange, Nonce, Payload
 
-KINDS = ("ike_sa_init", "ike_auth", "fragments", "informational")
+KINDS = ("ike_sa_init", "forged", "ike_auth", "fragments", "informational")
 BATCH = 64
 SOURCES = 256
 HALF_OPEN = 200
 """SAs that are opened for rubbish: fewer than make a gateway ask for cookies."""
 MAX_SECONDS = 600.0
 RUBBISH_OCTETS = 220
+_PKTINFO_HEADER = struct.pack("@Nii", socket.CMSG_LEN(12), socket.IPPROTO_IP, IP_PKTINFO)
+"""Of an ancillary message with a struct in_pktinfo: its interface, the source to send from, and an unused address."""
+_PKTINFO_OCTETS = socket.CMSG_SPACE(12)
+_SOURCE_OFFSET = len(_PKTINFO_HEADER) + 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -78,6 +85,26 @@ class Batch:
             start = n * self.stride + offset
             self.octets[start : start + octets] = values[n * octets : (n + 1) * octets]
 
+    def forge(self, address: tuple[str, int]) -> None:
+        """Have each datagram go to that address, from a source that `put_sources` chooses."""
+        name = (
+            struct.pack("=H", socket.AF_INET) + struct.pack("!H", address[1]) + socket.inet_aton(address[0]) + bytes(8)
+        )
+        self._name = ctypes.create_string_buffer(name, len(name))
+        control = _PKTINFO_HEADER.ljust(_PKTINFO_OCTETS, b"\0") * BATCH
+        self._control = bytearray(control)
+        base = ctypes.addressof((ctypes.c_char * len(control)).from_buffer(self._control))
+        for n in range(BATCH):
+            header = self._messages[n].header
+            header.name, header.name_length = ctypes.addressof(self._name), len(name)
+            header.control, header.control_length = base + n * _PKTINFO_OCTETS, _PKTINFO_OCTETS
+
+    def put_sources(self, values: bytes) -> None:
+        """The next sources: three octets of 127.0.0.0/8 each."""
+        for n in range(BATCH):
+            start = n * _PKTINFO_OCTETS + _SOURCE_OFFSET
+            self._control[start : start + 4] = b"\x7f" + values[3 * n : 3 * n + 3]
+
     def send(self, descriptor: int) -> int:
         """How many of them left."""
         sent: int = _libc.sendmmsg(descriptor, self._messages, BATCH, 0)
@@ -110,7 +137,7 @@ def template(kind: str) -> bytes:
     """What all datagrams of a flood have in common."""
     rubbish = os.urandom(RUBBISH_OCTETS)
     match kind:
-        case "ike_sa_init":
+        case "ike_sa_init" | "forged":
             return initial_request()
         case "ike_auth":
             return message(ExchangeType.IKE_AUTH, 1, bytes(8), (Encrypted(35, rubbish),))
@@ -147,10 +174,19 @@ def sources(address: tuple[str, int]) -> list[socket.socket]:
     return opened
 
 
+def anywhere() -> socket.socket:
+    """A socket that can send from any address of the loopback device."""
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.bind(("0.0.0.0", 0))
+    return opened
+
+
 def flood(kind: str, address: tuple[str, int], seconds: float, rate: float, spis: list[bytes]) -> tuple[int, float]:
     """Send until the time is over, and no faster than `rate` a second; datagrams and seconds."""
     batch = Batch(template(kind))
-    opened = sources(address)
+    opened = [anywhere()] * SOURCES if kind == "forged" else sources(address)
+    if kind == "forged":
+        batch.forge(address)
     begun = time.monotonic()
     end = begun + seconds
     sent = turn = 0
@@ -166,6 +202,8 @@ def flood(kind: str, address: tuple[str, int], seconds: float, rate: float, spis
             batch.put(0, os.urandom(8 * BATCH), 8)
             if kind == "informational":
                 batch.put(8, os.urandom(8 * BATCH), 8)
+        if kind == "forged":
+            batch.put_sources(os.urandom(3 * BATCH))
         sent += batch.send(opened[turn % SOURCES].fileno())
         turn += 1
     for each in opened:

@@ -8,6 +8,10 @@ processor. So the kernel is told to let only a few of them in.
 What counts is how many cookies are not returned, not how many were asked for: a crowd behind one address that means it
 is no suspect, however large. An honest peer at the address of a suspect has less of a chance with each of its
 requests, but it has one: some are let in, and as soon as most cookies for its address return all are.
+
+A flood from addresses that are never the same twice makes no suspects. While most cookies in all are not returned, only
+so many requests are let in as can be answered at little cost, chosen by chance; all of those from where peers have
+authenticated themselves lately, and all that bring a cookie. A stranger's first request may take several tries then.
 """
 
 from collections.abc import Callable
@@ -17,7 +21,7 @@ import msgspec
 
 from cygnet.ike.nat import pack_address
 from cygnet.ike.settings import AdmissionSettings
-from cygnet.net.shedding_filter import MAX_SUSPECTS, Sources
+from cygnet.net.shedding_filter import MAX_SUSPECTS, MAX_TRUSTED, Sources
 from cygnet.net.source_key import SourceKeys
 
 REVIEW_S: Final = 0.5
@@ -30,6 +34,9 @@ HOLD_S: Final = 10.0
 """A suspect stays one for so long after it was last seen not to return."""
 LET_IN_PER_S: Final = 500
 """First requests of all suspects that are let in: a hundredth of the processor."""
+STRANGERS_PER_S: Final = 4000
+"""Those of strangers that are let in while most of them return no cookies: a fifteenth of the processor. The more, the
+sooner an honest one among them gets its cookie."""
 SMALLEST_SHARE: Final = 1 / 1024
 MAX_SOURCES: Final = 8192
 """Addresses that are counted between two reviews. With more than that, forged at random, nobody stands out."""
@@ -37,7 +44,7 @@ _NOTABLE_CHANGE: Final = 1.25
 
 
 class _Source(msgspec.Struct, gc=False):
-    """What has come from one prefix, in this interval and in the one before it."""
+    """What has come from one prefix, or from all strangers, in this interval and in the one before it."""
 
     asked: int = 0
     """Cookies sent to it."""
@@ -46,10 +53,10 @@ class _Source(msgspec.Struct, gc=False):
     asked_before: int = 0
     returned_before: int = 0
 
-    def is_suspect(self, share: float, elapsed_s: float) -> bool:
-        """Whether it leaves too much unreturned of what it was sent before, `share` of its requests being let in."""
+    def is_suspect(self, limit: float) -> bool:
+        """Whether it leaves too much unreturned of what it was sent before, `limit` being too little to mind."""
         returned = self.returned_before + self.returned
-        return self.asked_before > share * LIMIT_PER_S * elapsed_s and returned < RETURNS * self.asked_before
+        return self.asked_before > limit and returned < RETURNS * self.asked_before
 
     @property
     def is_honest(self) -> bool:
@@ -60,6 +67,10 @@ class _Source(msgspec.Struct, gc=False):
     def turn(self) -> None:
         """Another interval begins."""
         self.asked_before, self.returned_before, self.asked, self.returned = self.asked, self.returned, 0, 0
+
+
+def _is_notable(wanted: float, share: float) -> bool:
+    return not 1 / _NOTABLE_CHANGE < wanted / share < _NOTABLE_CHANGE
 
 
 class SuspectSources:
@@ -76,7 +87,7 @@ class SuspectSources:
         secret: int,
         now: float,
     ) -> None:
-        """`limit` tells the kernel of the suspects, IPv4 and IPv6; `secret` is for `SourceKeys`."""
+        """`limit` tells the kernel of the sources, IPv4 and IPv6; `secret` is for `SourceKeys`."""
         self._limit = limit
         self._cookie_tags = cookie_tags
         self._tags: tuple[bytes, ...] = ()
@@ -95,24 +106,45 @@ class SuspectSources:
         """How many sources are suspect."""
         return sum(len(family.suspects) for family in self._families.values())
 
+    def share_of_strangers(self, *, is_ipv6: bool = False) -> float:
+        """Which part of the requests of strangers is let in."""
+        return self._families[is_ipv6].strangers_share
+
+    @property
+    def limits_strangers(self) -> bool:
+        """Whether not all strangers are let in."""
+        return any(family.is_limited for family in self._families.values())
+
     def configure(self, limits: AdmissionSettings) -> None:
         """Tell sources apart by these prefixes from now on. Those that were told apart by others are forgotten."""
         bits = {False: limits.source_prefix_ipv4, True: limits.source_prefix_ipv6}
-        forgotten = 0
+        forgotten = False
         for is_ipv6, family in self._families.items():
             if bits[is_ipv6] != family.bits:
-                forgotten += len(family.suspects)
-                self._families[is_ipv6] = _Family(is_ipv6=is_ipv6, bits=bits[is_ipv6], secret=self._secret)
+                forgotten |= bool(family.suspects) or family.is_limited
+                self._families[is_ipv6] = _Family(
+                    is_ipv6=is_ipv6, bits=bits[is_ipv6], secret=self._secret, trusted=family.trusted
+                )
         if forgotten:
             self._tell()
 
     def asked(self, remote: str) -> None:
         """A cookie was sent to that address."""
+        self._families[":" in remote].asked += 1
         _count(self._asked, remote)
 
     def returned(self, remote: str) -> None:
         """A good cookie came from that address."""
+        self._families[":" in remote].returned += 1
         _count(self._returned, remote)
+
+    def trust(self, remote: str) -> None:
+        """A peer has authenticated itself from that address."""
+        trusted = self._families[":" in remote].trusted
+        trusted.pop(remote, None)
+        if len(trusted) >= MAX_TRUSTED:
+            del trusted[next(iter(trusted))]
+        trusted[remote] = None
 
     def review(self, now: float) -> None:
         """Look who is suspect, if it is time for that."""
@@ -130,6 +162,7 @@ class SuspectSources:
         has_changed = False
         for family in self._families.values():
             let_in += sum(source.asked for key, source in family.sources.items() if key in family.suspects)
+            has_changed |= family.judge_strangers(now, elapsed_s)
             has_changed |= family.judge(now, elapsed_s, self.share)
         self._set_share(let_in / elapsed_s, has_changed)
 
@@ -140,8 +173,9 @@ class SuspectSources:
             # What was not seen at all may have become much less: look again, with twice the share.
             wanted = self.share * (LET_IN_PER_S / let_in_per_s if let_in_per_s else 2.0)
             wanted = min(1.0, max(SMALLEST_SHARE, wanted))
+        if len(self) or self.limits_strangers:
             has_changed |= tags != self._tags
-        if has_changed or not 1 / _NOTABLE_CHANGE < wanted / self.share < _NOTABLE_CHANGE:
+        if has_changed or _is_notable(wanted, self.share):
             self.share, self._tags = wanted, tags
             self._tell()
 
@@ -161,28 +195,84 @@ def _count(counts: dict[str, int], remote: str) -> None:
 class _Family:
     """The sources of one family."""
 
-    __slots__ = ("bits", "keys", "sources", "suspects")
+    __slots__ = (
+        "_limited_until",
+        "_strangers",
+        "_trusted_keys",
+        "asked",
+        "bits",
+        "is_limited",
+        "keys",
+        "returned",
+        "sources",
+        "strangers_share",
+        "suspects",
+        "trusted",
+    )
 
-    def __init__(self, *, is_ipv6: bool, bits: int, secret: int) -> None:
+    def __init__(self, *, is_ipv6: bool, bits: int, secret: int, trusted: dict[str, None] | None = None) -> None:
         self.bits = bits
         self.keys = SourceKeys(is_ipv6=is_ipv6, bits=bits, secret=secret)
         self.sources: dict[int, _Source] = {}
         self.suspects: dict[int, float] = {}
         """When each was last seen not to return its cookies."""
+        self.asked = 0
+        """Cookies that were sent since the last review."""
+        self.returned = 0
+        self.trusted: dict[str, None] = trusted if trusted is not None else {}
+        """Where peers have authenticated themselves, the last one at the end."""
+        self.strangers_share = 1.0
+        self.is_limited = False
+        """Whether it may be less than all."""
+        self._strangers = _Source()
+        self._limited_until = 0.0
+        self._trusted_keys: frozenset[int] = frozenset()
 
     def source(self, remote: str) -> _Source:
         """What is known of the prefix of that address."""
-        key = self.keys.key(pack_address(remote))
+        key = self._key(remote)
         found = self.sources.get(key)
         if found is None:
             found = self.sources[key] = _Source()
         return found
 
+    def _key(self, remote: str) -> int:
+        return self.keys.key(pack_address(remote))
+
+    def judge_strangers(self, now: float, elapsed_s: float) -> bool:
+        """See how many of those are to be let in that are neither trusted nor suspect; whether the kernel must know."""
+        strangers, share = self._strangers, self.strangers_share
+        if not self.asked and not strangers.asked_before and not self.is_limited:
+            self.returned = 0
+            return False
+        trusted = frozenset(map(self._key, self.trusted))
+        known = [self.sources[key] for key in trusted.union(self.suspects) if key in self.sources]
+        strangers.asked = self.asked - sum(source.asked for source in known)
+        strangers.returned = self.returned - sum(source.returned for source in known)
+        self.asked = self.returned = 0
+        let_in_per_s = strangers.asked / elapsed_s
+        if strangers.is_suspect(share * STRANGERS_PER_S * elapsed_s):
+            self._limited_until = now + HOLD_S
+        strangers.turn()
+        was_limited, self.is_limited = self.is_limited, now < self._limited_until
+        wanted = 1.0
+        if self.is_limited:
+            # Nobody was asked: nobody came, or there was no time to ask. Which of them it was the next one shows.
+            wanted = share * (STRANGERS_PER_S / let_in_per_s if let_in_per_s else 1.0)
+            wanted = min(1.0, max(SMALLEST_SHARE, wanted))
+        has_changed = was_limited is not self.is_limited or (self.is_limited and trusted != self._trusted_keys)
+        self._trusted_keys = trusted if self.is_limited else frozenset()
+        if has_changed or _is_notable(wanted, share):
+            self.strangers_share = wanted
+            return True
+        return False
+
     def judge(self, now: float, elapsed_s: float, share: float) -> bool:
         """See who is suspect now, after another interval; whether they are others than before."""
         before = set(self.suspects)
+        limit = LIMIT_PER_S * elapsed_s
         for key, source in tuple(self.sources.items()):
-            if source.is_suspect(share if key in self.suspects else 1.0, elapsed_s):
+            if source.is_suspect(share * limit if key in self.suspects else limit):
                 # At the end, among those that were seen last.
                 self.suspects.pop(key, None)
                 self.suspects[key] = now
@@ -200,4 +290,11 @@ class _Family:
 
     def told(self, share: float, tags: tuple[bytes, ...]) -> Sources:
         """What the kernel is told."""
-        return Sources(self.keys, tuple(sorted(self.suspects)), share, cookie_tags=tags)
+        return Sources(
+            self.keys,
+            tuple(sorted(self.suspects)),
+            share,
+            trusted=tuple(sorted(self._trusted_keys)),
+            strangers_share=self.strangers_share,
+            cookie_tags=tags,
+        )

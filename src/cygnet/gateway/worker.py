@@ -325,6 +325,10 @@ class Worker:
 
     def _on_sa(self, effect: SaEstablished | SaClosed | ChildFailed) -> None:
         self._initiations.on_sa(effect)
+        if type(effect) is SaEstablished and not effect.is_initiator:
+            sa = self._table.sas.view(effect.sa)
+            if sa is not None:
+                self._suspects.trust(sa.path.remote)
 
     def _follow_levels(self) -> None:
         """Look at datagrams, or no longer."""
@@ -426,6 +430,7 @@ class Worker:
         self._suspects.review(time.monotonic())
         self._dead_letters.review(time.monotonic())
         self._counters.set("suspect_sources", len(self._suspects))
+        self._counters.set("workers_limiting_strangers", int(self._suspects.limits_strangers))
         self._shedder.account()
         note_receive_queues(self._counters, self._shedder.lost(self._endpoint.receive_queues()))
         for series, waiting in zip(WAITING, self._intake.lengths(), strict=True):

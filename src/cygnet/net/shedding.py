@@ -16,7 +16,7 @@ from typing import Final
 
 from cygnet.net.bpf import SO_ATTACH_FILTER, attach
 from cygnet.net.queues import ReceiveQueue, receive_queues
-from cygnet.net.shedding_filter import Sources, SpiRules, shedding_filter
+from cygnet.net.shedding_filter import MAX_BARRED, MAX_SUSPECTS, MAX_TRUSTED, Sources, SpiRules, shedding_filter
 from cygnet.net.sockets import UdpSocket
 from cygnet.observe.counters import CounterWriter
 
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 SO_DETACH_FILTER: Final = 27
 _NEW_PEERS: Final = "new_peers_shed_total"
 _STRAYS: Final = "strays_shed_total"
+_MOST: Final = max(MAX_SUSPECTS, MAX_TRUSTED, MAX_BARRED)
+_LEAST: Final = 8
 
 
 class Shedder:
@@ -35,6 +37,8 @@ class Shedder:
         self._sockets = tuple(udp for udp in sockets if not udp.is_for_esp)
         self._counters = counters
         self._is_possible = True
+        self._most = _MOST
+        """As many suspects, and so on, as the kernel takes."""
         self._share = 1.0
         self._sources: dict[bool, Sources] = {}
         """By whether they are of IPv6."""
@@ -99,14 +103,32 @@ class Shedder:
         }
 
     def _attach(self) -> None:
-        programs: dict[tuple[bool, bool], bytes] = {}
+        """Put filters on the sockets, as large as they may be."""
         for udp in self._sockets:
             if udp not in self._seen:
                 self._seen[udp] = receive_queues((udp,))[udp.kind].drops
+        while True:
+            try:
+                self._attach_at_most(self._most)
+            except OSError as exc:
+                # A filter counts as memory of the socket, next to the one whose place it takes: net.core.optmem_max,
+                # which was 20 KiB before Linux 6.7.
+                if exc.errno != errno.ENOMEM or self._most < _LEAST:
+                    raise
+                self._most //= 2
+                _log.info("the filters of sockets tell apart %d of a kind: net.core.optmem_max is small", self._most)
+            else:
+                return
+
+    def _attach_at_most(self, n: int) -> None:
+        spis = self._spis.at_most(n) if self._spis is not None else None
+        programs: dict[tuple[bool, bool], bytes] = {}
+        for udp in self._sockets:
             kind = (udp.is_natt, udp.is_ipv6)
             if kind not in programs:
                 sources = self._sources.get(udp.is_ipv6)
-                programs[kind] = shedding_filter(self._share, is_natt=udp.is_natt, sources=sources, spis=self._spis)
+                sources = sources.at_most(n) if sources is not None else None
+                programs[kind] = shedding_filter(self._share, is_natt=udp.is_natt, sources=sources, spis=spis)
             attach(udp.socket, SO_ATTACH_FILTER, programs[kind])
 
 

@@ -70,6 +70,10 @@ class Sources(msgspec.Struct, frozen=True):
         """Whether any of this keeps somebody out."""
         return bool(self.suspects) or self.strangers_share < 1
 
+    def at_most(self, n: int) -> "Sources":
+        """The same with no more suspects and trusted ones than that."""
+        return msgspec.structs.replace(self, suspects=self.suspects[:n], trusted=self.trusted[:n])
+
 
 class SpiRules(msgspec.Struct, frozen=True):
     """Which SPIs of ours get in: those with our seal that are not barred."""
@@ -78,6 +82,10 @@ class SpiRules(msgspec.Struct, frozen=True):
     seal: SpiSeal
     barred: tuple[int, ...] = ()
     """The last words of SPIs for which nothing is to come; at most MAX_BARRED."""
+
+    def at_most(self, n: int) -> "SpiRules":
+        """The same with no more that are barred than that."""
+        return msgspec.structs.replace(self, barred=self.barred[:n])
 
 
 def shedding_filter(

@@ -234,6 +234,7 @@ METRICS: Final = (
     Metric("new_peers_shed_total", Kind.COUNTER, "First requests turned away in the kernel.", "socket", SOCKET_KINDS),
     Metric("strays_shed_total", Kind.COUNTER, "The same of what is for no IKE_SA.", "socket", SOCKET_KINDS),
     gauge("suspect_sources", "Sources that never return the cookies they ask for, of which few requests get in."),
+    gauge("workers_limiting_strangers", "Workers that let few first requests in from where nobody is known to them."),
     Metric("receive_queue_octets", Kind.GAUGE, "What waits in the kernel to be received.", "socket", SOCKET_KINDS),
     Metric("datagrams_waiting", Kind.GAUGE, "IKE datagrams that wait in the workers.", "standing", STANDINGS),
     gauge("timers", "Timers of IKE_SAs that are set; of some nothing will come."),

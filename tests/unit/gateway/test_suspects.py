@@ -2,9 +2,17 @@ import ipaddress
 
 import pytest
 
-from cygnet.gateway.suspects import HOLD_S, LET_IN_PER_S, LIMIT_PER_S, MAX_SOURCES, REVIEW_S, SuspectSources
+from cygnet.gateway.suspects import (
+    HOLD_S,
+    LET_IN_PER_S,
+    LIMIT_PER_S,
+    MAX_SOURCES,
+    REVIEW_S,
+    STRANGERS_PER_S,
+    SuspectSources,
+)
 from cygnet.ike.settings import AdmissionSettings
-from cygnet.net.shedding_filter import MAX_SUSPECTS, Sources
+from cygnet.net.shedding_filter import MAX_SUSPECTS, MAX_TRUSTED, Sources
 
 HONEST, BAD, BAD6 = "192.0.2.1", "203.0.113.9", "2001:db8::9"
 FEW, MANY = int(LIMIT_PER_S * REVIEW_S) - 1, 1000
@@ -159,3 +167,102 @@ def test_memory_and_the_filter_are_bounded(rig: Rig) -> None:
     for _ in range(int(HOLD_S / REVIEW_S) + 2):
         rig.interval({})
     assert all(not family.sources for family in rig.sources._families.values())
+
+
+class TestStrangers:
+    """A flood from addresses that are never the same twice."""
+
+    KNOWN = "198.51.100.7"
+    forged: int
+
+    def flood(self, rig: Rig, intervals: int, honest: dict[str, int] | None = None, per_s: int = 50_000) -> None:
+        """So much comes of each family's forged addresses as the kernel lets in, and all of what is honest."""
+        for _ in range(intervals):
+            for _ in range(round(per_s * REVIEW_S * rig.sources.share_of_strangers())):
+                self.forged = (self.forged + 1) % (1 << 24)
+                rig.sources.asked(f"10.{self.forged >> 16}.{self.forged >> 8 & 255}.{self.forged & 255}")
+            rig.interval(honest or {}, honest)
+
+    def setup_method(self) -> None:
+        self.forged = 0
+
+    def test_so_many_are_let_in_as_is_meant(self, rig: Rig) -> None:
+        self.flood(rig, 6)
+        share = rig.sources.share_of_strangers()
+        assert 50_000 * share == pytest.approx(STRANGERS_PER_S, rel=0.3)
+        assert rig.told[-1][False].strangers_share == share
+        assert rig.told[-1][False].cookie_tags == rig.tags
+        assert len(rig.sources) == 0, "nobody is suspect"
+        told = len(rig.told)
+        self.flood(rig, 6)
+        assert len(rig.told) == told, "what is right is left alone"
+
+    def test_those_of_the_other_family_all_get_in(self, rig: Rig) -> None:
+        self.flood(rig, 6)
+        assert rig.told[-1][True].strangers_share == 1.0
+        assert rig.sources.share_of_strangers(is_ipv6=True) == 1.0
+
+    def test_a_crowd_that_returns_its_cookies_all_gets_in(self, rig: Rig) -> None:
+        crowd = {str(ipaddress.ip_address(0x0A000000 + n)): 1 for n in range(int(2 * STRANGERS_PER_S * REVIEW_S))}
+        rig.interval(crowd)
+        for _ in range(5):
+            rig.interval(crowd, crowd)
+        assert not rig.told
+
+    def test_where_peers_have_authenticated_themselves_nobody_is_a_stranger(self, rig: Rig) -> None:
+        rig.sources.trust(self.KNOWN)
+        self.flood(rig, 3, {self.KNOWN: 100})
+        sources = rig.told[-1][False]
+        assert sources.trusted == (sources.keys.key(ipaddress.ip_address(self.KNOWN).packed),)
+        rig.sources.trust(HONEST)
+        self.flood(rig, 1, {self.KNOWN: 100})
+        assert len(rig.told[-1][False].trusted) == 2, "who has come meanwhile"
+
+    def test_what_trusted_ones_return_does_not_hide_a_flood(self, rig: Rig) -> None:
+        rig.sources.trust(self.KNOWN)
+        self.flood(rig, 6, {self.KNOWN: 40_000})
+        assert rig.sources.share_of_strangers() < 0.2
+
+    def test_who_forges_a_trusted_address_makes_a_suspect_of_it(self, rig: Rig) -> None:
+        rig.sources.trust(BAD)
+        for _ in range(3):
+            rig.interval({BAD: MANY})
+        assert rig.is_suspect(BAD)
+
+    def test_when_it_is_over_all_get_in_at_once_and_the_filter_goes_later(self, rig: Rig) -> None:
+        rig.sources.trust(self.KNOWN)
+        self.flood(rig, 6)
+        rig.interval({HONEST: 3}, {HONEST: 3})
+        assert rig.sources.share_of_strangers() == 1.0
+        assert rig.sources.limits_strangers, "it may come again"
+        for _ in range(int(HOLD_S / REVIEW_S) + 2):
+            rig.interval({})
+        assert not rig.sources.limits_strangers
+        assert not any(sources.is_needed or sources.trusted for sources in rig.told[-1])
+
+    def test_while_there_is_no_time_to_ask_the_share_stays(self, rig: Rig) -> None:
+        self.flood(rig, 6)
+        share = rig.sources.share_of_strangers()
+        for _ in range(4):
+            rig.interval({})
+        assert rig.sources.share_of_strangers() == share
+
+    def test_only_the_last_ones_are_trusted(self, rig: Rig) -> None:
+        for n in range(MAX_TRUSTED + 5):
+            rig.sources.trust(str(ipaddress.ip_address(0xC0000000 + n)))
+        self.flood(rig, 3)
+        assert rig.told[-1][False].trusted == tuple(range(0xC0000005, 0xC0000000 + MAX_TRUSTED + 5))
+
+    def test_told_apart_by_other_prefixes_they_begin_anew(self, rig: Rig) -> None:
+        rig.sources.trust(self.KNOWN)
+        self.flood(rig, 6)
+        rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+        assert not rig.told[-1][False].is_needed
+        self.flood(rig, 3)
+        assert rig.told[-1][False].trusted == (0xC6336400,), "the address is known still"
+
+    def test_the_kernel_hears_of_new_tags(self, rig: Rig) -> None:
+        self.flood(rig, 6)
+        rig.tags = (b"next", b"new.")
+        self.flood(rig, 1)
+        assert rig.told[-1][False].cookie_tags == rig.tags

@@ -1,12 +1,16 @@
+import errno
 import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.spi import SpiSeal, new_ike_spi
+from cygnet.net import shedding
+from cygnet.net.bpf import attach
 from cygnet.net.queues import receive_queues
 from cygnet.net.shedding import Shedder
 from cygnet.net.shedding_filter import MAX_BARRED, MAX_SUSPECTS, MAX_TRUSTED, Sources, SpiRules, shedding_filter
@@ -16,6 +20,9 @@ from cygnet.observe.counters import Counters, CounterWriter
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, encode_header
 
 ROOM = BufferSizes(receive=1 << 20)
+needs_room_for_filters = pytest.mark.skipif(
+    int(Path("/proc/sys/net/core/optmem_max").read_text()) < 1 << 16, reason="Linux before 6.7 takes smaller filters"
+)
 
 
 def datagram(
@@ -243,6 +250,82 @@ class TestSuspects:
         assert received(bound) == 20
 
 
+class TestStrangers:
+    def limit(
+        self, shedder: Shedder, *trusted: str, share: float = 0.0, suspects: tuple[str, ...] = (), others: int = 0
+    ) -> None:
+        """Let in that share of strangers; `others` are trusted of whom nothing comes."""
+        told = {}
+        for is_ipv6, keys in KEYS.items():
+            known, bad = (
+                {keys.key(ipaddress.ip_address(each).packed) for each in addresses if (":" in each) == is_ipv6}
+                for addresses in (trusted, suspects)
+            )
+            known |= set(range(0xE0000000, 0xE0000000 + 3 * others, 3))
+            told[is_ipv6] = Sources(
+                keys,
+                tuple(sorted(bad)),
+                0.0,
+                trusted=tuple(sorted(known)),
+                strangers_share=share,
+                cookie_tags=TAGS,
+            )
+        shedder.set_sources(told[False], told[True])
+
+    def test_stay_out_and_are_counted(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        shedder = Shedder([bound], counters)
+        self.limit(shedder, "127.0.0.2", "2001:db8::2")
+        send(bound, NEW, 20)
+        assert received(bound) == 0
+        shedder.account()
+        assert shed(counters, bound) == 20
+
+    def test_a_share_of_them_gets_in(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        self.limit(Shedder([bound], counters), share=0.25)
+        send(bound, NEW, 800)
+        assert 126 <= received(bound) <= 274
+
+    @pytest.mark.parametrize("others", [0, 1, 98, 99, 100, 101, MAX_TRUSTED - 1])
+    def test_who_is_trusted_gets_in(self, bound: UdpSocket, counters: CounterWriter, others: int) -> None:
+        self.limit(Shedder([bound], counters), "127.0.0.1", "::1", others=others)
+        send(bound, NEW, 20)
+        send(bound, PASSES["with a cookie"], 20)
+        assert received(bound) == 40
+
+    def test_not_if_it_is_suspect(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        self.limit(Shedder([bound], counters), "127.0.0.1", "::1", suspects=("127.0.0.1", "::1"))
+        send(bound, NEW, 20)
+        assert received(bound) == 0
+
+    def test_trusted_ones_share_what_all_have(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        shedder = Shedder([bound], counters)
+        self.limit(shedder, "127.0.0.1", "::1")
+        shedder.set_share(0.0)
+        send(bound, NEW, 20)
+        assert received(bound) == 0
+
+    def test_strangers_never_get_more_than_all_have(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        shedder = Shedder([bound], counters)
+        self.limit(shedder, share=0.99)
+        shedder.set_share(0.0)
+        send(bound, NEW, 20)
+        assert received(bound) == 0
+
+    @pytest.mark.parametrize("tag", TAGS)
+    def test_what_may_be_a_cookie_of_ours_gets_in(self, bound: UdpSocket, counters: CounterWriter, tag: bytes) -> None:
+        self.limit(Shedder([bound], counters))
+        send(bound, with_cookie(tag))
+        assert received(bound) == 1
+        send(bound, with_cookie(b"tag3"))
+        assert received(bound) == 0
+
+    @pytest.mark.parametrize("name", [name for name in PASSES if name != "with a cookie"])
+    def test_all_but_first_requests_get_in(self, bound: UdpSocket, counters: CounterWriter, name: str) -> None:
+        self.limit(Shedder([bound], counters))
+        send(bound, PASSES[name], 20)
+        assert received(bound) == 20
+
+
 SEAL = SpiSeal.from_octets(b"0123456789abcdef")
 NODE = 3
 
@@ -311,6 +394,7 @@ class TestSpis:
         send(bound, octets)
         assert received(bound) == 1
 
+    @needs_room_for_filters
     @pytest.mark.parametrize("others", [0, 1, 2, 99, 100, 101, MAX_BARRED - 1])
     def test_barred_ones_stay_out_and_no_others(self, bound: UdpSocket, counters: CounterWriter, others: int) -> None:
         barred = (0x12345678, *range(0xE0000000, 0xE0000000 + 3 * others, 3))
@@ -359,3 +443,39 @@ def test_the_largest_filter_is_within_what_the_kernel_takes(is_ipv6: bool) -> No
     sources = Sources(KEYS[is_ipv6], some(MAX_SUSPECTS, 0), 0.5, some(MAX_TRUSTED, 1), 0.5, TAGS)
     rules = SpiRules(NODE, SEAL, some(MAX_BARRED, 0))
     assert len(shedding_filter(0.5, is_natt=True, sources=sources, spis=rules)) // 8 <= 3300
+
+
+@needs_room_for_filters
+def test_where_sockets_have_little_memory_the_filter_is_smaller(
+    bound: UdpSocket, counters: CounterWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.7 a filter of half the size was refused (net.core.optmem_max)."""
+    largest: list[int] = []
+
+    def attach_small(target: socket.socket, option: int, program: bytes) -> None:
+        largest.append(len(program) // 8)
+        if len(program) > 8 * 1000:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        attach(target, option, program)
+
+    monkeypatch.setattr(shedding, "attach", attach_small)
+    shedder = Shedder([bound], counters)
+    suspect(shedder, "0.0.0.1", "::1", bound.address, others=MAX_SUSPECTS - 3)
+    assert largest[0] > 1000 >= largest[-1]
+    send(bound, NEW)
+    assert received(bound) == 0, "the first in order are left"
+    suspect(shedder, "0.0.0.1", "::1", bound.address, others=MAX_SUSPECTS - 3)
+    assert len(largest) == 3, "the next one is made as small at once"
+
+
+def test_where_the_kernel_takes_no_filter_everything_gets_in(
+    bound: UdpSocket, counters: CounterWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(target: socket.socket, option: int, program: bytes) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(shedding, "attach", refuse)
+    shedder = Shedder([bound], counters)
+    shedder.set_share(0.0)
+    send(bound, NEW)
+    assert received(bound) == 1
