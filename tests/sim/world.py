@@ -44,6 +44,7 @@ from cygnet.ike.settings import (
     SharedSecret,
 )
 from cygnet.ike.table import IkeTable
+from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
@@ -207,8 +208,14 @@ class Host:
         self.carry_out(self.table.delete(spi, self.world.now))
 
     def receive(self, datagram: bytes, path: Path) -> None:
-        if not self.is_down:
-            self.carry_out(self.table.receive(datagram, path, self.world.now))
+        if self.is_down:
+            return
+        effects = self.table.receive(datagram, path, self.world.now)
+        sa = self.table.serving
+        if sa is not None and self.table.sas.look(sa.spi) is sa:
+            due = sa.next_timer()
+            assert due is None or 0 < sa.wheel_slot <= TimerWheel.slot_of(due), "nobody would wake it in time"
+        self.carry_out(effects)
 
     def carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

@@ -31,13 +31,17 @@ class PacketProtection:
     `forget()` drops them again, so that an idle SA is small.
     """
 
-    __slots__ = ("_cipher", "_counter", "_encr", "_key")
+    __slots__ = ("_cipher", "_counter", "_encr", "_key", "block_octets", "overhead")
 
-    def __init__(self, encr: EncrAlgorithm, key: bytes) -> None:
+    def __init__(self, encr: EncrAlgorithm, key: bytes, icv_octets: int) -> None:
         self._encr = encr
         self._key = key
         self._counter = 0
         self._cipher: KeyedCipher | None = None
+        self.block_octets = encr.block_octets
+        """What plaintext has to be a multiple of."""
+        self.overhead = encr.iv_octets + icv_octets
+        """Octets by which a sealed body is longer than its plaintext."""
 
     def seal(self, aad: bytes, plaintext: bytes, suffix: bytes = b"") -> bytes:
         """IV | ciphertext | ICV of `plaintext`, which is a multiple of `block_octets`.
@@ -85,22 +89,12 @@ class PacketProtection:
     @property
     def icv_octets(self) -> int:
         """Octets of the ICV behind the ciphertext."""
-        return self._encr.icv_octets
-
-    @property
-    def block_octets(self) -> int:
-        """What plaintext has to be a multiple of."""
-        return self._encr.block_octets
+        return self.overhead - self._encr.iv_octets
 
     @property
     def is_aead(self) -> bool:
         """Whether one algorithm encrypts and authenticates."""
         return self._encr.is_aead
-
-    @property
-    def overhead(self) -> int:
-        """Octets by which a sealed body is longer than its plaintext."""
-        return self.iv_octets + self.icv_octets
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._encr.id.name}, key redacted>"
@@ -129,10 +123,10 @@ class _AeadProtection(PacketProtection):
         return iv + cipher.encrypt(self._key[-self._encr.salt_octets :] + iv, plaintext, aad)
 
     def open(self, aad: bytes, body: bytes, suffix: bytes = b"") -> bytes:
+        if len(body) < self.overhead:
+            raise IntegrityError("too short for an IV and an ICV")
         encr = self._encr
         iv_octets = encr.iv_octets
-        if len(body) < iv_octets + encr.icv_octets:
-            raise IntegrityError("too short for an IV and an ICV")
         cipher = self._cipher or self._make_cipher()
         try:
             return cipher.decrypt(self._key[-encr.salt_octets :] + body[:iv_octets], body[iv_octets:], aad)
@@ -148,7 +142,7 @@ class _ComposedProtection(PacketProtection):
     def __init__(
         self, encr: EncrAlgorithm, key: bytes, *, integ: IntegAlgorithm, integ_key: bytes, entropy: Entropy
     ) -> None:
-        super().__init__(encr, key)
+        super().__init__(encr, key, integ.icv_octets)
         self._integ = integ
         self._integ_key = integ_key
         self._entropy = entropy
@@ -192,10 +186,6 @@ class _ComposedProtection(PacketProtection):
     def keys(self) -> tuple[bytes, bytes]:
         return self._key, self._integ_key
 
-    @property
-    def icv_octets(self) -> int:
-        return self._integ.icv_octets
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._encr.id.name} {self._integ.id.name}, keys redacted>"
 
@@ -225,7 +215,7 @@ def make_protection(
     if encr.is_aead:
         if integ is not None or integ_key:
             raise CryptoError(f"{encr.id.name} takes no integrity algorithm beside it")
-        return _AeadProtection(encr, encr_key)
+        return _AeadProtection(encr, encr_key, encr.icv_octets)
     if integ is None:
         raise CryptoError(f"{encr.id.name} needs an integrity algorithm beside it")
     if len(integ_key) != integ.key_octets:

@@ -208,6 +208,9 @@ class Intake:
         """The next chunk, without requests that come too late. A response has no such time: nobody repeats it for
         us, and the core knows by itself whether it still waits for it."""
         oldest = now - self._patience_s
+        if queue[0][0] >= oldest:
+            # Nor are those behind it.
+            return [queue.popleft()[1] for _ in range(min(len(queue), _CHUNK))]
         chunk: list[Entry] = []
         while queue and len(chunk) < _CHUNK:
             arrived, entry = queue.popleft()

@@ -51,6 +51,7 @@ from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import ChildFailed, Demand, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
+from cygnet.ike.sa import IkeSa
 from cygnet.ike.settings import Settings
 from cygnet.ike.spi import SpiSeal
 from cygnet.ike.states import SaState
@@ -253,7 +254,7 @@ class Worker:
                 return _UNDER_WAY
             self._dead_letters.count(spi)
             return _STRAY
-        if isinstance(sa, bytes) or sa.state >= _SA_ESTABLISHED:
+        if not isinstance(sa, IkeSa) or sa.state >= _SA_ESTABLISHED:
             return _ESTABLISHED
         if sa.is_past_trying:
             self._dead_letters.count(spi)

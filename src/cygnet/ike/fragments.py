@@ -16,13 +16,13 @@ from typing import Final
 import msgspec
 
 from cygnet.iana import PayloadType
-from cygnet.ike.protected import datagrams_of, open_message, seal_fragments
+from cygnet.ike.protected import datagrams_of, open_body, open_message, seal_fragments
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.settings import Fragmentation
 from cygnet.ike.states import SaState
 from cygnet.wire.errors import WireError
 from cygnet.wire.header import Header
-from cygnet.wire.message import decode_message
+from cygnet.wire.message import decode_message, sole_encrypted
 from cygnet.wire.payloads.encrypted import Encrypted
 from cygnet.wire.payloads.encrypted_fragment import EncryptedFragment
 
@@ -142,6 +142,9 @@ class Fragments:
         Raises WireError for what is no protected message, or a fragment that is dropped; CryptoError if the peer, the
         holder of the keys, did not make it.
         """
+        inner_type = sole_encrypted(datagram, header)
+        if inner_type is not None:
+            return inner_type, open_body(sa.incoming or sa.opening(turn.env), datagram), datagram
         payloads = decode_message(datagram, header).payloads
         encrypted = payloads[-1] if payloads else None
         if isinstance(encrypted, Encrypted):

@@ -24,10 +24,14 @@ _SKF = PayloadType.SKF
 _HEADER_AND_SK = struct.Struct(">8s8sBBBBIIBBH")
 _HEADER_AND_SKF = struct.Struct(">8s8sBBBBIIBBHHH")
 _SK_HEADER_OCTETS = 4
+SOLE_BODY_OFFSET = HEADER_OCTETS + _SK_HEADER_OCTETS
+"""Of the body of an Encrypted payload that is all there is in a datagram (`sole_encrypted`)."""
 _SKF_HEADER_OCTETS = 8
 _NEXT_PAYLOAD_OFFSET = 16
 _LENGTH = struct.Struct(">I")
 _LENGTH_OFFSET = 24
+_PADDINGS = tuple(bytes(octets) + bytes((octets,)) for octets in range(256))
+"""Padding and Pad Length, by the octets of the padding."""
 _LEAST_SHARE = 16
 """Octets of a message that a fragment has at least, however small it is asked to be."""
 _MAX_TOTAL = 0xFFFF
@@ -49,8 +53,8 @@ def seal_message(
     If that were longer than `largest_octets` (0 sets no limit), the fragments of it: a flight.
     """
     inner_type, chain = encode_payloads(payloads)
-    pad_octets = -(len(chain) + 1) % protection.block_octets
-    sk_octets = _SK_HEADER_OCTETS + protection.iv_octets + len(chain) + pad_octets + 1 + protection.icv_octets
+    plaintext = chain + _PADDINGS[-(len(chain) + 1) % protection.block_octets]
+    sk_octets = _SK_HEADER_OCTETS + protection.overhead + len(plaintext)
     if 0 < largest_octets < HEADER_OCTETS + sk_octets:
         return seal_fragments(
             protection,
@@ -76,7 +80,7 @@ def seal_message(
         0,
         sk_octets,
     )
-    return aad + protection.seal(aad, chain + bytes(pad_octets) + bytes((pad_octets,)))
+    return aad + protection.seal(aad, plaintext)
 
 
 def seal_fragments(
@@ -105,8 +109,8 @@ def seal_fragments(
     flight = bytearray()
     for number in range(1, total + 1):
         piece = chain[(number - 1) * share : number * share]
-        pad_octets = -(len(piece) + 1) % block
-        skf_octets = _SKF_HEADER_OCTETS + protection.overhead + len(piece) + pad_octets + 1
+        plaintext = piece + _PADDINGS[-(len(piece) + 1) % block]
+        skf_octets = _SKF_HEADER_OCTETS + protection.overhead + len(plaintext)
         aad = _HEADER_AND_SKF.pack(
             spi_i,
             spi_r,
@@ -123,7 +127,7 @@ def seal_fragments(
             total,
         )
         flight += aad
-        flight += protection.seal(aad, piece + bytes(pad_octets) + bytes((pad_octets,)))
+        flight += protection.seal(aad, plaintext)
     return bytes(flight)
 
 
@@ -147,9 +151,13 @@ def open_message(protection: PacketProtection, datagram: bytes, encrypted: Encry
 
     Raises IntegrityError if the peer, the holder of the keys, did not make it.
     """
-    body = encrypted.body
-    plaintext = protection.open(datagram[: len(datagram) - len(body)], body)
-    pad_octets = plaintext[-1] if plaintext else 0
-    if pad_octets >= len(plaintext):
+    return open_body(protection, datagram, len(datagram) - len(encrypted.body))
+
+
+def open_body(protection: PacketProtection, datagram: bytes, start: int = SOLE_BODY_OFFSET) -> bytes:
+    """The same by where the body of the payload begins: where it does if nothing else is before it, say."""
+    plaintext = protection.open(datagram[:start], datagram[start:])
+    octets = len(plaintext)
+    if not octets or plaintext[-1] >= octets:
         raise IntegrityError("the padding is longer than the plaintext")
-    return plaintext[: len(plaintext) - pad_octets - 1]
+    return plaintext[: octets - plaintext[-1] - 1]

@@ -10,7 +10,6 @@ from cygnet.ike import nat, requests
 from cygnet.ike.effects import HeldBack
 from cygnet.ike.errors import (
     AddressAwaited,
-    InvalidSyntax,
     LocalError,
     PeerRefused,
     ProtocolViolation,
@@ -18,7 +17,7 @@ from cygnet.ike.errors import (
     error_notify,
 )
 from cygnet.ike.exchanges import create_child_sa, ike_auth, ike_sa_init, informational, mobike
-from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.exchanges.parts import Parts, parts_of
 from cygnet.ike.fragments import Fragments
 from cygnet.ike.handshake import MALFORMED_PER_OPEN
 from cygnet.ike.message_id import Arrival
@@ -29,7 +28,7 @@ from cygnet.ike.tally import REQUEST_IN, RESPONSE_IN
 from cygnet.ike.tasks import DeleteIke
 from cygnet.wire.errors import IkeError, WireError
 from cygnet.wire.header import Header
-from cygnet.wire.message import decode_message, decode_payloads
+from cygnet.wire.message import decode_message
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
 _HALF_OPEN = SaState.HALF_OPEN
@@ -49,53 +48,54 @@ def _drop(reason: str) -> str:
     return f'datagrams_dropped_total{{reason="{reason}"}}'
 
 
-def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn, fragments: Fragments) -> None:
-    """Take a request. Raises WireError for what is dropped."""
+def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn: Turn, fragments: Fragments) -> bool:
+    """Take a request; whether it may have changed what the SA does next, and when. Raises WireError for a drop.
+
+    What is not taken changes nothing, nor does a message that says no more than that the peer lives: it makes no timer
+    of the SA due earlier.
+    """
     arrival = sa.message_ids.classify(header.message_id, datagram)
     if arrival is _REPEATED:
         fragments.answer_again(sa, turn)
-        return
+        return False
     if arrival is not _NEW:
         _receive_old(sa, header, datagram, arrival, turn, fragments)
-        return
+        return False
     if not is_request_allowed(sa.state, header.exchange_type):
         turn.env.count(_drop("exchange_not_allowed"))
-        return
+        return False
     if sa.is_past_trying:
         turn.env.count(_drop("too_many_failures"))
-        return
+        return False
     try:
         opened = fragments.open(sa, header, datagram, turn)
     except InvalidKeyExchange:
         # There will never be keys; and each further try would cost us the key exchange.
         turn.table.close(sa, "peer_invalid_key_exchange", turn)
-        return
+        return False
     except CryptoError:
         _note_failures(sa, MALFORMED_PER_OPEN)
         turn.env.count(_drop("integrity"))
-        return
+        return False
     except WireError as error:
         if error.reason not in _HARMLESS:
             _note_failures(sa, 1)
         raise
     if opened is None:
-        return
+        return False
     # Authentic, and whole: before, anybody could make us count.
     turn.env.count(REQUEST_IN[header.exchange_type])
     inner_type, plaintext, request = opened
     # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
-    _note_alive(sa, path, turn)
+    has_moved = _note_alive(sa, path, turn)
     try:
-        try:
-            parts = Parts(decode_payloads(inner_type, plaintext))
-        except WireError as error:
-            raise InvalidSyntax(f"the payloads don't decode: {error}") from error
-        _run_request(sa, header, request, parts, turn)
+        _run_request(sa, header, request, parts_of(inner_type, plaintext), turn)
     except ProtocolViolation as error:
         _fail_request(sa, header, request, error, turn)
     except AddressAwaited:
         # The last fragment alone does no harm, and the peer sends all of them again.
         turn.effects.append(HeldBack(sa.spi, datagram, path))
+    return has_moved or plaintext != b""
 
 
 def _note_failures(sa: IkeSa, number: int) -> None:
@@ -156,10 +156,7 @@ def receive_response(sa: IkeSa, header: Header, datagram: bytes, path: Path, tur
     inner_type, plaintext, _ = opened
     _note_alive(sa, path, turn)
     try:
-        try:
-            parts = Parts(decode_payloads(inner_type, plaintext))
-        except WireError as error:
-            raise InvalidSyntax(f"the payloads don't decode: {error}") from error
+        parts = parts_of(inner_type, plaintext)
         if header.exchange_type == _IKE_AUTH:
             ike_auth.finish(sa, parts, turn)
         else:
@@ -191,15 +188,17 @@ def _give_up(sa: IkeSa, error: IkeError, turn: Turn) -> None:
         turn.table.close(sa, reason, turn)
 
 
-def _note_alive(sa: IkeSa, path: Path, turn: Turn) -> None:
-    """An authenticated message has come: the peer lives, and perhaps on another path (RFC 7296 section 2.23)."""
+def _note_alive(sa: IkeSa, path: Path, turn: Turn) -> bool:
+    """An authenticated message has come: the peer lives, and if we return true, it came by another path than the SA's,
+    which may have moved (RFC 7296 section 2.23)."""
     sa.last_inbound = turn.now
     if sa.path == path:
-        return
+        return False
     if sa.mobike:
         mobike.heard_elsewhere(sa, path, turn)
     else:
         nat.follow(sa, path, turn)
+    return True
 
 
 def _reason_of(error: IkeError) -> str:

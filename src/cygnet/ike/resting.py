@@ -53,12 +53,14 @@ class Codec(Protocol[T]):
 class RestingMap(MutableMapping[bytes, T], Generic[T]):
     """Values by octets. A value must not be `bytes` itself."""
 
-    __slots__ = ("_awake", "_codec", "_entries", "_idle_s", "_next_turn", "_slices", "_tired")
+    __slots__ = ("_awake", "_codec", "_entries", "_idle_s", "_next_turn", "_slices", "_tired", "look")
 
     def __init__(self, codec: Codec[T], *, idle_s: float = IDLE_S) -> None:
         self._codec = codec
         self._idle_s = idle_s
         self._entries: dict[bytes, T | bytes] = {}
+        self.look: Callable[[bytes], T | bytes | None] = self._entries.get
+        """The value as it is, and octets if that is asleep; None if there is none."""
         # The key of each value that is awake stands in just one of these three, and perhaps keys of what is gone.
         self._awake: list[bytes] = []
         self._slices: deque[list[bytes]] = deque()
@@ -86,10 +88,6 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
         if type(found) is bytes:
             return self._wake(key, found)
         return found if found is not None else default  # type: ignore[return-value]
-
-    def look(self, key: bytes) -> T | bytes | None:
-        """The value as it is, and octets if that is asleep; None if there is none."""
-        return self._entries.get(key)
 
     def view(self, key: bytes) -> T | None:
         """The value, to be looked at only: one that is asleep stays so, and what is returned is a copy."""

@@ -94,18 +94,15 @@ class Registry(Protocol):
         """The other IKE_SAs that stand between the same two identities."""
 
 
-class Turn:
+class Turn(msgspec.Struct, gc=False, eq=False):
     """One entry into the core: the time, the world, and the effects gathered so far."""
 
-    __slots__ = ("effects", "env", "now", "path", "table")
-
-    def __init__(self, env: Environment, table: Registry, now: float, path: Path | None = None) -> None:
-        self.env = env
-        self.table = table
-        self.now = now
-        self.path = path
-        """Where the datagram came from that is being handled; None if it isn't a datagram."""
-        self.effects: list[Effect] = []
+    env: Environment
+    table: Registry
+    now: float
+    path: Path | None = None
+    """Where the datagram came from that is being handled; None if it isn't a datagram."""
+    effects: list[Effect] = []
 
     def send(self, flight: bytes, path: Path) -> None:
         """Put a message on the wire: its datagram, or one for each of its fragments."""

@@ -41,7 +41,7 @@ from cygnet.ike.strays import Strays
 from cygnet.ike.tasks import CreateChild, DeleteIke, Probe, Task
 from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import WireError
-from cygnet.wire.header import NO_SPI, Header, decode_header
+from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header, decode_header
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
@@ -415,21 +415,21 @@ class IkeTable:
 
     def _receive(self, datagram: bytes, path: Path, turn: Turn) -> None:
         header = decode_header(datagram)
-        if header.major_version != _MAJOR_VERSION:
+        if header.version >> 4 != _MAJOR_VERSION:
             self._refuse_version(header, path, turn)
             return
+        is_initiator = header.flags & FLAG_INITIATOR != 0
         # The sender's role in the SA is ours reversed (RFC 7296 section 3.1).
-        spi = header.spi_r if header.is_initiator else header.spi_i
+        spi = header.spi_r if is_initiator else header.spi_i
         sa = self.sas.get(spi)
-        if sa is None or sa.is_original_initiator == header.is_initiator:
+        if sa is None or sa.is_original_initiator == is_initiator:
             self._receive_unknown(header, datagram, spi, path, turn)
-        elif header.is_response:
-            self.serving = sa
+            return
+        self.serving = sa
+        if header.flags & FLAG_RESPONSE:
             reception.receive_response(sa, header, datagram, path, turn, self._fragments)
             self._settle(sa, turn)
-        else:
-            self.serving = sa
-            reception.receive_request(sa, header, datagram, path, turn, self._fragments)
+        elif reception.receive_request(sa, header, datagram, path, turn, self._fragments):
             self._settle(sa, turn)
 
     def _receive_unknown(self, header: Header, datagram: bytes, spi: bytes, path: Path, turn: Turn) -> None:
@@ -463,10 +463,10 @@ class IkeTable:
     def _schedule(self, sa: IkeSa) -> None:
         """See to it that the wheel wakes the SA no later than it wants to be woken."""
         due = sa.next_timer()
-        if due is None or self.sas.get(sa.spi) is not sa:
-            return
         # Already in a slot that comes up sooner: it will look again then.
-        if not sa.wheel_slot or TimerWheel.slot_of(due) < sa.wheel_slot:
+        if due is None or 0 < sa.wheel_slot <= TimerWheel.slot_of(due):
+            return
+        if self.sas.look(sa.spi) is sa:
             sa.wheel_slot = self._wheel.add(sa.spi, due)
 
     def _handle_timer(self, sa: IkeSa, turn: Turn) -> None:

@@ -135,7 +135,7 @@ class Endpoint:
 
     def send_ike(self, datagram: bytes, path: Path) -> bool:
         """Send an IKE datagram, with the non-ESP marker where the local port wants it; whether it left."""
-        sender = self._sender(path)
+        sender = self._by_address.get((path.local, path.local_port)) or self._sender(path)
         if sender is None:
             return False
         return self._send(sender, _MARKER + datagram if sender.is_natt else datagram, path, path.remote_port)
@@ -171,6 +171,9 @@ class Endpoint:
         sender = self._by_address.get((local, port)) or self._wildcards.get((":" in path.remote, port))
         if sender is None:
             self._count('send_failures_total{reason="no_socket"}')
+        elif local and len(self._by_address) < _LOCAL_ADDRESSES:
+            # An address of the one family: the next time it is found at once.
+            self._by_address[local, port] = sender
         return sender
 
     def _send(

@@ -11,6 +11,7 @@ from cygnet.wire.message import (
     decode_payloads,
     encode_message,
     encode_payloads,
+    sole_encrypted,
 )
 from cygnet.wire.payloads import (
     Encrypted,
@@ -175,3 +176,33 @@ def test_a_header_that_is_at_hand_is_not_decoded_again() -> None:
 
 def test_wire_errors_are_ike_errors() -> None:
     assert issubclass(WireError, IkeError)
+
+
+SEALED = message(Encrypted(PayloadType.NONCE, bytes(24)))
+
+
+@pytest.mark.parametrize("inner_type", [0, PayloadType.NONCE])
+@pytest.mark.parametrize("octets", [0, 1, 24, 300])
+def test_a_datagram_that_is_one_encrypted_payload_is_known_at_once(inner_type: int, octets: int) -> None:
+    datagram = message(Encrypted(inner_type, bytes(octets)))
+    assert sole_encrypted(datagram, decode_header(datagram)) == inner_type
+    assert decode_message(datagram).payloads == (Encrypted(inner_type, bytes(octets)),)
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        message(),
+        message(COOKIE),
+        message(COOKIE, Encrypted(PayloadType.NONCE, bytes(24))),
+        message(EncryptedFragment(PayloadType.NONCE, 1, 2, bytes(24))),
+        *(
+            SEALED[:24] + length.to_bytes(4, "big") + SEALED[28:length]
+            for length in range(HEADER_OCTETS, len(SEALED) - 1)
+        ),
+        *(SEALED[:30] + octets.to_bytes(2, "big") + SEALED[32:] for octets in range(60) if octets != 28),
+    ],
+)
+def test_for_any_other_datagram_it_is_asked_what_it_is(datagram: bytes) -> None:
+    """Other payloads before it, a fragment, and an Encrypted payload that is cut off, or says another length."""
+    assert sole_encrypted(datagram, decode_header(datagram)) is None

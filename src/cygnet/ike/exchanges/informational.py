@@ -22,6 +22,10 @@ _INITIAL_CONTACT = NotifyType.INITIAL_CONTACT
 
 def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     """Answer a request: delete what it deletes, note what it notes. An empty one gets an empty answer."""
+    if parts.is_empty:
+        # The peer asks whether we live (RFC 7296 section 1.4).
+        sa.send_response(datagram, _INFORMATIONAL, (), turn)
+        return
     is_ike_deleted = False
     ours: list[bytes] = []
     for delete in parts.deletes:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from cygnet.iana import FIRST_STATUS_TYPE
 from cygnet.ike.errors import InvalidSyntax, PeerRefused, UnsupportedCriticalPayload
+from cygnet.wire.errors import WireError
+from cygnet.wire.message import decode_payloads
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.certificate import Certificate
 from cygnet.wire.payloads.certificate_request import CertificateRequest
@@ -38,6 +40,11 @@ class Parts:
         plain = len(by_type) - (Notify in by_type) + len(self.notifies)
         if plain != len(payloads) or not _UNUSUAL.isdisjoint(by_type):
             self._check(payloads)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the message holds nothing."""
+        return not self._by_type
 
     def _check(self, payloads: Sequence[Payload]) -> None:
         for payload in payloads:
@@ -73,3 +80,20 @@ class Parts:
             if notify.notify_type < FIRST_STATUS_TYPE:
                 return PeerRefused(notify.notify_type)
         return None
+
+
+_NOTHING = Parts(())
+
+
+def parts_of(inner_type: int, chain: bytes) -> Parts:
+    """The payloads of a message that was encrypted, whose first is of type `inner_type`.
+
+    Raises InvalidSyntax, UnsupportedCriticalPayload.
+    """
+    if not inner_type and not chain:
+        return _NOTHING
+    try:
+        payloads = decode_payloads(inner_type, chain)
+    except WireError as error:
+        raise InvalidSyntax(f"the payloads don't decode: {error}") from error
+    return Parts(payloads)
