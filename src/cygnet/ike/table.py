@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from cygnet.auth.identity import Identity
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike import ageing, nat, reception, requests, revival, uniqueness
+from cygnet.ike import ageing, nat, reception, requests, revival, uniqueness, waking
 from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
@@ -18,7 +18,6 @@ from cygnet.ike.effects import (
     Demand,
     Effect,
     RemoveChild,
-    Retransmitted,
     SaClosed,
     SaEstablished,
     Send,
@@ -27,7 +26,6 @@ from cygnet.ike.environment import Environment
 from cygnet.ike.exchanges import ike_sa_init, mobike, virtual_ip
 from cygnet.ike.first_requests import FirstRequests
 from cygnet.ike.fragments import Fragments
-from cygnet.ike.message_id import Arrival
 from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.puzzles import Solver, Solvers
@@ -38,7 +36,7 @@ from cygnet.ike.settings import Settings
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState
 from cygnet.ike.strays import Strays
-from cygnet.ike.tasks import CreateChild, DeleteIke, Probe, Task
+from cygnet.ike.tasks import CreateChild, DeleteIke, Task
 from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import WireError
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header, decode_header
@@ -48,14 +46,8 @@ from cygnet.wire.payloads.configuration import ConfigurationAttribute
 _DELETING = SaState.DELETING
 _ESTABLISHED = SaState.ESTABLISHED
 _HALF_OPEN = SaState.HALF_OPEN
-_IKE_AUTH = ExchangeType.IKE_AUTH
 _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
-_INFORMATIONAL = ExchangeType.INFORMATIONAL
-_INIT_SENT = SaState.INIT_SENT
 _INVALID_MAJOR_VERSION = NotifyType.INVALID_MAJOR_VERSION
-_NEW = Arrival.NEW
-_REPEATED = Arrival.REPEATED
-_STALE = Arrival.STALE
 
 _MAJOR_VERSION = 2
 _DUE_PER_CALL = 64
@@ -275,7 +267,7 @@ class IkeTable:
             # In a later slot too: then this is one that it has left behind.
             if sa is not None and not self._wheel.is_ahead(sa.wheel_slot, now):
                 sa.wheel_slot = 0
-                self._handle_timer(sa, turn)
+                waking.wake(sa, turn, self._fragments)
                 self._settle(sa, turn)
         solved = self._puzzles.work(self.sas.__contains__)
         if solved is not None:
@@ -469,33 +461,6 @@ class IkeTable:
         if self.sas.look(sa.spi) is sa:
             sa.wheel_slot = self._wheel.add(sa.spi, due)
 
-    def _handle_timer(self, sa: IkeSa, turn: Turn) -> None:
-        if 0.0 < sa.keepalive_due <= turn.now:
-            nat.keep_alive(sa, turn)
-        due = sa.next_timer()
-        if due is None or due > turn.now:
-            return
-        if sa.lifetime_due <= turn.now:
-            ageing.see_to(sa, turn)
-        if sa.message_ids.outstanding is None:
-            heard = max((self.env.last_traffic(child.spi_in) for child in sa.children), default=0.0)
-            sa.last_inbound = max(sa.last_inbound, heard)
-            due = sa.liveness_due()
-            if due is not None and due <= turn.now:
-                self.request(sa, Probe(), turn)
-            return
-        if sa.message_ids.outstanding.due > turn.now:
-            return
-        phase = _phase_of(sa)
-        self._fragments.back_off(sa, turn)
-        datagram = sa.message_ids.retransmit(self.env.settings.retransmit, turn.now)
-        if datagram is None:
-            self.close(sa, sa.ending or f"timeout_{phase}", turn)
-            return
-        self.env.count("retransmissions_total")
-        mobike.send_again(sa, datagram, turn)
-        turn.effects.append(Retransmitted(sa.spi))
-
     def _expire(self, turn: Turn) -> None:
         for spi in self._first.take_expired(turn.now):
             sa = self.sas.get(spi)
@@ -503,10 +468,3 @@ class IkeTable:
                 self.close(sa, "half_open_timeout", turn)
         self.strays.forget(turn.now)
         self._fragments.expire(turn)
-
-
-def _phase_of(sa: IkeSa) -> str:
-    waiting = sa.message_ids.outstanding
-    if waiting is None:
-        return "none"
-    return ExchangeType(waiting.exchange_type).name.lower()
