@@ -82,6 +82,7 @@ def test_a_dead_peer_leaves_a_trap(direct: Topology) -> None:
         strongswan.kill()
         cygnet.await_count('ike_sas_closed_total{reason="timeout_informational"}', 1, timeout_s=10.0)
         assert "10.1.0.0/24" in direct.client.ip("route", "show")
+        assert "home/net, TUNNEL" in cygnet.swanctl("--list-pols", "--trap")
         assert direct.client.ping(SERVER_INNER, source=CLIENT_INNER, count=20) == 0
         assert cygnet.count(SPRUNG) <= 2
         strongswan.start()
@@ -99,6 +100,9 @@ def test_a_peer_that_ends_the_ike_sa_leaves_a_trap(direct: Topology) -> None:
         cygnet.await_count(ESTABLISHED, 0)
         assert direct.client.ping(SERVER_INNER, source=CLIENT_INNER, count=3) == 3
         assert cygnet.count(SPRUNG) == 1
+        assert "home/net, TUNNEL" in cygnet.swanctl("--list-pols")
+        cygnet.swanctl("--uninstall", "--child", "net")
+        assert cygnet.swanctl("--list-pols") == ""
 
 
 def test_swanctl_installs_and_uninstalls_traps(direct: Topology) -> None:

@@ -4,7 +4,7 @@ A piece is checked before it replaces anything. Nothing here acts on what change
 `settings`, which is a new object after every change.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -14,7 +14,6 @@ from cygnet.config.load import is_initiable, load_authority, load_connection, lo
 from cygnet.config.messages import Message, section_of
 from cygnet.ike.settings import (
     AuthoritySettings,
-    ChildSettings,
     ConnectionSettings,
     PoolSettings,
     Settings,
@@ -76,19 +75,15 @@ class Store:
 
     # Traps.
 
-    def traps(self) -> Iterator[tuple[ConnectionSettings, ChildSettings]]:
-        """The children that packets set up, by their settings or by order."""
-        for connection in self.connections.values():
-            for child in connection.children:
-                if self._trap_orders.get((connection.name, child.name), child.start_action.has_trap):
-                    yield connection, child
-
-    def order_trap(self, ike: str, child: str, *, is_installed: bool) -> bool:
+    def order_trap(
+        self, ike: str, child: str, *, is_installed: bool, trapped: Collection[tuple[str, str]] = ()
+    ) -> bool:
         """Install the trap of a child, or uninstall it; `ike` may be empty. False if there is no such child or trap.
+
+        `trapped` are the names of the connections and children that have one now.
 
         Raises ConfigError if its peer has no address to connect to.
         """
-        trapped = {(connection.name, each.name) for connection, each in self.traps()}
         for connection in self.connections.values():
             which = (connection.name, child)
             if ike not in ("", connection.name) or child not in [each.name for each in connection.children]:

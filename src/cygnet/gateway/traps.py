@@ -105,6 +105,10 @@ class Traps:
 
     # Which there are.
 
+    def names(self) -> Iterable[tuple[str, str]]:
+        """Of the connection and the child of each."""
+        return [(trap.connection.settings.name, trap.child.settings.name) for trap in self._traps.values()]
+
     def configure(self) -> None:
         """Have the traps that the configuration asks for now, and no others."""
         env = self._driver.table.env

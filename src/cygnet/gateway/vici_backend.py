@@ -20,6 +20,7 @@ from cygnet.gateway.worker_requests import (
     Initiate,
     KeepPool,
     ListSas,
+    ListTraps,
     PoolPage,
     Rekey,
     Reply,
@@ -27,6 +28,7 @@ from cygnet.gateway.worker_requests import (
     RetirePool,
     SaPage,
     Terminate,
+    TrapPage,
     UsePools,
 )
 from cygnet.ike.settings import PoolSettings, Settings
@@ -188,6 +190,15 @@ class GatewayBackend:
             async for page in self._calls.pages(worker, ListSas(chosen), SaPage):
                 for sa in page.sas:
                     yield sa
+
+    async def traps(self) -> set[tuple[str, str]]:
+        """What packets set up, by the names of the connection and the child."""
+        await self.apply()
+        found: set[tuple[str, str]] = set()
+        for worker in self._workers():
+            async for page in self._calls.pages(worker, ListTraps(), TrapPage):
+                found.update(page.traps)
+        return found
 
     async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
         """Have the connection's worker set it up."""

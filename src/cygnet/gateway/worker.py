@@ -182,6 +182,7 @@ class Worker:
             send=kit.channel.send,
             configure=self._configure,
             listen=partial(setattr, events, "listener"),
+            traps=lambda: self._traps.names() if self._traps is not None else (),
             loop=loop,
         )
         self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)

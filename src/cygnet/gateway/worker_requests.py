@@ -4,6 +4,7 @@ Each is the body of an `Ask` or an `Answer`, see `control.py`. A request is answ
 page is made when the one before was taken, so a slow reader costs a worker nothing.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -79,6 +80,10 @@ class KeepPool(_Body, frozen=True, array_like=True, tag=True):
     name: str
 
 
+class ListTraps(_Body, frozen=True, array_like=True, tag=True):
+    """Which children do packets set up? -> `TrapPage`, several times."""
+
+
 class SaPage(_Body, frozen=True, array_like=True, tag=True):
     """Some of the SAs."""
 
@@ -91,6 +96,12 @@ class PoolPage(_Body, frozen=True, array_like=True, tag=True):
     name: str
     in_use: int
     leases: tuple[Lease, ...]
+
+
+class TrapPage(_Body, frozen=True, array_like=True, tag=True):
+    """Some of the traps, each by the names of its connection and child."""
+
+    traps: tuple[tuple[str, str], ...]
 
 
 class Done(_Body, frozen=True, array_like=True, tag=True):
@@ -110,12 +121,37 @@ class Failed(_Body, frozen=True, array_like=True, tag=True):
     why: str
 
 
-Request = ListSas | NextPage | Forget | Configure | Initiate | Terminate | Rekey | UsePools | RetirePool | KeepPool
-Reply = SaPage | PoolPage | Done | Counted | Failed
+Request = (
+    ListSas
+    | NextPage
+    | Forget
+    | Configure
+    | Initiate
+    | Terminate
+    | Rekey
+    | UsePools
+    | RetirePool
+    | KeepPool
+    | ListTraps
+)
+Reply = SaPage | PoolPage | TrapPage | Done | Counted | Failed
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _replies: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
+
+
+def trap_pages(traps: Iterable[tuple[str, str]], octets: int) -> list[TrapPage]:
+    """At least one page, none of them much longer than that."""
+    pages: list[list[tuple[str, str]]] = [[]]
+    used = 0
+    for names in traps:
+        used += len(_encoder.encode(names))
+        if used > octets:
+            pages.append([])
+            used = 0
+        pages[-1].append(names)
+    return [TrapPage(tuple(page)) for page in pages]
 
 
 def encode_body(body: Request | Reply) -> bytes:

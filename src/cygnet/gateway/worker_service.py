@@ -7,7 +7,7 @@ are ended at a time.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -27,6 +27,7 @@ from cygnet.gateway.worker_requests import (
     Initiate,
     KeepPool,
     ListSas,
+    ListTraps,
     NextPage,
     PoolPage,
     Rekey,
@@ -38,6 +39,7 @@ from cygnet.gateway.worker_requests import (
     UsePools,
     decode_request,
     encode_body,
+    trap_pages,
 )
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
@@ -109,11 +111,13 @@ class WorkerService:
         send: Callable[[AnyMessage], object],
         configure: Callable[[Settings], object],
         listen: Callable[[Callable[[Effect], object] | None], object],
+        traps: Callable[[], Iterable[tuple[str, str]]] = lambda: (),
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """`port` is our IKE port; `configure` puts new settings into force.
 
-        `listen` is given whom to tell of every effect, and None when there is no need any more.
+        `listen` is given whom to tell of every effect, and None when there is no need any more. `traps` are there, by
+        the names of their connections and children.
         """
         self._driver = driver
         self._table = driver.table
@@ -122,6 +126,7 @@ class WorkerService:
         self._send = send
         self._configure = configure
         self._listen = listen
+        self._traps = traps
         self._loop = loop
         self._calls: dict[int, _Call] = {}
         self._awaited = Awaited(loop)
@@ -290,6 +295,8 @@ class WorkerService:
             return await self._list(number, call, request.chosen)
         if isinstance(request, UsePools):
             return await self._use_pools(number, call, request)
+        if isinstance(request, ListTraps):
+            return await self._list_traps(number, call)
         if isinstance(request, Initiate):
             return await self._initiate(request)
         if isinstance(request, Terminate):
@@ -363,6 +370,12 @@ class WorkerService:
                     page = []
             return PoolPage(request.name, in_use, tuple(page))
         return PoolPage(request.name, in_use, ())
+
+    async def _list_traps(self, number: int, call: _Call) -> Reply:
+        *pages, last = trap_pages(self._traps(), _PAGE_OCTETS)
+        for page in pages:
+            await self._page(number, call, page)
+        return last
 
     def _view(self, sa: IkeSa) -> SaView:
         return view_sa(sa, self._driver.dataplane, self._driver.clock())

@@ -89,6 +89,10 @@ class Backend(Protocol):
     def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
         """The SAs that are meant, as a stream that waits for its reader."""
 
+    async def traps(self) -> set[tuple[str, str]]:
+        """What packets set up, by the names of the connection and the child: by its settings, by order, or because it
+        was lost."""
+
     async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
         """Set up a CHILD_SA, or with an empty `child` an IKE_SA; returns when it stands, or at once if not `waits`.
 

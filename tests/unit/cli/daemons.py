@@ -135,6 +135,9 @@ class FakeBackend:
         if self.hangs:
             await self._do("list-sas")
 
+    async def traps(self) -> set[tuple[str, str]]:
+        return set()
+
     async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
         await self._do("initiate", ike, child)
 

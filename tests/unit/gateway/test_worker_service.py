@@ -35,6 +35,7 @@ from cygnet.gateway.worker_requests import (
     Terminate,
     decode_reply,
     encode_body,
+    trap_pages,
 )
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import Effect, SaMoved
@@ -328,6 +329,16 @@ def test_what_is_under_way_by_older_settings_is_left_to_itself() -> None:
         assert not client.is_listening
     finally:
         client.loop.close()
+
+
+@pytest.mark.parametrize("number", [0, 1, 3000])
+def test_traps_are_listed_page_by_page(number: int) -> None:
+    """A page fits into a message, however many there are and whatever they are called."""
+    names = [(f"connection-{n}", "x" * 50) for n in range(number)]
+    pages = trap_pages(names, 48 * 1024)
+    assert [each for page in pages for each in page.traps] == names
+    assert all(len(encode_body(page)) < 64 * 1024 for page in pages)
+    assert len(pages) == {0: 1, 1: 1, 3000: 5}[number]
 
 
 def test_what_stands_is_up_at_once() -> None:

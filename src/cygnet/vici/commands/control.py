@@ -93,7 +93,8 @@ async def _order_trap(backend: Backend, is_installed: bool, call: Call) -> Encod
     if not child:
         raise CommandError("missing configuration name")
     try:
-        is_found = backend.store.order_trap(ike, child, is_installed=is_installed)
+        trapped = await backend.traps() if not is_installed else ()
+        is_found = backend.store.order_trap(ike, child, is_installed=is_installed, trapped=trapped)
     except ConfigError as exc:
         raise CommandError(str(exc)) from None
     if not is_found:

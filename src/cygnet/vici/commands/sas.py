@@ -27,8 +27,10 @@ async def _list_sas(backend: Backend, call: Call) -> Encodable:
 async def _list_policies(backend: Backend, call: Call) -> Encodable:
     """The trap policies: there are no others. Without `trap`, `drop` or `pass` all kinds are meant."""
     wants_traps = call.is_true("trap") or not (call.is_true("drop") or call.is_true("pass"))
-    for connection, child in list(backend.store.traps()) if wants_traps else ():
-        if call.text("ike") in ("", connection.name) and call.text("child") in ("", child.name):
+    trapped = await backend.traps() if wants_traps else set()
+    connections = [each for each in backend.store.connections.values() if call.text("ike") in ("", each.name)]
+    for connection, child in [(each, child) for each in connections for child in each.children]:
+        if (connection.name, child.name) in trapped and call.text("child") in ("", child.name):
             policy: Encodable = {
                 "child": child.name,
                 "ike": connection.name,
