@@ -3,26 +3,35 @@
     python -m benchmarks.overload [--factors 0.5,1,2,5,10] [--seconds 30] [--base 500] [--kind cygnet] [--readme]
 
 The responder is pinned to core 0, the tester to core 1. First the capacity: the rate that a closed loop reaches. Then,
-for each factor, a fresh daemon gets a base of tunnels that a tester of its own holds, each asking every `--dpd` seconds
-whether the daemon lives, and then attempts at that many times the capacity for `--seconds`: an open loop, which no
-slow answer slows down. Peers send again after 4, 7.2, 13, ... seconds, as strongSwan's do, and give up after
-`--timeout`.
+for each factor, a fresh daemon gets a base of tunnels that a tester of its own holds, each of which asks every `--dpd`
+seconds whether the daemon lives and gets new keys every `--rekey` seconds; and then attempts at that many times the
+capacity for `--seconds`: an open loop, which no slow answer slows down. Peers send again after 4, 7.2, 13, ... seconds,
+as strongSwan's do, and give up after `--timeout`. It says what it is at, and how long that takes.
 
 Reported for each factor:
 
-* offered: attempts per second that the tester really made. Where that is less than was meant, the tester was the limit;
-  `tester_is_limit` and `late_starts` say so. All attempts offer one public value (`cygnet load --reuse-ke`), or
+* offered: attempts per second that the tester really made. Where that is less than was meant, the tester was the
+  limit; `tester_is_limit` and `late_starts` say so. All attempts offer one public value (`cygnet load --reuse-ke`), or
   one core would not be enough for the tester. It still computes one half of the key exchange with those that are
   answered, as the responder computes two. With MODP-2048, the default here, that leaves it time for ten times the
   capacity; with X25519, where everything else costs more than that, for about three times.
 * goodput: tunnels per second that came up while the load went on, from the second second to its end; and as a share of
   the best that this daemon reached at any factor.
+* the same made independent of the machine, whose speed may change by a factor of two while this runs: tunnels per
+  second of CPU that the daemon used, over the speed of its core meanwhile (`calibrate.py`: a fixed piece of work on
+  the same core, beside it, of which the share of time is 1 %); and that as a share of its best. It says what a tunnel
+  costs the daemon at this load, in units of that work, and is flat if what is turned away costs nothing.
 * delay: from the intended start of an attempt to its tunnel, of those that came up.
-* lost IKE_AUTH: what the tester had to repeat of handshakes under way; and the drops of the responder's sockets. Of
-  Cygnet's the first requests that it turned away on purpose (`new_peers_shed_total`) are told apart. A share of the
-  repeated IKE_AUTHs may be lost at the tester: its sockets' drops are told apart, too.
-* the base: tunnels lost, questions asked and answered, and their delay.
+* handshakes under way: IKE_AUTH requests that the tester sent, and how many of them again; and what the kernel dropped
+  because a queue of the daemon was full, of whatever kind (`RcvbufErrors` of its namespace: what a filter turned away
+  on purpose is not in it). As a share of those IKE_AUTHs that is the most that can have been lost of them. A share of
+  the repeated ones may be lost at the tester: its sockets' drops are told apart, too.
+* the base: tunnels lost, questions asked and answered, and their delay; rekeyings begun and completed.
 * CPU: shares of their cores that responder and testers used while the load went on.
+
+At the end stand the goals, met or not, from one times the capacity on: goodput at least 95 % of its best, or of what
+was offered if that was less, and of tunnels per unit of work; less than 1 % of handshakes under way dropped; no tunnel
+of the base lost.
 
 strongSwan looks through a list of its CHILD_SAs for each new one (kernel-libipsec), so it gets slower the more tunnels
 it has. All factors give it the same time; compare each daemon with its own best.
@@ -35,6 +44,7 @@ import time
 from typing import Any
 
 from benchmarks import common
+from benchmarks.calibrate import calibrating
 from benchmarks.chart import Line, line_chart
 from benchmarks.common import KINDS, NAMES, ROOT
 from tests.interop.cygnet_gateway import Cygnet
@@ -49,6 +59,11 @@ PICTURE = ROOT / "docs" / "overload.svg"
 CONCURRENCY = 64
 WARM_UP_S = 1
 IKE_PORTS = (500, 4500)
+PROGRESS_S = 10.0
+KEEPS, LOSES = 0.95, 0.01
+"""The goals: goodput as a share of its best, and handshakes under way that are dropped."""
+OVERHEAD_S = 12.0
+"""Of each level, roughly, beside its seconds and the timeout: for progress alone."""
 
 
 def established(daemon: Daemon) -> int:
@@ -60,12 +75,26 @@ def established(daemon: Daemon) -> int:
 
 
 def socket_drops(daemon: Daemon) -> dict[str, int]:
-    """What was lost at its sockets so far: on purpose, and because their queues were full."""
+    """What was lost at its sockets so far: turned away on purpose, and because their queues were full.
+
+    The kernel counts both together for each socket, but only the latter as `RcvbufErrors`.
+    """
     drops = sum(state.drops for state in udp_sockets(IKE_PORTS, pid=daemon.pid))
-    shed = 0
-    if isinstance(daemon, Cygnet):
-        shed = sum(n for name, n in daemon.status().items() if name.startswith("new_peers_shed_total"))
-    return {"shed": shed, "queue_full": drops - shed}
+    queue_full = receive_buffer_errors(daemon)
+    return {"shed": drops - queue_full, "queue_full": queue_full}
+
+
+def receive_buffer_errors(daemon: Daemon) -> int:
+    """UDP datagrams of either family for which a queue in the daemon's namespace had no room."""
+    names, values = (
+        line.split() for line in daemon.namespace.run("cat", "/proc/net/snmp").stdout.splitlines() if "Udp:" in line
+    )
+    errors = int(dict(zip(names, values, strict=True))["RcvbufErrors"])
+    for line in daemon.namespace.run("cat", "/proc/net/snmp6").stdout.splitlines():
+        name, value = line.split()
+        if name == "Udp6RcvbufErrors":
+            errors += int(value)
+    return errors
 
 
 def measure_capacity(kind: str, suite: str, seconds: float) -> float:
@@ -89,19 +118,36 @@ def measure(kind: str, factor: float, capacity: float, options: argparse.Namespa
             *("--max-duration", str(options.seconds), "--timeout", str(options.timeout)),
         )
         began = time.monotonic()
-        time.sleep(options.seconds)
+        with calibrating(common.RESPONDER_CORE, options.suite) as speed:
+            wait(options.seconds)
         elapsed = time.monotonic() - began
         cpu, tester_cpu = daemon.cpu_seconds() - cpu, cpu_seconds(tester.pid)
         result = common.end_load(tester, options.timeout + 120)
         drops = {name: n - before[name] for name, n in socket_drops(daemon).items()}
         held = common.end_load(base, options.seconds + options.timeout + 120)
-    return summarise(result, held, options) | {
+    level = summarise(result, held, options)
+    under_way = level["under_way"]
+    under_way["lost_at_most"] = round(drops["queue_full"] / max(1, under_way["ike_auth"]), 5)
+    per_cpu_second = level["goodput"] * elapsed / cpu if cpu else 0.0
+    return level | {
         "factor": factor,
         "rate": round(rate, 1),
         "responder_drops": drops,
         "responder_cpu_share": round(cpu / elapsed, 3),
+        "tunnels_per_cpu_second": round(per_cpu_second, 1),
+        "machine_speed": {"units_per_cpu_second": speed.units_per_s, "samples": speed.samples},
+        "tunnels_per_unit": round(per_cpu_second / speed.units_per_s, 5),
         "tester_cpu_share": round(tester_cpu / elapsed, 3),
     }
+
+
+def wait(seconds: float) -> None:
+    """Let time pass, and say so."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if left < seconds:
+            print(f"  {left:.0f} s to go", file=sys.stderr)
+        time.sleep(min(PROGRESS_S, left))
 
 
 def start_base(topology: Topology, daemon: Daemon, options: argparse.Namespace) -> Any:
@@ -112,6 +158,7 @@ def start_base(topology: Topology, daemon: Daemon, options: argparse.Namespace) 
         options.suite,
         *("--id", "base{n}@example.org", "--count", str(options.base), "--concurrency", "16"),
         *("--hold", str(hold_s), "--dpd", str(options.dpd)),
+        *(("--rekey", str(options.rekey)) if options.rekey else ()),
     )
     eventually(
         lambda: base.poll() is not None or established(daemon) >= options.base,
@@ -135,6 +182,7 @@ def summarise(result: dict[str, Any], held: dict[str, Any], options: argparse.Na
         "failures": result["failures"],
         "delay_ms": result["setup_delay_ms"],
         "retransmits": result["retransmits_by_exchange"],
+        "under_way": under_way(result),
         "established_per_second": result["established_per_second"],
         "tester_drops": tester["kernel_drops"],
         "tester_is_limit": tester["is_limit"],
@@ -144,27 +192,63 @@ def summarise(result: dict[str, Any], held: dict[str, Any], options: argparse.Na
             "lost": held["lost"],
             "checks": checks,
             "unanswered": checks["asked"] - checks["answered"],
+            "rekeys": held.get("rekeys"),
         },
     }
 
 
+def under_way(result: dict[str, Any]) -> dict[str, Any]:
+    """IKE_AUTH requests that were sent, at least: those of tunnels that came up, and all that were repeated."""
+    again = result["retransmits_by_exchange"].get("ike_auth", 0)
+    return {"ike_auth": result["established"] + again, "sent_again": again}
+
+
 def run(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     """All levels of one daemon."""
+    level_s = options.seconds + options.timeout + OVERHEAD_S
+    left_s = options.capacity_seconds + OVERHEAD_S + len(options.factors) * level_s
+    print(f"{kind}: capacity, then {len(options.factors)} levels, about {left_s / 60:.0f} min", file=sys.stderr)
     capacity = measure_capacity(kind, options.suite, options.capacity_seconds)
     print(f"{kind}: {capacity:.0f} tunnels/s in a closed loop", file=sys.stderr)
     levels = []
-    for factor in options.factors:
+    for number, factor in enumerate(options.factors, 1):
+        rate = factor * capacity
+        print(f"{kind}: level {number} of {len(options.factors)}, {rate:.0f}/s, {level_s:.0f} s", file=sys.stderr)
         level = measure(kind, factor, capacity, options)
         levels.append(level)
         print(
             f"{kind} at {factor:g} times that: {level['offered']:.0f}/s offered, {level['goodput']:.0f}/s came up, "
+            f"{level['tunnels_per_cpu_second']:.0f} per second of CPU, "
             f"{sum(level['base']['lost'].values())} of {level['base']['tunnels']} tunnels of the base lost",
             file=sys.stderr,
         )
-    best = max(level["goodput"] for level in levels)
+    for name, share in (("goodput", "share_of_best"), ("tunnels_per_unit", "tunnels_per_unit_share")):
+        best = max(level[name] for level in levels)
+        for level in levels:
+            level[share] = round(level[name] / best, 3) if best else 0.0
+    fastest = max(level["machine_speed"]["units_per_cpu_second"] for level in levels)
     for level in levels:
-        level["share_of_best"] = round(level["goodput"] / best, 3) if best else 0.0
-    return {"capacity": round(capacity, 1), "levels": levels}
+        level["machine_speed"]["share_of_fastest"] = round(level["machine_speed"]["units_per_cpu_second"] / fastest, 3)
+    return {"capacity": round(capacity, 1), "levels": levels, "goals": goals(levels)}
+
+
+def goals(levels: list[dict[str, Any]]) -> dict[str, Any]:
+    """What each goal came to at the worst level of overload, and whether it is met; None without such a level."""
+    loaded = [level for level in levels if level["factor"] >= 1]
+    if not loaded:
+        return {}
+    best = max(level["goodput"] for level in levels)
+    # No more can come up than was offered: the capacity may have been measured while the machine was slower.
+    goodput = min(level["goodput"] / max(0.1, min(best, level["offered"])) for level in loaded)
+    by_machine = min(level["tunnels_per_unit"] for level in loaded) / max(level["tunnels_per_unit"] for level in loaded)
+    lost = max(level["under_way"]["lost_at_most"] for level in loaded)
+    base = sum(sum(level["base"]["lost"].values()) for level in loaded)
+    return {
+        "goodput_of_best_or_of_what_was_offered": {"worst": round(goodput, 3), "is_met": goodput >= KEEPS},
+        "the_same_independent_of_the_machine": {"worst": round(by_machine, 3), "is_met": by_machine >= KEEPS},
+        "under_way_dropped_at_most": {"worst": lost, "is_met": lost < LOSES},
+        "base_tunnels_lost": {"worst": base, "is_met": base == 0},
+    }
 
 
 def markdown(results: dict[str, Any], machine: dict[str, Any], options: argparse.Namespace, command: str) -> str:
@@ -172,29 +256,44 @@ def markdown(results: dict[str, Any], machine: dict[str, Any], options: argparse
     lines = [
         "![Tunnels per second that came up, over attempts per second](docs/overload.svg)",
         "",
-        "| daemon | offered | came up | of its best | delay p50 / p99 | IKE_AUTH sent again | base tunnels lost "
-        "| liveness checks answered | responder CPU |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| daemon | offered | came up | of its best | machine | a unit of it brings | delay p50 / p99 "
+        "| under way dropped | base tunnels lost | liveness checks answered | base rekeyed | responder CPU |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for kind, result in results.items():
         for level in result["levels"]:
-            delay, checks = level["delay_ms"], level["base"]["checks"]
+            delay, base = level["delay_ms"], level["base"]
+            checks, rekeys = base["checks"], base["rekeys"] or {"completed": 0, "begun": 0}
             shown = f"{delay['p50']:.0f} / {delay['p99']:.0f} ms" if delay["p50"] is not None else "-"
             lines.append(
                 f"| {NAMES[kind]} | {level['offered']:.0f} /s ({level['offered'] / result['capacity']:.1f}x) "
-                f"| {level['goodput']:.0f} /s "
-                f"| {level['share_of_best']:.0%} | {shown} | {level['retransmits'].get('ike_auth', 0)} "
-                f"| {sum(level['base']['lost'].values())} of {level['base']['tunnels']} "
+                f"| {level['goodput']:.0f} /s | {level['share_of_best']:.0%} "
+                f"| {level['machine_speed']['share_of_fastest']:.0%} | {level['tunnels_per_unit_share']:.0%} | {shown} "
+                f"| at most {level['under_way']['lost_at_most']:.2%} of {level['under_way']['ike_auth']} "
+                f"| {sum(base['lost'].values())} of {base['tunnels']} "
                 f"| {checks['answered']} of {checks['asked']}, p99 {checks['delay_ms']['p99'] or 0:.0f} ms "
-                f"| {level['responder_cpu_share']:.0%} |"
+                f"| {rekeys['completed']} of {rekeys['begun']} | {level['responder_cpu_share']:.0%} |"
             )
     lines += [
+        "",
+        "*Machine*: how fast its core was meanwhile, measured beside the load by a fixed piece of work; *a unit of it "
+        "brings*: tunnels for as much of the daemon's CPU time as that work takes, as a share of the most.",
+        *map(verdict, results, results.values()),
         "",
         f"{common.machine_line(machine, has_strongswan='strongswan' in results)} Suite "
         f"{common.SUITES[options.suite][0]}, PSK, {options.seconds:g} s a level, peers that send again after 4 s and "
         f"give up after {options.timeout:g} s. Command: `{command}`.",
     ]
     return "\n".join(lines)
+
+
+def verdict(kind: str, result: dict[str, Any]) -> str:
+    """The goals, for people."""
+    met = [
+        f"{name.replace('_', ' ')} {goal['worst']:g} ({'met' if goal['is_met'] else 'not met'})"
+        for name, goal in result["goals"].items()
+    ]
+    return f"{NAMES[kind]} from one times the capacity on, at the worst level: {', '.join(met)}." if met else ""
 
 
 def picture(results: dict[str, Any]) -> str:
@@ -220,6 +319,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=12, help="after which a peer gives up, in seconds (12)")
     parser.add_argument("--base", type=int, default=500, help="tunnels that stand meanwhile (500)")
     parser.add_argument("--dpd", type=float, default=5, help="seconds between two liveness checks of each (5)")
+    parser.add_argument("--rekey", type=float, default=15, help="seconds between new keys of each; 0 for none (15)")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="what to measure; may be repeated (all)")
     common.add_suite(parser, default="modp2048")
     common.add_output(parser, "overload")
