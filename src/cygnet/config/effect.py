@@ -27,14 +27,12 @@ def keys_of_reload() -> tuple[str, ...]:
 
 
 def waiting_keys(started: GatewaySettings, now: GatewaySettings) -> tuple[str, ...]:
-    """The keys and sections of `gateway { }` whose values will take effect at the next start only.
+    """The keys of `gateway { }` whose values will take effect at the next start only.
 
     `started` is what this one began with.
     """
     return tuple(
-        name
-        for name in (*keys_of_start(), "log")
-        if getattr(started, _ATTRIBUTES.get(name, name)) != getattr(now, _ATTRIBUTES.get(name, name))
+        name for name in keys_of_start() if getattr(started, _ATTRIBUTES[name]) != getattr(now, _ATTRIBUTES[name])
     )
 
 

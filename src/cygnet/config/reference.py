@@ -106,8 +106,9 @@ def _render_effect() -> str:
             "## When a change takes effect",
             "",
             "With a reload (`cygnet reload`, `systemctl reload`, SIGHUP), for what begins after it: everything but",
-            f"{_listed(keys_of_start())} and the section `log` of `gateway`, which wait for the next",
-            "start. A reload says which of them have changed; `cygnet log` changes levels at once.",
+            f"{_listed(keys_of_start())} of `gateway`, which wait for the next start. A reload says which of them have",
+            "changed. `swanctl --reload-settings` reads the section `gateway` again and nothing else, as it reads",
+            "strongswan.conf elsewhere.",
             "",
         ]
     )

@@ -60,6 +60,11 @@ class Store:
         self.secrets = {f"file-{number}": secret for number, secret in enumerate(settings.secrets)}
         self._changed()
 
+    def replace_base(self, settings: Settings) -> None:
+        """Take what a whole configuration says of the daemon itself; connections and all the rest stay."""
+        self._base = settings
+        self._changed()
+
     # Connections.
 
     def load_connection(self, name: str, message: Message) -> tuple[Problem, ...]:

@@ -32,6 +32,8 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(LogLine)
 
 Count = Callable[[str], None]
+_TargetKey = tuple[str, str | bool, bool]
+"""Which target, where to, and whether as JSON."""
 
 
 class LogHub:
@@ -46,7 +48,8 @@ class LogHub:
         self._tell: Callable[[Mapping[str, int]], object] = lambda thresholds: None
         self.publish: Callable[[str, Mapping[str, str | int | None]], object] | None = None
         """Sends an event to clients of the control socket."""
-        self._targets = self._open(settings)
+        self._settings = settings
+        self._targets = self._open(settings, {})
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._ours, self._theirs):
             end.setblocking(False)
@@ -55,21 +58,41 @@ class LogHub:
         _take_over(self._handler)
         put_into_force(self.in_force)
 
-    def _open(self, settings: LogSettings) -> list[Target]:
+    def _open(self, settings: LogSettings, before: Mapping[_TargetKey, Target]) -> dict[_TargetKey, Target]:
+        """The targets; those of `before` that stay are taken from there. Raises LocalError."""
         is_json = settings.format is LogFormat.JSON
-        targets: list[Target] = []
-        if settings.file:
-            try:
-                targets.append(FileTarget(path=Path(settings.file), is_json=is_json, lost=self._losing("file")))
-            except OSError as exc:
-                raise LocalError(f"cannot log to {settings.file}: {exc.strerror}") from exc
-        if settings.stderr:
-            targets.append(FileTarget(fd=_STANDARD_ERROR, is_json=is_json, lost=self._losing("stderr")))
-        if settings.syslog:
-            targets.append(syslog_target(FACILITIES[settings.syslog], self._losing("syslog")))
-        if settings.journal:
-            targets.append(journal_target(self._losing("journal")))
+        targets: dict[_TargetKey, Target] = {}
+
+        def put(name: str, what: str | bool, make: Callable[[Callable[[], None]], Target]) -> None:
+            if what:
+                key = (name, what, is_json)
+                targets[key] = before[key] if key in before else make(self._losing(name))
+
+        path = settings.file
+        try:
+            # The only one that can fail, and so the first.
+            put("file", path, lambda lost: FileTarget(path=Path(path), is_json=is_json, lost=lost))
+        except OSError as exc:
+            raise LocalError(f"cannot log to {path}: {exc.strerror}") from exc
+        put("stderr", settings.stderr, lambda lost: FileTarget(fd=_STANDARD_ERROR, is_json=is_json, lost=lost))
+        put("syslog", settings.syslog, lambda lost: syslog_target(FACILITIES[settings.syslog], lost))
+        put("journal", settings.journal, journal_target)
         return targets
+
+    def configure(self, settings: LogSettings) -> bool:
+        """Log as these settings say, if they are others than those of before; whether they are.
+
+        Levels that were changed meanwhile (`change`) last until then. Raises LocalError, and then all stays as it was.
+        """
+        if settings == self._settings:
+            return False
+        before, self._targets = self._targets, self._open(settings, self._targets)
+        for key in before.keys() - self._targets.keys():
+            before[key].retire()
+        self._settings = settings
+        self._thresholds = settings.thresholds
+        self._apply()
+        return True
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, *, count: Count, tell: Callable[[Mapping[str, int]], object]
@@ -89,14 +112,14 @@ class LogHub:
         while self._drain():
             pass
         logging.getLogger().removeHandler(self._handler)
-        for target in self._targets:
+        for target in self._targets.values():
             target.close()
         self._ours.close()
         self._theirs.close()
 
     def reopen(self) -> None:
         """Files may have been moved away."""
-        for target in self._targets:
+        for target in self._targets.values():
             target.reopen()
 
     # Workers.
@@ -131,7 +154,7 @@ class LogHub:
     def take(self, line: LogLine) -> None:
         """Write a line wherever it is wanted."""
         if line.severity >= self._thresholds.get(line.group, self._thresholds[DEFAULT]):
-            for target in self._targets:
+            for target in self._targets.values():
                 target.put(line)
         if self._is_listened_to and self.publish is not None:
             self.publish("log", event_of(line))

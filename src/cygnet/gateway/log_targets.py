@@ -31,6 +31,9 @@ class Target(Protocol):
     def reopen(self) -> None:
         """Begin a new file, if the old one was moved away."""
 
+    def retire(self) -> None:
+        """End when what waits is written. Does not wait for that."""
+
     def close(self) -> None:
         """Write what waits, for a while, and end."""
 
@@ -64,12 +67,14 @@ class FileTarget:
         """Before the next line."""
         self._is_moved = True
 
+    def retire(self) -> None:
+        """The thread ends by itself."""
+        self._queue.put(None)
+
     def close(self) -> None:
         """What is not written in time is lost."""
-        self._queue.put(None)
+        self.retire()
         self._thread.join(CLOSE_S)
-        if not self._thread.is_alive() and self._path is not None:
-            os.close(self._fd)
 
     def _work(self) -> None:
         while (octets := self._queue.get()) is not None:
@@ -80,6 +85,8 @@ class FileTarget:
                     octets = octets[os.write(self._fd, octets) :]
             except OSError:
                 self._lost()
+        if self._path is not None:
+            os.close(self._fd)
 
     def _follow(self, path: Path) -> None:
         """Open the file anew if it is another one by now, as after a rotation."""
@@ -123,6 +130,10 @@ class SocketTarget:
 
     def reopen(self) -> None:
         """There is nothing to open."""
+
+    def retire(self) -> None:
+        """Nothing waits."""
+        self.close()
 
     def close(self) -> None:
         """Hang up."""

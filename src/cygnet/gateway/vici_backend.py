@@ -9,6 +9,7 @@ from cygnet.config.effect import differences, waiting_keys
 from cygnet.config.errors import ConfigError
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.load import Configuration
+from cygnet.config.log_settings import LogSettings
 from cygnet.config.store import Store
 from cygnet.gateway.initiations import initiating_worker
 from cygnet.gateway.intake import WAITING
@@ -31,6 +32,7 @@ from cygnet.gateway.worker_requests import (
     TrapPage,
     UsePools,
 )
+from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import PoolSettings, Settings
 from cygnet.observe.counters import Counters
 from cygnet.observe.log_groups import group_logger
@@ -60,11 +62,13 @@ class GatewayBackend:
         in_force: Callable[[Settings], object],
         listening: Callable[[], tuple[str, ...]],
         started_with: GatewaySettings,
+        log: Callable[[LogSettings], bool] = lambda settings: False,
     ) -> None:
         """`workers` are the numbers of those that serve.
 
         `reread` reads the configuration file; `in_force` is told of new settings before the workers are.
-        `started_with` is what it said of the daemon itself when that was started.
+        `started_with` is what it said of the daemon itself when that was started. `log` has the log follow its
+        settings, and says whether they are others than before; it raises LocalError.
         """
         self.store = store
         self._calls = calls
@@ -74,6 +78,7 @@ class GatewayBackend:
         self._in_force = in_force
         self._listening = listening
         self._started_with = started_with
+        self._follow_log = log
         self._started = time.time()
         self._applied = store.generation
         self._applying: asyncio.Task[None] | None = None
@@ -109,17 +114,48 @@ class GatewayBackend:
             try:
                 configuration = self._read_again()
                 pools = {pool.name: pool for pool in configuration.settings.pools}
-                await self._retire(
-                    [pool.name for pool in self.store.pools.values() if not _is_same_range(pool, pools.get(pool.name))]
-                )
+                retired = [p.name for p in self.store.pools.values() if not _is_same_range(p, pools.get(p.name))]
+                await self._retire(retired)
+                try:
+                    is_log_new = self._log_as(configuration)
+                except CommandError:
+                    await self._keep(retired)
+                    raise
             except CommandError as exc:
-                for line in str(exc).splitlines():
-                    _log.error("the configuration stays as it was: %s", line)
+                _log_unchanged(exc)
                 raise
             before = self.store.settings
             self.store.replace(configuration.settings)
             await self.apply()
-        changed = differences(before, configuration.settings)
+            return self._say_reloaded(before, configuration, is_log_new=is_log_new)
+
+    async def reload_settings(self) -> Reloaded:
+        """Read the file again for what it says of the daemon itself; the log has the outcome."""
+        if self._reread is None:
+            return Reloaded((), ())
+        async with self._reloading:
+            try:
+                configuration = self._read_again()
+                is_log_new = self._log_as(configuration)
+            except CommandError as exc:
+                _log_unchanged(exc)
+                raise
+            before = self.store.settings
+            self.store.replace_base(configuration.settings)
+            await self.apply()
+            return self._say_reloaded(before, configuration, is_log_new=is_log_new)
+
+    def _log_as(self, configuration: Configuration) -> bool:
+        """Have the log follow; whether it is another one. Raises CommandError."""
+        try:
+            return self._follow_log(configuration.gateway.log)
+        except LocalError as exc:
+            raise CommandError(str(exc)) from None
+
+    def _say_reloaded(self, before: Settings, configuration: Configuration, *, is_log_new: bool) -> Reloaded:
+        changed = differences(before, self.store.settings)
+        if is_log_new:
+            changed += ("gateway: log changed",)
         warnings = [str(warning) for warning in configuration.warnings]
         waiting = waiting_keys(self._started_with, configuration.gateway)
         if waiting:
@@ -160,9 +196,13 @@ class GatewayBackend:
             replies = await self._ask_all(RetirePool(name), Counted)
             in_use = sum(reply.matches for reply in replies)
             if in_use:
-                for kept in names:
-                    await self._ask_all(KeepPool(kept), Done)
+                await self._keep(names)
                 raise CommandError(f"pool '{name}' has {in_use} online leases, unable to replace or unload it")
+
+    async def _keep(self, names: Sequence[str]) -> None:
+        """Have addresses of these pools given again."""
+        for name in names:
+            await self._ask_all(KeepPool(name), Done)
 
     async def pools(self, name: str, *, with_leases: bool) -> list[PoolUse]:
         """All pools, or one."""
@@ -263,6 +303,11 @@ class GatewayBackend:
         self._background.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.warning("an initiation that nobody waited for failed: %s", task.exception())
+
+
+def _log_unchanged(exc: CommandError) -> None:
+    for line in str(exc).splitlines():
+        _log.error("the configuration stays as it was: %s", line)
 
 
 def _is_same_range(old: PoolSettings, new: PoolSettings | None) -> bool:

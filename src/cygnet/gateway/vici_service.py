@@ -58,6 +58,7 @@ class ViciService:
             in_force=in_force,
             listening=listening,
             started_with=started_with,
+            **({"log": logs.configure} if logs is not None else {}),
         )
         self._reloads: set[asyncio.Task[None]] = set()
         self._interest = Interest(())

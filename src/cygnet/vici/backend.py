@@ -86,6 +86,9 @@ class Backend(Protocol):
         Raises CommandError, and changes nothing, if there is anything wrong with it.
         """
 
+    async def reload_settings(self) -> Reloaded:
+        """Read the file again, and put into force what it says of the daemon itself. Raises CommandError, likewise."""
+
     def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
         """The SAs that are meant, as a stream that waits for its reader."""
 

@@ -128,6 +128,10 @@ class FakeBackend:
         await self._do("reload")
         return Reloaded(("connection rw changed", "pool v6 added"), self.warnings)
 
+    async def reload_settings(self) -> Reloaded:
+        await self._do("reload_settings")
+        return Reloaded((), ())
+
     async def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
         for sa in self.sas_up:
             if chosen.fits(sa):

@@ -21,6 +21,7 @@ from cygnet.cli.main import build_parser
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.log_settings import LogSettings
 from cygnet.observe.counters import Counters
+from cygnet.vici.client import ViciClient
 
 CONFIG = """\
 connections { rw {
@@ -330,6 +331,40 @@ def test_sighup_reads_the_configuration_again(config: Path, tmp_path: Path) -> N
     assert log.count(f"[CFG] the configuration was read again: {changes}\n") == 1
     assert log.count("gateway: node will take effect at the next start\n") == 2
     assert "Traceback" not in log
+
+
+def test_the_log_follows_the_file_at_a_reload(config: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    def write(log: str) -> None:
+        config.write_text(CONFIG.replace("gateway {", f"gateway {{\n log {{ {log} }}\n"))
+
+    write(f"file = {tmp_path}/one.log")
+    with running(config, state) as (process, _):
+        write(f"file = {tmp_path}/two.log\n ike = 3")
+        done = cygnet("reload", "--state-dir", state)
+        assert done.stdout == "the configuration is in force: gateway: log changed\n"
+        assert cygnet("log", "--state-dir", state, "--levels").stdout == "default=1 ike=3\n"
+        write(f"file = {tmp_path}/nowhere/three.log\n cfg = 2")
+        refused = cygnet("reload", "--state-dir", state)
+        assert refused.returncode == 1
+        assert f"cannot log to {tmp_path}/nowhere/three.log: No such file or directory" in refused.stderr
+        assert cygnet("log", "--state-dir", state, "--levels").stdout == "default=1 ike=3\n"
+        # As swanctl --reload-settings: what else the file has stays as it is.
+        write(f"file = {tmp_path}/three.log")
+        config.write_text(config.read_text().replace("{ rw {", "{ renamed {"))
+        with ViciClient(state / "vici") as client:
+            answer = client.request("reload-settings")
+            assert (answer["success"], answer["changed"]) == (b"yes", [b"gateway: log changed"])
+            names: list[str] = []
+            client.request("list-conns", event="list-conn", on_event=names.extend)
+            assert names == ["rw"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    assert "gateway: log changed" in (tmp_path / "two.log").read_text()
+    assert "the configuration stays as it was: cannot log to" in (tmp_path / "two.log").read_text()
+    assert "gateway: log changed" in (tmp_path / "three.log").read_text()
+    assert "gateway: log changed" not in (tmp_path / "one.log").read_text()
 
 
 def test_sighup_to_a_gateway_that_stops_does_nothing(config: Path, tmp_path: Path) -> None:

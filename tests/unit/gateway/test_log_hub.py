@@ -5,11 +5,13 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cygnet.config.log_settings import LogFormat, LogSettings
@@ -139,6 +141,40 @@ def test_levels_change_while_it_runs_and_workers_are_told(tmp_path: Path, form: 
     assert texts == ["two", "three"]
 
 
+def test_other_settings_open_what_is_new_close_what_is_gone_and_tell_the_workers(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "log")
+    before = LogSettings(stderr=False, file=str(tmp_path / "log"))
+    group_logger("dmn").info("one")
+    rig.hub.change({"ike": "2"})
+    assert not rig.hub.configure(before)
+    assert rig.hub.levels() == {"default": "1", "ike": "2"}, "they last while the settings are the same"
+    rig.told.clear()
+    threads = threading.active_count()
+    assert rig.hub.configure(msgspec.structs.replace(before, file=str(tmp_path / "other"), chd=logging.DEBUG))
+    assert rig.told == [{"default": logging.INFO, "chd": logging.DEBUG}]
+    group_logger("chd").debug("two")
+    group_logger("ike").debug("is not wanted any more")
+    with pytest.raises(LocalError, match=r"cannot log to .*/nowhere/log"):
+        rig.hub.configure(
+            msgspec.structs.replace(before, file=str(tmp_path / "nowhere" / "log"), default=logging.ERROR)
+        )
+    group_logger("dmn").info("three")
+    eventually(lambda: threading.active_count() == threads)
+    assert [each[32:] for each in rig.end()] == ["one"]
+    assert [each[32:] for each in (tmp_path / "other").read_text().splitlines()] == ["two", "three"]
+
+
+def test_a_target_that_stays_is_not_opened_anew(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "log")
+    (target,) = rig.hub._targets.values()
+    rig.hub.configure(LogSettings(stderr=False, file=str(tmp_path / "log"), syslog="daemon", default=logging.ERROR))
+    assert target in rig.hub._targets.values()
+    rig.hub.configure(LogSettings(stderr=False, file=str(tmp_path / "log"), format=LogFormat.JSON))
+    group_logger("dmn").info("now as an object")
+    (line,) = rig.end()
+    assert json.loads(line)["msg"] == "now as an object"
+
+
 def test_a_client_hears_level_1_whatever_the_targets_get(tmp_path: Path) -> None:
     """As charon's: its vici logger has level 1 in all groups."""
     rig = Rig(tmp_path / "log", default=100)
@@ -228,7 +264,8 @@ def test_a_file_that_can_not_be_opened_is_said_at_once(tmp_path: Path) -> None:
 
 def test_what_a_target_loses_is_counted_by_the_loop(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "log", syslog="daemon")
-    rig.hub._targets[-1] = syslog_target(3, rig.hub._losing("syslog"), tmp_path / "nobody")
+    targets = rig.hub._targets
+    targets["syslog", "daemon", False] = syslog_target(3, rig.hub._losing("syslog"), tmp_path / "nobody")
     group_logger("dmn").info("lost there, and not here")
     rig.turn()
     assert rig.counted == {'log_lines_lost_total{target="syslog"}': 1}

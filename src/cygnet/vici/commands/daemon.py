@@ -6,8 +6,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Final
 
-from cygnet.vici.backend import Backend
-from cygnet.vici.commands.results import SUCCESS
+from cygnet.vici.backend import Backend, Reloaded
 from cygnet.vici.message import Encodable
 from cygnet.vici.server import Call, Command
 
@@ -23,7 +22,7 @@ def table(backend: Backend) -> dict[str, Command]:
     return {
         "version": Command(_version),
         "stats": Command(partial(_stats, backend)),
-        "reload-settings": Command(_reload_settings),
+        "reload-settings": Command(partial(_reload_settings, backend)),
         "reload": Command(partial(_reload, backend)),
     }
 
@@ -66,13 +65,16 @@ async def _stats(backend: Backend, call: Call) -> Encodable:
     }
 
 
-async def _reload_settings(call: Call) -> Encodable:
-    """There is no strongswan.conf to read again: what it holds stands in `gateway { }`, which `reload` reads."""
-    return SUCCESS
+async def _reload_settings(backend: Backend, call: Call) -> Encodable:
+    """What strongswan.conf holds for others stands in `gateway { }` here: that is read again, and nothing else."""
+    return _reloaded(await backend.reload_settings())
 
 
 async def _reload(backend: Backend, call: Call) -> Encodable:
-    done = await backend.reload()
+    return _reloaded(await backend.reload())
+
+
+def _reloaded(done: Reloaded) -> Encodable:
     return {"success": True, "changed": done.changed, "warnings": done.warnings or None}
 
 
