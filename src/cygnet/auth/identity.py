@@ -69,6 +69,9 @@ class Identity(msgspec.Struct, frozen=True, gc=False, array_like=True):
         prefix = _PREFIX_OF.get(self.id_type, f"{{{self.id_type}}}")
         plain = _format_data(self)
         if plain:
+            plainest = _PLAINEST.get(self.id_type)
+            if plainest is not None and plainest.fullmatch(plain):
+                return plain
             if self.id_type == IdType.DER_ASN1_DN:
                 return plain
             for text in (plain, f"{prefix}:{plain}"):
@@ -78,6 +81,12 @@ class Identity(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 ANY_IDENTITY: Final = Identity(0, b"")
+
+_PLAINEST: Final[dict[int, re.Pattern[str]]] = {
+    IdType.FQDN: re.compile(r"(?:[A-Za-z][A-Za-z0-9_-]*\.)+[A-Za-z][A-Za-z0-9_]*"),
+    IdType.RFC822_ADDR: re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9][A-Za-z0-9.-]*"),
+}
+"""Names that can't be read as anything else, which nearly all are: that need not be tried out."""
 
 
 def parse_identity(text: str) -> Identity:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -82,6 +82,13 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     """When the last packet went out in UDP, on the same clock; 0.0 if none has."""
 
 
+class Carried(NamedTuple):
+    """A CHILD_SA that is carried."""
+
+    child: InstallChild
+    usage: Usage
+
+
 class Dataplane(Protocol):
     """Carries the traffic of CHILD_SAs. SPIs are octets, ours unless said otherwise."""
 
@@ -105,6 +112,9 @@ class Dataplane(Protocol):
 
     def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
         """Take an ESP packet, from its SPI on, that came on `path` at `now` (seconds), with its outer traffic class."""
+
+    def carried(self, spi_in: bytes) -> "Carried | None":
+        """Both of what `child` and `usage` tell, to be looked at only; None if either does."""
 
     def usage(self, spi_in: bytes) -> Usage | None:
         """What the SA has carried so far; None if it isn't there."""

@@ -1,6 +1,6 @@
 """The data plane that carries nothing: for measuring key exchange alone."""
 
-from cygnet.dataplane.base import Count, Usage
+from cygnet.dataplane.base import Carried, Count, Usage
 from cygnet.ike.carriage import UNKNOWN_CLASS
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
@@ -32,6 +32,10 @@ class NullDataplane:
     def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
         """Drop the packet."""
         self._count("esp_ignored")
+
+    def carried(self, spi_in: bytes) -> Carried | None:
+        """Nothing is known of any SA."""
+        return None
 
     def usage(self, spi_in: bytes) -> Usage | None:
         """Nothing is known of any SA."""

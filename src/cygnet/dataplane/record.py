@@ -10,6 +10,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 
 from cygnet.crypto.keymat import ChildSuite
+from cygnet.dataplane.base import Carried, Usage
 from cygnet.dataplane.tunnel import Tunnel
 from cygnet.esp.sa import InboundState, OutboundState
 from cygnet.ike.carriage import Carriage
@@ -89,10 +90,26 @@ class TunnelRecords:
         shared = self.shared
         return self._restore(key, packed, shared.look(packed.suite), shared.look(packed.carriage))
 
-    def _restore(self, key: bytes, packed: TunnelRecord, suite: object, carriage: object) -> Tunnel:
+    def carried(self, key: bytes, record: bytes) -> Carried:
+        """What is to be known of a tunnel that is asleep, without making one."""
+        packed = self._decode(record)
+        inbound, outbound = packed.inbound, packed.outbound
+        usage = Usage(
+            packets_in=inbound.packets if inbound else 0,
+            octets_in=inbound.octets if inbound else 0,
+            packets_out=outbound.packets if outbound else 0,
+            octets_out=outbound.octets if outbound else 0,
+            last_received=packed.last_received,
+            last_sent=packed.last_sent,
+        )
+        shared = self.shared
+        return Carried(self._child(key, packed, shared.look(packed.suite), shared.look(packed.carriage)), usage)
+
+    @staticmethod
+    def _child(key: bytes, packed: TunnelRecord, suite: object, carriage: object) -> InstallChild:
         assert isinstance(suite, ChildSuite) and isinstance(carriage, Carriage)
         fields = {name: getattr(packed.child, name) for name in _CARRIED}
-        child = InstallChild(
+        return InstallChild(
             spi_in=key,
             suite=suite,
             carriage=carriage,
@@ -100,7 +117,9 @@ class TunnelRecords:
             is_udp_encapsulated=packed.is_udp_encapsulated,
             **fields,
         )
-        tunnel = Tunnel(child)
+
+    def _restore(self, key: bytes, packed: TunnelRecord, suite: object, carriage: object) -> Tunnel:
+        tunnel = Tunnel(self._child(key, packed, suite, carriage))
         tunnel.last_received = packed.last_received
         tunnel.last_sent = packed.last_sent
         tunnel.resume(packed.inbound, packed.outbound, self._entropy)

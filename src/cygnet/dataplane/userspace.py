@@ -12,7 +12,18 @@ import time
 from collections.abc import Callable
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
-from cygnet.dataplane.base import Count, InnerSink, LimitReached, Moved, PathMtu, SendEsp, TooBig, Unsent, Usage
+from cygnet.dataplane.base import (
+    Carried,
+    Count,
+    InnerSink,
+    LimitReached,
+    Moved,
+    PathMtu,
+    SendEsp,
+    TooBig,
+    Unsent,
+    Usage,
+)
 from cygnet.dataplane.inner import Flow, parse_flow
 from cygnet.dataplane.record import TunnelRecords
 from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
@@ -75,7 +86,8 @@ class UserspaceDataplane:
         self._unsent = unsent
         self._entropy = entropy
         self._clock = clock
-        self._by_spi = RestingMap[Tunnel](TunnelRecords(entropy))
+        self._records = TunnelRecords(entropy)
+        self._by_spi = RestingMap[Tunnel](self._records)
         self._table = TunnelTable(self._by_spi.__getitem__)
 
     def __len__(self) -> int:
@@ -125,19 +137,27 @@ class UserspaceDataplane:
         """Let tunnels without traffic sleep, which makes them small; to be called some times a second."""
         self._by_spi.rest(now, limit)
 
+    def carried(self, spi_in: bytes) -> Carried | None:
+        """The SA and what it has carried so far; None if it isn't there. One that is asleep stays so."""
+        tunnel = self._by_spi.look(spi_in)
+        if isinstance(tunnel, bytes):
+            return self._records.carried(spi_in, tunnel)
+        return None if tunnel is None else Carried(tunnel.child, tunnel.usage())
+
     def usage(self, spi_in: bytes) -> Usage | None:
         """What the SA has carried so far; None if it isn't there."""
-        tunnel = self._by_spi.view(spi_in)
-        return None if tunnel is None else tunnel.usage()
+        carried = self.carried(spi_in)
+        return None if carried is None else carried.usage
 
     def child(self, spi_in: bytes) -> InstallChild | None:
         """The SA as it was installed; None if it isn't there."""
-        tunnel = self._by_spi.view(spi_in)
-        return None if tunnel is None else tunnel.child
+        carried = self.carried(spi_in)
+        return None if carried is None else carried.child
 
     def close(self) -> None:
         """Drop all SAs, with their keys."""
-        self._by_spi = RestingMap[Tunnel](TunnelRecords(self._entropy))
+        self._records = TunnelRecords(self._entropy)
+        self._by_spi = RestingMap[Tunnel](self._records)
         self._table = TunnelTable(self._by_spi.__getitem__)
 
     def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:

@@ -24,8 +24,8 @@ _STATES = {
 """strongSwan's names of the states."""
 
 
-def view_sa(sa: IkeSa, dataplane: Dataplane, now: float) -> SaView:
-    """An IKE_SA with its children. `now` is of the worker's clock."""
+def view_sa(sa: IkeSa, dataplane: Dataplane, now: float, children: tuple[ChildSa, ...] | None = None) -> SaView:
+    """An IKE_SA with its children, or with these. `now` is of the worker's clock."""
     path = sa.path
     suite = sa.suite
     addresses = tuple(unpack_address(address) for address in sa.virtual_ips)
@@ -56,7 +56,7 @@ def view_sa(sa: IkeSa, dataplane: Dataplane, now: float) -> SaView:
         local_vips=() if sa.has_leases else addresses,
         remote_vips=addresses if sa.has_leases else (),
         tasks=_tasks_of(sa),
-        children=tuple(view_child(child, dataplane, now) for child in sa.children),
+        children=tuple(view_child(child, dataplane, now) for child in (sa.children if children is None else children)),
     )
 
 
@@ -70,8 +70,7 @@ _CHILD_STATES = {
 
 def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
     """One CHILD_SA."""
-    carried = dataplane.child(child.spi_in)
-    usage = dataplane.usage(child.spi_in)
+    carried, usage = dataplane.carried(child.spi_in) or (None, None)
     last = usage.last_received if usage is not None else 0.0
     return ChildView(
         name=child.name,

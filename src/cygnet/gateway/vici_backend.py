@@ -38,7 +38,7 @@ from cygnet.observe.counters import Counters
 from cygnet.observe.log_groups import group_logger
 from cygnet.vici.backend import Lease, Outcome, PoolUse, Reloaded, Stats
 from cygnet.vici.server import CommandError
-from cygnet.vici.views import SaFilter, SaView
+from cygnet.vici.views import SaFilter
 
 _log = group_logger("cfg")
 
@@ -224,12 +224,16 @@ class GatewayBackend:
 
     # SAs.
 
-    async def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
+    async def sas(self, chosen: SaFilter) -> AsyncIterator[bytes]:
         """The SAs that are meant, worker by worker."""
         for worker in self._workers():
+            # Of a worker that ends in the middle of a packet, no part of that packet may reach the client.
+            parts: list[bytes] = []
             async for page in self._calls.pages(worker, ListSas(chosen), SaPage):
-                for sa in page.sas:
-                    yield sa
+                parts.append(page.packets)
+                if page.is_whole:
+                    yield b"".join(parts)
+                    parts.clear()
 
     async def traps(self) -> set[tuple[str, str]]:
         """What packets set up, by the names of the connection and the child."""

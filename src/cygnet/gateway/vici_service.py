@@ -17,7 +17,7 @@ from cygnet.observe.counters import Count, Counters
 from cygnet.observe.log_groups import group_logger
 from cygnet.vici.commands import EVENTS, WORKER_EVENTS, command_table
 from cygnet.vici.commands.logs import table as log_table
-from cygnet.vici.message import decode
+from cygnet.vici.message import Encoded
 from cygnet.vici.server import CommandError, Server, listen
 
 _log = group_logger("cfg")
@@ -113,7 +113,7 @@ class ViciService:
         if isinstance(message, Answer):
             self.calls.on_answer(worker, message)
         else:
-            self._server.publish(message.event, decode(message.body))
+            self._server.publish(message.event, Encoded(message.body))
 
     def on_ready(self, worker: int) -> None:
         """A worker serves now: it has to know what clients want to hear of."""

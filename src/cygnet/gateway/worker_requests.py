@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from cygnet.vici.backend import Lease
-from cygnet.vici.views import SaFilter, SaView
+from cygnet.vici.views import SaFilter
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -85,9 +85,11 @@ class ListTraps(_Body, frozen=True, array_like=True, tag=True):
 
 
 class SaPage(_Body, frozen=True, array_like=True, tag=True):
-    """Some of the SAs."""
+    """Some of the SAs, as packets of the event `list-sa`."""
 
-    sas: tuple[SaView, ...]
+    packets: bytes
+    is_whole: bool = True
+    """False: the last packet goes on in the next page."""
 
 
 class PoolPage(_Body, frozen=True, array_like=True, tag=True):

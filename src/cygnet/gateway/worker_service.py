@@ -1,13 +1,13 @@
 """A worker's side of the control socket: it answers what the supervisor asks, and tells what happened.
 
 Each request is a task of its own, which ends early when nobody wants its answer any more. What takes long is done in
-slices between which datagrams are served: a list of all SAs is made page by page as it is read, and of many SAs some
-are ended at a time.
+slices between which datagrams are served (`sa_listing.py`): a list of all SAs is made page by page as it is read, and
+of many SAs some are ended at a time.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -17,6 +17,7 @@ from cygnet.gateway.awaited import Awaited, Awaiting
 from cygnet.gateway.control import Answer, AnyMessage, Ask, Happened
 from cygnet.gateway.initiations import path_to_peer
 from cygnet.gateway.pools import AddressPools
+from cygnet.gateway.sa_listing import SaListing
 from cygnet.gateway.sa_views import view_child, view_sa
 from cygnet.gateway.worker_requests import (
     Configure,
@@ -53,9 +54,9 @@ from cygnet.ike.effects import (
     SaRekeyed,
 )
 from cygnet.ike.errors import LocalError
+from cygnet.ike.nat import unpack_address
 from cygnet.ike.sa import ChildSa, ChildState, IkeSa
 from cygnet.ike.settings import Settings
-from cygnet.ike.spi import unique_id
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import CreateChild, DeleteChild, Reauthenticate, RekeyChild, RekeyIke
 from cygnet.net.driver import Driver
@@ -65,11 +66,7 @@ from cygnet.vici.views import ChildView, SaFilter, SaView
 
 _log = logging.getLogger(__name__)
 
-SAS_PER_PAGE: Final = 32
-"""About half a millisecond of making views."""
 LEASES_PER_PAGE: Final = 256
-SAS_PER_TURN: Final = 64
-"""SAs that are looked at, or ended, before datagrams get their turn."""
 _PAGE_OCTETS: Final = 48 * 1024
 """A page must fit into one message to the supervisor, which has at most 64 KiB."""
 
@@ -128,6 +125,7 @@ class WorkerService:
         self._listen = listen
         self._traps = traps
         self._loop = loop
+        self._listing = SaListing(driver.table, driver.dataplane, driver.clock)
         self._calls: dict[int, _Call] = {}
         self._awaited = Awaited(loop)
         self._asked: dict[tuple[str, str], tuple[Connection, Awaiting]] = {}
@@ -230,7 +228,7 @@ class WorkerService:
             sa = self._table.sas.view(spi)
             if sa is not None:
                 view = self._view(sa)
-                children = SaFilter(child_id=unique_id(spi_in)).children_of(view)
+                children = tuple(child for child in view.children if child.spi_in == spi_in)
                 self._happened("child-updown", view, is_up=True, children=children)
 
     def _rekeyed(self, effect: ChildRekeyed | SaRekeyed) -> None:
@@ -327,44 +325,30 @@ class WorkerService:
 
     # Lists.
 
-    async def _chosen(self, chosen: SaFilter) -> AsyncIterator[tuple[IkeSa, SaView]]:
-        """The SAs that are meant, to look at, while datagrams are served."""
-        if chosen.ike_id:
-            everyone = _only([spi for spi in self._table.sas if unique_id(spi) == chosen.ike_id])
-        elif chosen.child_id:
-            found = [spi_in for spi_in in self._table.child_spis() if unique_id(spi_in) == chosen.child_id]
-            everyone = [self._table.owner_of(spi_in) for spi_in in _only(found)]
-        else:
-            everyone = list(self._table.sas)
-        for looked_at, each in enumerate(everyone, 1):
-            sa = self._table.sas.view(each)
-            if sa is not None and chosen.ike in ("", sa.name):
-                view = self._view(sa)
-                if chosen.fits(view):
-                    yield sa, view
-            if looked_at % SAS_PER_TURN == 0:
-                await asyncio.sleep(0)
-
     async def _list(self, number: int, call: _Call, chosen: SaFilter) -> Reply:
-        page: list[SaView] = []
+        page: list[bytes] = []
         octets = 0
-        async for _, view in self._chosen(chosen):
-            size = len(msgspec.msgpack.encode(view))
-            if page and (len(page) >= SAS_PER_PAGE or octets + size > _PAGE_OCTETS):
-                await self._page(number, call, SaPage(tuple(page)))
+        async for packet in self._listing.packets(chosen):
+            if page and octets + len(packet) > _PAGE_OCTETS:
+                await self._page(number, call, SaPage(b"".join(page)))
                 page, octets = [], 0
-            page.append(view)
-            octets += size
-        return SaPage(tuple(page))
+            while len(packet) > _PAGE_OCTETS:
+                await self._page(number, call, SaPage(packet[:_PAGE_OCTETS], is_whole=False))
+                packet = packet[_PAGE_OCTETS:]
+            page.append(packet)
+            octets += len(packet)
+        return SaPage(b"".join(page))
 
     async def _use_pools(self, number: int, call: _Call, request: UsePools) -> Reply:
         in_use = self._pools.in_use_of(request.name)
         if request.with_leases:
             page: list[Lease] = []
-            async for sa, view in self._chosen(SaFilter()):
-                for address, text in zip(sa.virtual_ips, view.remote_vips, strict=False):
-                    if self._pools.is_of(request.name, address):
-                        page.append(Lease(text, view.remote_id))
+            async for sa in self._listing.each():
+                page += [
+                    Lease(unpack_address(address), str(sa.remote_id))
+                    for address in (sa.virtual_ips if sa.has_leases else ())
+                    if self._pools.is_of(request.name, address)
+                ]
                 if len(page) >= LEASES_PER_PAGE:
                     await self._page(number, call, PoolPage(request.name, in_use, tuple(page)))
                     page = []
@@ -434,9 +418,8 @@ class WorkerService:
 
     async def _terminate(self, request: Terminate) -> Reply:
         waiting: list[Awaiting] = []
-        async for sa, view in self._chosen(request.chosen):
+        async for sa, children in self._listing.chosen(request.chosen):
             if request.chosen.is_of_children:
-                children = request.chosen.children_of(view)
                 waiting += [self._end(sa, child.spi_in, is_forced=False) for child in children]
             else:
                 waiting.append(self._end(sa, b"", is_forced=request.is_forced))
@@ -461,12 +444,12 @@ class WorkerService:
 
     async def _rekey(self, request: Rekey) -> Reply:
         matches = ordered = 0
-        async for sa, view in self._chosen(request.chosen):
+        async for sa, children in self._listing.chosen(request.chosen):
             if sa.state != SaState.ESTABLISHED:
                 continue
             now = self._driver.clock()
             if request.chosen.is_of_children:
-                for child in request.chosen.children_of(view):
+                for child in children:
                     matches += 1
                     ordered += 1
                     self._driver.carry_out(self._table.order(sa.spi, RekeyChild(child.spi_in), now))
@@ -482,10 +465,3 @@ class WorkerService:
 
 def _has_child(sa: IkeSa, name: str) -> bool:
     return any(child.name == name and child.state == ChildState.INSTALLED for child in sa.children)
-
-
-def _only(spis: list[bytes]) -> list[bytes]:
-    """The one SPI that has some number, if there is one. Raises LocalError if several have it."""
-    if len(spis) > 1:
-        raise LocalError("several SAs have that number: choose by the name, the peer or its identity")
-    return spis

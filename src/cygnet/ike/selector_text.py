@@ -9,6 +9,7 @@ from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 _LAST_PORT = 65535
 
 
+@lru_cache(maxsize=1024)
 def format_selector(selector: TrafficSelector) -> str:
     """A selector that was negotiated."""
     ports = _format_ports(selector.ip_protocol, selector.start_port, selector.end_port)
@@ -23,6 +24,8 @@ def format_setting(selector: SelectorSettings) -> str:
 
 def _format_range(start: bytes, end: bytes) -> str:
     low, high = ipaddress.ip_address(start), ipaddress.ip_address(end)
+    if low == high:
+        return f"{low}/{low.max_prefixlen}"
     if int(low) > int(high):
         return f"{low}..{high}"
     networks = list(_first_two(low, high))

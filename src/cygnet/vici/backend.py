@@ -7,7 +7,7 @@ import msgspec
 
 from cygnet.config.store import Store
 from cygnet.ike.settings import PoolSettings
-from cygnet.vici.views import SaFilter, SaView
+from cygnet.vici.views import SaFilter
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True):
@@ -89,8 +89,9 @@ class Backend(Protocol):
     async def reload_settings(self) -> Reloaded:
         """Read the file again, and put into force what it says of the daemon itself. Raises CommandError, likewise."""
 
-    def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
-        """The SAs that are meant, as a stream that waits for its reader."""
+    def sas(self, chosen: SaFilter) -> AsyncIterator[bytes]:
+        """The SAs that are meant, as packets of the event `list-sa`, many at a time: a stream that waits for its
+        reader."""
 
     async def traps(self) -> set[tuple[str, str]]:
         """What packets set up, by the names of the connection and the child: by its settings, by order, or because it

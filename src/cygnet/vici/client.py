@@ -11,6 +11,7 @@ from cygnet.vici.message import Encodable, Section, ViciError, decode, encode
 from cygnet.vici.packet import LENGTH, MAX_PACKET_OCTETS, Packet, PacketType, decode_packet, encode_packet
 
 CONNECT_S: Final = 5
+_READ_AHEAD_OCTETS: Final = 1 << 16
 _TIMEVAL: Final = struct.Struct("@ll")
 
 
@@ -19,6 +20,7 @@ class ViciClient:
 
     def __init__(self, path: Path, *, timeout_s: float | None = 60.0) -> None:
         """Connect. `timeout_s` bounds every wait for the daemon. Raises OSError."""
+        self._read_ahead = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # Not by `settimeout`: a socket that doesn't block is turned away while many others wait to be accepted.
@@ -102,16 +104,17 @@ class ViciClient:
         return decode_packet(self._read(octets))
 
     def _read(self, octets: int) -> bytes:
-        parts: list[bytes] = []
-        while octets:
+        # A list comes as many small packets: they are fetched together.
+        while len(self._read_ahead) < octets:
             try:
-                part = self._socket.recv(octets)
+                part = self._socket.recv(max(octets - len(self._read_ahead), _READ_AHEAD_OCTETS))
             except TimeoutError:
                 raise
             except OSError as exc:
                 raise ViciError(exc.strerror or str(exc)) from exc
             if not part:
                 raise ViciError("the daemon hung up")
-            parts.append(part)
-            octets -= len(part)
-        return b"".join(parts)
+            self._read_ahead += part
+        taken = bytes(self._read_ahead[:octets])
+        del self._read_ahead[:octets]
+        return taken

@@ -15,7 +15,10 @@ each event is a message of its own: so a name that stands twice in one section r
 
 import struct
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, Union
+
+import msgspec
 
 MAX_DEPTH: Final = 16
 """Sections within sections; `connections` has four."""
@@ -29,13 +32,26 @@ _LIST_START: Final = 4
 _LIST_ITEM: Final = 5
 _LIST_END: Final = 6
 
+_MAX_HEADS: Final = 4096
+_HEADS: Final[dict[tuple[str, int], bytes]] = {}
+"""By the name and the length of the value: the same ones come again and again."""
+_SECTION_ENDS: Final = bytes((_SECTION_END,))
+_LIST_ITEMS: Final = bytes((_LIST_ITEM,))
+_LIST_ENDS: Final = bytes((_LIST_END,))
+
 _U16: Final = struct.Struct("!H")
 
 Section = dict[str, Union[bytes, list[bytes], "Section"]]
 """A message that was decoded, or a section of it."""
 Scalar = bytes | str | int | bool
-Encodable = Mapping[str, Union[Scalar, Iterable[Scalar], "Encodable", None]]
+Encodable = Mapping[str, Union[Scalar, Iterable[Scalar], "Encodable", "Encoded", None]]
 """What can be encoded: the values of a section may be less strict than those that come out of a decoder."""
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """What a section holds, encoded already: for long messages that are put together in pieces."""
+
+    octets: bytes
 
 
 class ViciError(Exception):
@@ -88,20 +104,46 @@ def encode(message: Encodable) -> bytes:
 
 
 def _encode_section(section: Encodable, parts: list[bytes]) -> None:
+    add = parts.append
     for name, value in section.items():
         if value is None:
             continue
-        if isinstance(value, Mapping):
-            parts.append(_named(_SECTION_START, name))
+        # A list of 250,000 SAs has ten million values: nearly all are short texts or numbers, and their names are few.
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            octets = value.encode() if isinstance(value, str) else b"%d" % value
+            head = _HEADS.get((name, len(octets)))
+            add(head if head is not None else _head(name, len(octets)))
+            add(octets)
+        elif isinstance(value, dict | Mapping):
+            add(_named(_SECTION_START, name))
             _encode_section(value, parts)
-            parts.append(bytes((_SECTION_END,)))
+            add(_SECTION_ENDS)
         elif isinstance(value, bytes | str | int):
-            parts.append(_named(_KEY_VALUE, name) + _sized(value))
+            add(_named(_KEY_VALUE, name))
+            add(_sized(value))
+        elif isinstance(value, Encoded):
+            add(_named(_SECTION_START, name))
+            add(value.octets)
+            add(_SECTION_ENDS)
         else:
-            items = (bytes((_LIST_ITEM,)) + _sized(item) for item in value)
-            parts += (_named(_LIST_START, name), *items, bytes((_LIST_END,)))
+            add(_named(_LIST_START, name))
+            for item in value:
+                add(_LIST_ITEMS)
+                add(_sized(item))
+            add(_LIST_ENDS)
 
 
+def _head(name: str, octets: int) -> bytes:
+    """What stands before a value."""
+    if octets > _MAX_VALUE_OCTETS:
+        raise ViciError(f"a value of {octets} octets")
+    head = _named(_KEY_VALUE, name) + _U16.pack(octets)
+    if len(_HEADS) < _MAX_HEADS:
+        _HEADS[name, octets] = head
+    return head
+
+
+@lru_cache(maxsize=1024)
 def _named(kind: int, name: str) -> bytes:
     octets = name.encode()
     if len(octets) > _MAX_NAME_OCTETS:

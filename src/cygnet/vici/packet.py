@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from cygnet.vici.message import ViciError
+from cygnet.vici.message import Encodable, ViciError, encode
 
 MAX_PACKET_OCTETS: Final = 512 * 1024
 """As in strongSwan; the length field of a longer one ends the connection."""
@@ -68,6 +68,11 @@ def decode_packet(octets: bytes) -> Packet:
         return Packet(kind, octets[2:end].decode("ascii"), octets[end:])
     except UnicodeDecodeError:
         raise ViciError("the name of a packet is not ASCII") from None
+
+
+def encode_event(name: str, message: Encodable) -> bytes:
+    """One event as a packet. Raises ViciError."""
+    return encode_packet(Packet(PacketType.EVENT, name, encode(message)))
 
 
 def encode_packet(packet: Packet) -> bytes:

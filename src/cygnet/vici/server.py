@@ -21,8 +21,8 @@ from typing import Final
 import msgspec
 
 from cygnet.observe.counters import Count
-from cygnet.vici.message import Encodable, Section, ViciError, decode, encode
-from cygnet.vici.packet import LENGTH, MAX_PACKET_OCTETS, Packet, PacketType, decode_packet, encode_packet
+from cygnet.vici.message import Encodable, Encoded, Section, ViciError, decode, encode
+from cygnet.vici.packet import LENGTH, MAX_PACKET_OCTETS, Packet, PacketType, decode_packet, encode_event, encode_packet
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class Call(msgspec.Struct):
     message: Section
     emit: Callable[[str, Encodable], Awaitable[None]]
     """Sends an event to this client alone, if it has registered for it; waits while the client doesn't read."""
+    forward: Callable[[str, bytes], Awaitable[None]]
+    """The same for whole packets of an event, which somebody has encoded already."""
 
     def text(self, name: str, default: str = "") -> str:
         """A value of the message as text. Raises CommandError if it is none."""
@@ -151,13 +153,14 @@ class Server:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def publish(self, event: str, message: Encodable) -> None:
+    def publish(self, event: str, message: Encodable | Encoded) -> None:
         """Send an event to all clients that have registered for it."""
         if self._unread[event]:
             self._count("vici_events_dropped_total", self._unread[event])
         if not self._interest[event]:
             return
-        packet = encode_packet(Packet(PacketType.EVENT, event, encode(message)))
+        body = message.octets if isinstance(message, Encoded) else encode(message)
+        packet = encode_packet(Packet(PacketType.EVENT, event, body))
         for client in list(self._clients):
             if event in client.events and not client.is_deaf and not client.offer(packet):
                 self._count("vici_events_dropped_total")
@@ -319,7 +322,7 @@ class _Client:
             await self._send(Packet(PacketType.CMD_RESPONSE, body=encode(answer)))
 
     async def _run(self, packet: Packet, command: Command) -> Encodable:
-        call = Call(decode(packet.body), self._emit)
+        call = Call(decode(packet.body), self._emit, self._forward)
         try:
             async with asyncio.timeout(command.deadline_s):
                 return await command.run(call)
@@ -335,10 +338,17 @@ class _Client:
 
     async def _emit(self, event: str, message: Encodable) -> None:
         if event in self.events:
-            await self._send(Packet(PacketType.EVENT, event, encode(message)))
+            await self._write(encode_event(event, message))
+
+    async def _forward(self, event: str, packets: bytes) -> None:
+        if event in self.events:
+            await self._write(packets)
 
     async def _send(self, packet: Packet) -> None:
-        self._writer.write(encode_packet(packet))
+        await self._write(encode_packet(packet))
+
+    async def _write(self, octets: bytes) -> None:
+        self._writer.write(octets)
         try:
             async with asyncio.timeout(PACKET_S):
                 await self._writer.drain()

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cygnet.vici.message import Encodable
+from cygnet.vici.message import Encodable, Encoded
 
 
 class Algorithms(msgspec.Struct, frozen=True, array_like=True):
@@ -111,10 +111,11 @@ class SaView(msgspec.Struct, frozen=True, array_like=True):
     """What waits, the one under way first."""
     children: tuple[ChildView, ...]
 
-    def layout(self, children: tuple[ChildView, ...] | None = None) -> Encodable:
+    def layout(self, children: "tuple[ChildView, ...] | Encoded | None" = None) -> Encodable:
         """Its section in a message, with all its CHILD_SAs or with these."""
         is_established = self.established_s is not None
-        shown = self.children if children is None else children
+        if not isinstance(children, Encoded):
+            shown = self.children if children is None else children
         return {
             "uniqueid": self.unique_id,
             "version": 2,
@@ -139,7 +140,7 @@ class SaView(msgspec.Struct, frozen=True, array_like=True):
             "remote-vips": self.remote_vips or None,
             "tasks-active": self.tasks[:1] or None,
             "tasks-queued": self.tasks[1:] or None,
-            "child-sas": {child.key: child.layout() for child in shown},
+            "child-sas": children if isinstance(children, Encoded) else {each.key: each.layout() for each in shown},
         }
 
 
@@ -169,19 +170,6 @@ class SaFilter(msgspec.Struct, frozen=True, array_like=True):
         """Whether CHILD_SAs are meant, rather than whole IKE_SAs."""
         return bool(self.child or self.child_id)
 
-    def children_of(self, sa: SaView) -> tuple[ChildView, ...]:
-        """The CHILD_SAs of `sa` that are meant."""
-        return tuple(
-            child for child in sa.children if self.child in ("", child.name) and self.child_id in (0, child.unique_id)
-        )
-
-    def fits(self, sa: SaView) -> bool:
-        """Whether an IKE_SA, or one of its CHILD_SAs, is meant."""
-        return (
-            self.ike in ("", sa.name)
-            and self.ike_id in (0, sa.unique_id)
-            and self.peer in ("", sa.remote_host)
-            and self.identity in ("", sa.remote_id)
-            and self.vip in ("", *sa.remote_vips, *sa.local_vips)
-            and (not self.is_of_children or bool(self.children_of(sa)))
-        )
+    def has_child(self, name: str, unique_id: int) -> bool:
+        """Whether a CHILD_SA is meant, its IKE_SA aside."""
+        return self.child in ("", name) and self.child_id in (0, unique_id)

@@ -13,6 +13,7 @@ from cygnet.ike.settings import PoolSettings
 from cygnet.observe.counters import Counters
 from cygnet.vici.backend import Outcome, PoolUse, Reloaded, Stats
 from cygnet.vici.commands import EVENTS, command_table
+from cygnet.vici.packet import encode_event
 from cygnet.vici.server import CommandError, Server, listen
 from cygnet.vici.views import Algorithms, ChildView, SaFilter, SaView
 
@@ -85,6 +86,18 @@ SAS = (
 )
 
 
+def fits(chosen: SaFilter, sa: SaView) -> bool:
+    """Whether an IKE_SA, or one of its CHILD_SAs, is meant."""
+    return (
+        chosen.ike in ("", sa.name)
+        and chosen.ike_id in (0, sa.unique_id)
+        and chosen.peer in ("", sa.remote_host)
+        and chosen.identity in ("", sa.remote_id)
+        and chosen.vip in ("", *sa.remote_vips, *sa.local_vips)
+        and any(chosen.has_child(child.name, child.unique_id) for child in sa.children)
+    )
+
+
 class FakeBackend:
     """The daemon behind the commands. It notes what it is told to do."""
 
@@ -132,10 +145,11 @@ class FakeBackend:
         await self._do("reload_settings")
         return Reloaded((), ())
 
-    async def sas(self, chosen: SaFilter) -> AsyncIterator[SaView]:
+    async def sas(self, chosen: SaFilter) -> AsyncIterator[bytes]:
         for sa in self.sas_up:
-            if chosen.fits(sa):
-                yield sa
+            if fits(chosen, sa):
+                children = tuple(child for child in sa.children if chosen.has_child(child.name, child.unique_id))
+                yield encode_event("list-sa", {sa.name: sa.layout(children)})
         if self.hangs:
             await self._do("list-sas")
 
@@ -147,12 +161,12 @@ class FakeBackend:
 
     async def terminate(self, chosen: SaFilter, *, is_forced: bool) -> Outcome:
         await self._do("terminate", chosen, is_forced)
-        matches = sum(map(chosen.fits, self.sas_up))
+        matches = sum(fits(chosen, sa) for sa in self.sas_up)
         return Outcome(matches, max(0, matches - self.unfinished))
 
     async def rekey(self, chosen: SaFilter, *, is_reauthentication: bool) -> Outcome:
         await self._do("rekey", chosen, is_reauthentication)
-        matches = sum(map(chosen.fits, self.sas_up))
+        matches = sum(fits(chosen, sa) for sa in self.sas_up)
         return Outcome(matches, matches)
 
     async def pools(self, name: str, *, with_leases: bool) -> list[PoolUse]:

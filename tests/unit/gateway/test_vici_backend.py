@@ -31,7 +31,7 @@ def stats(counters: Counters, ready: list[int]) -> Section:
         async def emit(event: str, message: object) -> None:
             raise AssertionError("stats has no events")
 
-        return decode(encode(await command_table(backend, counters)["stats"].run(Call({}, emit))))
+        return decode(encode(await command_table(backend, counters)["stats"].run(Call({}, emit, emit))))
 
     return asyncio.run(run())
 

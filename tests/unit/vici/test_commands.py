@@ -45,11 +45,14 @@ class Client:
     async def _emit(self, name: str, message: Encodable) -> None:
         self.events.append((name, message))
 
+    async def _forward(self, name: str, packets: bytes) -> None:
+        raise AssertionError("none of these commands has packets of others")
+
     def run(self, name: str, message: Section | None = None) -> Any:
         return asyncio.run(self._run(name, message or {}))
 
     async def _run(self, name: str, message: Section) -> Encodable:
-        return await self._commands[name].run(Call(message, self._emit))
+        return await self._commands[name].run(Call(message, self._emit, self._forward))
 
 
 def certificate(encoding: Encoding) -> bytes:

@@ -18,9 +18,8 @@ def table(backend: Backend) -> dict[str, Command]:
 
 
 async def _list_sas(backend: Backend, call: Call) -> Encodable:
-    chosen = filter_of(call)
-    async for sa in backend.sas(chosen):
-        await call.emit("list-sa", {sa.name or "(unnamed)": sa.layout(chosen.children_of(sa))})
+    async for packets in backend.sas(filter_of(call)):
+        await call.forward("list-sa", packets)
     return {}
 
 
