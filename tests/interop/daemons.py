@@ -29,7 +29,9 @@ class Daemon:
     block failed, the end of the daemon's log is added to the exception.
     """
 
-    READY_LIMIT_S: ClassVar[float] = 10.0
+    READY_LIMIT_S: ClassVar[float] = 30.0
+    """Ends a wait for what never serves. The first start of a session compiles every module, beside other tests."""
+
     STOP_LIMIT_S: ClassVar[float] = 5.0
 
     running: ClassVar[list["Daemon"]] = []
