@@ -149,9 +149,6 @@ def test_meters_agree_with_the_kernels_own_figures() -> None:
 class Shell(Daemon):
     """A daemon that is three lines of shell."""
 
-    READY_LIMIT_S = 1.0
-    STOP_LIMIT_S = 0.5
-
     def __init__(self, namespace: Namespace, script: str) -> None:
         super().__init__("shell", namespace)
         self.script = script
@@ -166,23 +163,36 @@ class Shell(Daemon):
         return "ready" in self.log()
 
 
+class SoonGivenUp(Shell):
+    """For one that never serves: the test need not wait for long."""
+
+    READY_LIMIT_S = 1.0
+
+
+class SoonKilled(Shell):
+    """For one that never ends."""
+
+    STOP_LIMIT_S = 0.5
+
+
 @pytest.mark.parametrize(
-    ("script", "complaint"),
+    ("kind", "script", "complaint"),
     [
-        ("echo no such option; exit 2", "ended with 2 instead of serving"),
-        ("sleep 60", "not within 1 s: shell serves"),
+        (Shell, "echo no such option; exit 2", "ended with 2 instead of serving"),
+        (SoonGivenUp, "sleep 60", "not within 1 s: shell serves"),
         (
+            SoonKilled,
             "trap '' TERM; echo ready; sleep 60 & while :; do wait; done",
             "did not end within 0.5 s of SIGTERM",
         ),
-        ("trap 'kill $!; exit 3' TERM; echo ready; sleep 60 & wait", "ended with status 3"),
-        ("trap 'exit 0' TERM; echo ready; sleep 60 & wait", "left the processes"),
+        (Shell, "trap 'kill $!; exit 3' TERM; echo ready; sleep 60 & wait", "ended with status 3"),
+        (Shell, "trap 'exit 0' TERM; echo ready; sleep 60 & wait", "left the processes"),
     ],
     ids=["ends-early", "never-ready", "ignores-sigterm", "wrong-status", "leaves-a-child"],
 )
-def test_misbehaving_daemon_fails_the_test_and_is_gone(script: str, complaint: str) -> None:
+def test_misbehaving_daemon_fails_the_test_and_is_gone(kind: type[Shell], script: str, complaint: str) -> None:
     with Namespace("alone") as namespace:
-        shell = Shell(namespace, script)
+        shell = kind(namespace, script)
         with pytest.raises(AssertionError, match=complaint), shell:
             pass
         assert namespace.processes() == []
