@@ -24,12 +24,13 @@ from tests.sim.world import (
 )
 
 from cygnet.auth.identity import parse_identity
-from cygnet.iana import NotifyType, ProtocolId
-from cygnet.ike.effects import SaReauthenticated
+from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike.effects import SaReauthenticated, Send
 from cygnet.ike.path import Path
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import AuthSettings, ChildSettings, RetransmitPolicy, SharedSecret
 from cygnet.ike.tasks import CreateChild, DeleteChild, Reauthenticate, RekeyIke, TakeOver
+from cygnet.wire.header import decode_header
 from cygnet.wire.payloads.notify import Notify
 
 HOUR = 3600.0
@@ -122,6 +123,35 @@ def test_no_packet_is_lost() -> None:
     assert isinstance(client, Carrier) and isinstance(gateway, Carrier)
     assert sum((client.received + gateway.received).values()) == len(sent), (client.lost, gateway.lost)
     assert client.counters["reauthentications_total"] >= 5
+
+
+def test_no_packet_is_lost_while_the_answer_is() -> None:
+    """Until the peer is known to know of the new CHILD_SA, the old one is sent on."""
+    world = World(seed=6)
+    ends = Pair(world, kind=Carrier)
+    world.run(1.0)
+    client, gateway = ends.client, ends.gateway
+    assert isinstance(client, Carrier) and isinstance(gateway, Carrier)
+    lost: list[Send] = []
+
+    def lose_answers(host: Host, send: Send) -> tuple[Send, ...]:
+        header = decode_header(send.datagram)
+        is_answer = host is gateway and header.exchange_type == ExchangeType.IKE_AUTH
+        if is_answer and len(lost) < 3:
+            lost.append(send)
+            return ()
+        return (send,)
+
+    world.tamper = lose_answers
+
+    def begin(number: int) -> None:
+        if number == 10:
+            ends.order(client, Reauthenticate())
+
+    sent = chat(ends, 500, 0.02, begin)
+    world.run(1.0)
+    assert len(lost) == 3 and len(client.established) == 2 and client.closed == ["reauthenticated"]
+    assert sum((client.received + gateway.received).values()) == len(sent), (client.lost, gateway.lost)
 
 
 def test_the_time_is_spread(world: World) -> None:

@@ -95,7 +95,8 @@ class Dataplane(Protocol):
     def install(self, child: InstallChild) -> None:
         """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends.
 
-        One that is not `is_outbound` sends only once something came in on it, or after `use`.
+        One that is not `is_outbound` sends only once something came in on it, or after `use`. One that `yields` lets
+        the older one send until then, for some seconds.
         """
 
     def remove(self, spi_in: bytes) -> None:

@@ -16,6 +16,8 @@ from cygnet.ike.selectors import FlowSelectors, host_selector
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 _LAST_PORT = 65535
+_FEW = 8
+"""Tunnels that share an address, among which one that came later may come last: of more the order is costly."""
 _FIRST = {4: bytes(4), 16: bytes(16)}
 _LAST = {4: b"\xff" * 4, 16: b"\xff" * 16}
 
@@ -91,10 +93,13 @@ class AddressTable:
         self._prefixes: dict[int, dict[int, dict[int, _Entry]]] = {4: {}, 16: {}}
         """By octets of an address, then by bits to the right of the prefix, in ascending order, then by prefix."""
 
-    def add(self, start: bytes, end: bytes, tunnel: bytes) -> None:
-        """Enter a tunnel for the addresses from `start` to `end`; it goes before those that are there already."""
+    def add(self, start: bytes, end: bytes, tunnel: bytes, *, is_last: bool = False) -> None:
+        """Enter a tunnel for the addresses from `start` to `end`; it goes before those that are there already.
+
+        With `is_last` it goes after them, if they are but a few.
+        """
         if start == end:
-            _add(self._hosts, start, tunnel)
+            _add(self._hosts, start, tunnel, is_last)
             return
         prefixes = self._prefixes[len(start)]
         for shift, prefix in _split_range(start, end):
@@ -102,7 +107,7 @@ class AddressTable:
             if entries is None:
                 entries = prefixes[shift] = {}
                 self._prefixes[len(start)] = prefixes = dict(sorted(prefixes.items()))
-            _add(entries, prefix, tunnel)
+            _add(entries, prefix, tunnel, is_last)
 
     def discard(self, start: bytes, end: bytes, tunnel: bytes) -> None:
         """Undo `add`."""
@@ -146,14 +151,17 @@ def _newest_first(entry: _Entry) -> Iterator[bytes]:
     return reversed(entry) if isinstance(entry, dict) else iter((entry,))
 
 
-def _add(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes) -> None:
+def _add(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes, is_last: bool) -> None:
     present = entries.get(key)
     if present is None:
         entries[key] = tunnel
     elif isinstance(present, dict):
-        present[tunnel] = None
+        if is_last and len(present) < _FEW:
+            entries[key] = {tunnel: None, **present}
+        else:
+            present[tunnel] = None
     elif present != tunnel:
-        entries[key] = {present: None, tunnel: None}
+        entries[key] = {tunnel: None, present: None} if is_last else {present: None, tunnel: None}
 
 
 def _discard(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes) -> None:
@@ -181,10 +189,10 @@ class TunnelTable:
         self._by_remote = AddressTable()
         self._by_local = AddressTable()
 
-    def add(self, child: InstallChild) -> None:
-        """Let packets take the tunnel of this CHILD_SA from now on."""
+    def add(self, child: InstallChild, *, is_last: bool = False) -> None:
+        """Let packets take the tunnel of this CHILD_SA from now on; with `is_last` only those that no other one has."""
         for table, start, end in self._places(child):
-            table.add(start, end, child.spi_in)
+            table.add(start, end, child.spi_in, is_last=is_last)
 
     def discard(self, child: InstallChild) -> None:
         """Let no packet take it any longer."""

@@ -46,8 +46,8 @@ class Tunnel:
         self.last_received = 0.0
         self.last_sent = 0.0
         self._seen = 0
-        self.is_waiting = not child.is_outbound
-        """Whether it is not sent on yet."""
+        self.is_waiting = child.yields or not child.is_outbound
+        """Whether it is not sent on yet, or only where no older one is for the same traffic."""
         limits = child.limits
         last = inf if child.suite.is_esn else _SEQUENCE_LIMIT
         self.octet_limit = inf if limits is None else min(limits.soft_octets, limits.hard_octets)
@@ -130,7 +130,7 @@ class Tunnel:
     def send_from_now_on(self) -> None:
         """It is waited for no longer."""
         self.is_waiting = False
-        self.child = msgspec.structs.replace(self.child, is_outbound=True)
+        self.child = msgspec.structs.replace(self.child, is_outbound=True, yields=False)
 
     def usage(self) -> Usage:
         """What both halves have carried."""

@@ -9,7 +9,9 @@ operating system's, which sets it on what fits the path as it knows it, and so g
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
 from cygnet.dataplane.base import (
@@ -44,6 +46,10 @@ _DUMMY = int(IpProtocol.NO_NEXT_HEADER)
 
 ETHERNET_MTU = 1500
 """Of paths that nobody has measured."""
+
+YIELD_S: Final = 10.0
+"""For which an SA that yields lets the older one send, if the peer sends nothing on it. The answer that tells the peer
+of it may be lost, and asked for again; but the peer may also have forgotten the older one."""
 
 _SPI_OCTETS = 4
 _IPV4_ADDRESS_OCTETS = 4
@@ -89,6 +95,8 @@ class UserspaceDataplane:
         self._records = TunnelRecords(entropy)
         self._by_spi = RestingMap[Tunnel](self._records)
         self._table = TunnelTable(self._by_spi.__getitem__)
+        self._yielding: deque[tuple[float, bytes]] = deque()
+        """What lets an older one send, with when it does no longer."""
 
     def __len__(self) -> int:
         """How many CHILD_SAs are installed."""
@@ -97,19 +105,24 @@ class UserspaceDataplane:
     def install(self, child: InstallChild) -> None:
         """Carry a CHILD_SA's traffic from now on. Where an older one has the same selectors, this one sends.
 
-        One that is not `is_outbound` sends only once something came in on it, or after `use`.
+        One that is not `is_outbound` sends only once something came in on it, or after `use`. One that `yields` lets
+        the older one send until then, for YIELD_S at most.
         """
         spi_in = child.spi_in
         if spi_in in self._by_spi:
             self.remove(spi_in)
         tunnel = self._by_spi[spi_in] = Tunnel(child)
-        if not tunnel.is_waiting:
+        if child.yields:
+            self._table.add(child, is_last=True)
+            self._yielding.append((self._clock() + YIELD_S, spi_in))
+        elif not tunnel.is_waiting:
             self._table.add(child)
 
     def use(self, spi_in: bytes) -> None:
         """Send on it from now on, though it was installed not to; nothing happens if the SA isn't there."""
         tunnel = self._by_spi.get(spi_in)
         if tunnel is not None and tunnel.is_waiting:
+            self._table.discard(tunnel.child)
             tunnel.send_from_now_on()
             self._table.add(tunnel.child)
 
@@ -136,6 +149,8 @@ class UserspaceDataplane:
     def rest(self, now: float, limit: int = PACKED_PER_CALL) -> None:
         """Let tunnels without traffic sleep, which makes them small; to be called some times a second."""
         self._by_spi.rest(now, limit)
+        while self._yielding and self._yielding[0][0] <= now:
+            self.use(self._yielding.popleft()[1])
 
     def carried(self, spi_in: bytes) -> Carried | None:
         """The SA and what it has carried so far; None if it isn't there. One that is asleep stays so."""
@@ -159,6 +174,7 @@ class UserspaceDataplane:
         self._records = TunnelRecords(self._entropy)
         self._by_spi = RestingMap[Tunnel](self._records)
         self._table = TunnelTable(self._by_spi.__getitem__)
+        self._yielding.clear()
 
     def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
         """Take an ESP packet, from its SPI on: decrypt it, check it against its SA's selectors, and deliver it."""

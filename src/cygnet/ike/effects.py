@@ -57,6 +57,10 @@ class InstallChild(msgspec.Struct, frozen=True, gc=False):
     """False: receive on it, but send on it only once the peer does, or after a `UseChild`. It is the successor of
     another one, and the peer, who made it, may not know yet that it stands (RFC 7296 section 2.8)."""
     limits: "UsageLimits | None" = None
+    yields: bool = False
+    """Where an older one is for the same traffic, let that send, until the peer sends on this one, or the older one is
+    gone. It came with another IKE_SA than the peer had already, and the peer, who made it, may not know yet that it
+    stands."""
 
     def __repr__(self) -> str:
         return f"InstallChild({self.name!r}, in={self.spi_in.hex()}, out={self.spi_out.hex()}, keys=<redacted>)"

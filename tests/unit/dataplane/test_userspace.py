@@ -16,6 +16,7 @@ from cygnet.crypto.keymat import ChildSuite
 from cygnet.crypto.protection import make_protection
 from cygnet.dataplane.base import COUNTERS, Dataplane, Usage
 from cygnet.dataplane.null import NullDataplane
+from cygnet.dataplane.userspace import YIELD_S
 from cygnet.esp.sa import OutboundSa
 from cygnet.iana import EncrId, IntegId
 from cygnet.ike.effects import InstallChild
@@ -135,6 +136,61 @@ def test_after_a_rekey_the_new_sa_sends_and_the_old_still_receives(gateway: Plan
     assert gateway.sent[-1][0][:4] == new.spi_out
     gateway.plane.receive_esp(late, GATEWAY_PATH, 0.0)
     assert gateway.sink.packets == [(FROM_CLIENT, END.spi_in)]
+
+
+class TestOneThatYields:
+    """It came with an IKE_SA beside an older one, of which the peer may not know yet that it stands."""
+
+    NEW = msgspec.structs.replace(child(2, remote=END.ts_remote), yields=True)
+
+    def sends_on(self, gateway: Plane) -> InstallChild:
+        assert gateway.plane.send_inner(TO_CLIENT)
+        return {each.spi_out: each for each in (END, self.NEW)}[gateway.sent[-1][0][:4]]
+
+    def test_lets_the_older_one_send(self, gateway: Plane, client: Plane) -> None:
+        gateway.plane.install(self.NEW)
+        assert self.sends_on(gateway) is END
+        gateway.plane.receive_esp(esp_from(client, FROM_CLIENT), GATEWAY_PATH, 0.0)
+        assert self.sends_on(gateway) is END
+
+    def test_sends_when_the_peer_does(self, gateway: Plane) -> None:
+        gateway.plane.install(self.NEW)
+        let_rest(gateway)
+        peer = Plane()
+        peer.plane.install(other_end(self.NEW))
+        gateway.plane.receive_esp(esp_from(peer, FROM_CLIENT), GATEWAY_PATH, 0.0)
+        assert self.sends_on(gateway) is self.NEW
+
+    @pytest.mark.parametrize("ends", ["remove", "retire"])
+    def test_sends_when_the_older_one_is_gone(self, gateway: Plane, ends: str) -> None:
+        gateway.plane.install(self.NEW)
+        getattr(gateway.plane, ends)(END.spi_in)
+        assert self.sends_on(gateway) is self.NEW
+
+    def test_sends_at_once_where_there_is_no_older_one(self) -> None:
+        gateway = Plane()
+        gateway.plane.install(self.NEW)
+        assert self.sends_on(gateway) is self.NEW
+
+    def test_sends_after_a_while_if_the_peer_is_silent(self, gateway: Plane) -> None:
+        gateway.plane.install(self.NEW)
+        gateway.plane.rest(SENT_AT + YIELD_S - 1)
+        assert self.sends_on(gateway) is END
+        gateway.plane.rest(SENT_AT + YIELD_S + 1)
+        assert self.sends_on(gateway) is self.NEW
+
+    def test_that_goes_leaves_the_older_one_as_it_was(self, gateway: Plane) -> None:
+        gateway.plane.install(self.NEW)
+        gateway.plane.remove(self.NEW.spi_in)
+        gateway.plane.rest(SENT_AT + YIELD_S + 1)
+        assert self.sends_on(gateway) is END and len(gateway.plane) == 1
+
+    def test_comes_last_among_a_few_only(self, gateway: Plane) -> None:
+        several = [child(n, remote=END.ts_remote) for n in range(10, 30)]
+        for each in several:
+            gateway.plane.install(each)
+        gateway.plane.install(self.NEW)
+        assert self.sends_on(gateway) is self.NEW
 
 
 def test_resting_tunnel_wakes_up(gateway: Plane, client: Plane) -> None:

@@ -166,6 +166,7 @@ def install(
     shared: bytes = b"",
     replaces: bytes = b"",
     is_outbound: bool = True,
+    yields: bool = False,
 ) -> None:
     """Derive the keys, and hand the CHILD_SA to the data plane.
 
@@ -207,6 +208,7 @@ def install(
             carriage=agreed.carriage,
             is_outbound=is_outbound,
             limits=_usage_limits(agreed.child, turn),
+            yields=yields,
         )
     )
 

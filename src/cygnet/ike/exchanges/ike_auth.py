@@ -162,7 +162,9 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
         return (*reply, error_notify(error))
     spi_in = turn.table.new_child_spi(sa)
     nonce_i, nonce_r = handshake.nonce_i, handshake.nonce_r
-    children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=False)
+    # A peer that authenticates itself anew has the old CHILD_SA, and does not know of this one before our answer comes.
+    yields = turn.table.has_other(sa.remote_id)
+    children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=False, yields=yields)
     return (*reply, *children.answer(agreed, spi_in))
 
 
