@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.host_network import HostNetwork
@@ -45,15 +45,14 @@ class Events:
         "_children",
         "_count",
         "_established",
+        "_handlers",
         "_is_detailed",
         "_lines",
         "_name_of",
         "_network",
-        "_on_initial_contact",
         "_on_sa",
         "_pools",
         "_record",
-        "_revive",
         "_scripts",
         "_set",
         "_threshold",
@@ -87,9 +86,7 @@ class Events:
         self._set = counters.set
         self._pools = pools
         self._on_sa = on_sa
-        self._revive = revive
         self._record = counters.histogram("handshake_duration_seconds").record
-        self._on_initial_contact = on_initial_contact
         self._established = 0
         self._children = 0
         self._network = HostNetwork(send, pools.covers, name_of) if has_routes else None
@@ -105,6 +102,19 @@ class Events:
         """Told of everything: the traps, where there are any."""
         self.listener: Callable[[Effect], object] | None = None
         """Who else is told, for as long as somebody wants to know."""
+        self._handlers: dict[type, Callable[[Any], object]] = {
+            InstallChild: self._child_installed,
+            RemoveChild: self._child_removed,
+            SaEstablished: self._sa_established,
+            SaClosed: self._sa_closed,
+            SaMoved: self._sa_moved,
+            SaRekeyed: self._sa_rekeyed,
+            ChildFailed: self._child_failed,
+            Revive: revive,
+            HeldBack: lambda effect: self.hold(effect),
+        }
+        if on_initial_contact is not None:
+            self._handlers[InitialContact] = on_initial_contact
 
     @property
     def network(self) -> HostNetwork | None:
@@ -118,27 +128,9 @@ class Events:
             self._scripts(effect)
         if self.on_effect is not None:
             self.on_effect(effect)
-        kind = type(effect)
-        if kind is InstallChild:
-            self._child_installed(effect)  # type: ignore[arg-type]
-        elif kind is SaEstablished:
-            self._sa_established(effect)  # type: ignore[arg-type]
-        elif kind is RemoveChild:
-            self._child_removed(effect.spi_in)  # type: ignore[union-attr]
-        elif kind is SaClosed:
-            self._sa_closed(effect)  # type: ignore[arg-type]
-        elif kind is SaMoved:
-            self._sa_moved(effect)  # type: ignore[arg-type]
-        elif kind is SaRekeyed:
-            self._sa_rekeyed(effect)  # type: ignore[arg-type]
-        elif kind is InitialContact and self._on_initial_contact is not None:
-            self._on_initial_contact(effect)  # type: ignore[arg-type]
-        elif kind is ChildFailed:
-            self._child_failed(effect)  # type: ignore[arg-type]
-        elif kind is Revive:
-            self._revive(effect)  # type: ignore[arg-type]
-        elif kind is HeldBack:
-            self.hold(effect)  # type: ignore[arg-type]
+        handle = self._handlers.get(type(effect))
+        if handle is not None:
+            handle(effect)
         elif self._is_detailed:
             self._tell_detail(effect)
 
@@ -233,7 +225,8 @@ class Events:
             about_it = about(self._name_of(effect.sa), unique_id(effect.sa))
             _chd.warning("CHILD_SA %s not set up: %s", effect.name, effect.reason, extra=about_it)
 
-    def _child_removed(self, spi_in: bytes) -> None:
+    def _child_removed(self, effect: RemoveChild) -> None:
+        spi_in = effect.spi_in
         self._children -= 1
         self._set("child_sas", self._children)
         if self._network is not None:

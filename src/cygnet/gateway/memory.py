@@ -4,6 +4,7 @@ Without such a bound a gateway that many peers come to grows until the kernel en
 tunnel of that worker.
 """
 
+import gc
 from typing import Final, Protocol
 
 from cygnet.observe.counters import CounterWriter
@@ -95,3 +96,16 @@ def guard_of_this_process(counters: CounterWriter, configured: int, *, workers: 
     """The guard of the worker that this process is."""
     limit = memory_limit(configured, memory_bound())
     return MemoryGuard(counters, limit, workers=workers, measure=OwnMemory(), address_space=address_space_limit())
+
+
+def tame_collector() -> None:
+    """Keep the cyclic garbage collector away from IKE_SAs that live for months.
+
+    What exists now, modules and settings, is frozen: never looked at again. Automatic collections are off, since every
+    so often one looks at everything, which takes seconds when that is a million SAs. Instead the tick collects the
+    young generations, once a second: it looks at what was made in that second, so that cycles which exceptions make
+    are found while they are young, and what survives is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()

@@ -38,7 +38,7 @@ from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import WAITING, Intake, Standing
 from cygnet.gateway.lonely_peers import LonelyPeers
-from cygnet.gateway.memory import guard_of_this_process
+from cygnet.gateway.memory import guard_of_this_process, tame_collector
 from cygnet.gateway.name_servers import PeerServers
 from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
@@ -209,6 +209,7 @@ class Worker:
             again=loop.call_soon,
             limit_share=self._shedder.set_share,
         )
+        self._have_sas_changed = False
         self._is_stopping = False
         self._farewells: deque[bytes] = deque()
         self._farewell_by = 0.0
@@ -226,7 +227,7 @@ class Worker:
         self._loop.call_soon(self._initiations.start)
         # Before it says that it serves: the kernel brings packets for traps from then on.
         self._have_traps()
-        _tame_collector()
+        tame_collector()
         self._channel.send(Ready())
         self._loop.run_forever()
         self._endpoint.detach()
@@ -278,6 +279,11 @@ class Worker:
 
     def _serve(self, batch: Sequence[Entry], now: float) -> None:
         self._driver.receive_ike(batch, now)
+        if self._have_sas_changed:
+            self._have_sas_changed = False
+            self._gauge()
+
+    def _gauge(self) -> None:
         self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
         self._counters.set("pool_addresses_in_use", self._pools.in_use)
 
@@ -326,6 +332,7 @@ class Worker:
     # Events, and the supervisor.
 
     def _on_sa(self, effect: SaEstablished | SaClosed | ChildFailed) -> None:
+        self._have_sas_changed = True
         self._initiations.on_sa(effect)
         if type(effect) is SaEstablished and not effect.is_initiator:
             sa = self._table.sas.view(effect.sa)
@@ -438,8 +445,7 @@ class Worker:
         for series, waiting in zip(WAITING, self._intake.lengths(), strict=True):
             self._counters.set(series, waiting)
         self._counters.set("timers", self._table.timers)
-        self._counters.set('ike_sas{state="half_open"}', self._table.half_open)
-        self._counters.set("pool_addresses_in_use", self._pools.in_use)
+        self._gauge()
         self._table.admission.is_out_of_memory = self._memory.tick(len(self._table.sas))
         self._pools.tick()
         self._held.serve_again()
@@ -481,19 +487,6 @@ def _watch_addresses(udp: Sequence[UdpSocket]) -> AddressWatch | None:
     except SocketUnavailable as exc:
         _log.warning("tunnels don't follow changes of our own addresses: %s", exc)
         return None
-
-
-def _tame_collector() -> None:
-    """Keep the cyclic garbage collector away from IKE_SAs that live for months.
-
-    What exists now, modules and settings, is frozen: never looked at again. Automatic collections are off, since every
-    so often one looks at everything, which takes seconds when that is a million SAs. Instead the tick collects the
-    young generations, once a second: it looks at what was made in that second, so that cycles which exceptions make
-    are found while they are young, and what survives is not looked at again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.disable()
 
 
 def run_worker(settings: Settings, gateway: GatewaySettings, kit: Kit) -> None:

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -8,7 +9,7 @@ from cygnet.dataplane.null import NullDataplane
 from cygnet.ike.effects import Effect, RemoveChild, Retransmitted, SaClosed, Send
 from cygnet.ike.path import Path
 from cygnet.ike.table import IkeTable
-from cygnet.net.driver import _TOGETHER, Driver
+from cygnet.net.driver import _MOMENT_S, _TOGETHER, Driver
 
 PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
 
@@ -35,8 +36,12 @@ class Core:
     def abort(self, sa: str, now: float) -> list[Effect]:
         return [SaClosed(sa.encode(), "", "internal_error", False)]
 
-    def next_timer(self) -> None:
-        return None
+    def next_timer(self) -> float | None:
+        return 60.0
+
+    def handle_timers(self, now: float) -> list[Effect]:
+        self.log.append(f"timers {now}")
+        return []
 
 
 class Sa(str):
@@ -46,20 +51,47 @@ class Sa(str):
     spi = bytes(7) + b"\7"
 
 
+class Loop:
+    """Wakes who wants to be woken when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+        self.due: dict[int, tuple[float, Callable[[], object]]] = {}
+        self._made = 0
+
+    def call_later(self, delay: float, call: Callable[[], object]) -> asyncio.TimerHandle:
+        number = self._made = self._made + 1
+        self.due[number] = (self.now + delay, call)
+        return cast(asyncio.TimerHandle, SimpleNamespace(cancel=lambda: self.due.pop(number, None)))
+
+    @property
+    def next(self) -> float:
+        """When it wakes somebody: one, and once."""
+        ((at, _),) = self.due.values()
+        return at
+
+    def wake(self) -> None:
+        ((self.now, call),) = self.due.values()
+        self.due.clear()
+        call()
+
+
 class Rig:
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         self.log: list[str] = []
+        self.loop = Loop()
         self.driver = Driver(
             cast(IkeTable, Core(self.log)),
             NullDataplane(lambda name: None),
             self._send,
             send_keepalive=lambda path: self.log.append("keepalive"),
             on_event=self._event,
-            loop=loop,
+            loop=cast(asyncio.AbstractEventLoop, self.loop),
+            clock=lambda: self.loop.now,
         )
 
     def receive(self, *names: str) -> list[str]:
-        self.driver.receive_ike(((name.encode(), PATH) for name in names), 1.0)
+        self.driver.receive_ike(((name.encode(), PATH) for name in names), self.loop.now)
         return self.log
 
     def _send(self, datagram: bytes, path: Path) -> None:
@@ -76,10 +108,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    loop = asyncio.new_event_loop()
-    yield Rig(loop)
-    loop.close()
+def rig() -> Rig:
+    return Rig()
 
 
 def test_effects_are_carried_out_in_the_order_of_their_datagrams(rig: Rig) -> None:
@@ -103,3 +133,24 @@ def test_an_internal_error_costs_the_sa_that_it_happened_in_and_no_other(
     assert f"giving up {name}" in caplog.text
     assert [record.sa for record in caplog.records] == [("rw", 7)]  # type: ignore[attr-defined]
     assert log.index(f"closed {name}") > log.index("send a"), "what the core has asked for before comes before"
+
+
+def test_timers_that_datagrams_set_are_looked_at_in_a_moment(rig: Rig) -> None:
+    """And not after each few datagrams, which would put the moment off for ever."""
+    rig.receive("a")
+    assert rig.loop.next == 1.0 + _MOMENT_S
+    rig.loop.now += _MOMENT_S / 2
+    rig.receive("b")
+    assert rig.loop.next == 1.0 + _MOMENT_S
+    rig.loop.wake()
+    assert rig.log[-1] == f"timers {1.0 + _MOMENT_S}"
+    assert rig.loop.next == 60.0, "then it is the table that says when"
+    rig.receive("c")
+    assert rig.loop.next == rig.loop.now + _MOMENT_S
+
+
+def test_a_timer_that_comes_up_sooner_stays(rig: Rig) -> None:
+    rig.loop.now = 60.0 - _MOMENT_S / 2
+    rig.driver.carry_out(())
+    rig.receive("a")
+    assert rig.loop.next == 60.0
