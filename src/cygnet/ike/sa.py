@@ -399,11 +399,17 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
 
     def child_with(self, spi_out: bytes) -> ChildSa | None:
         """The CHILD_SA whose outbound SPI this is: the one by which the peer names it (RFC 7296 section 1.4.1)."""
-        return next((child for child in self.children if child.spi_out == spi_out and not child.is_retired), None)
+        for child in self.children:
+            if child.spi_out == spi_out and not child.is_retired:
+                return child
+        return None
 
     def child_in(self, spi_in: bytes) -> ChildSa | None:
         """The CHILD_SA with that inbound SPI of ours."""
-        return next((child for child in self.children if child.spi_in == spi_in and not child.is_retired), None)
+        for child in self.children:
+            if child.spi_in == spi_in and not child.is_retired:
+                return child
+        return None
 
     @property
     def lifetime_due(self) -> float:

@@ -14,6 +14,10 @@ from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 MAX_SELECTORS = 64
 """Selectors taken from one payload, and put into one; narrowing compares each with each."""
 
+_OFFERS_REMEMBERED = 64
+_REMEMBERED_SELECTORS = 4
+"""Of the longest offer that is remembered."""
+
 _SELECTOR = re.compile(r"^(?P<net>[^\[\]]*)(?:\[(?P<proto>[^/\]]*)(?:/(?P<port>[^\]]*))?\])?$")
 _LAST_PORT = 65535
 _LAST_TYPE = 255
@@ -126,9 +130,10 @@ FlowSelectors: TypeAlias = tuple[TrafficSelector, TrafficSelector]
 class TrafficPolicy:
     """One end's configured selectors, ready for use."""
 
-    __slots__ = ("_settings", "_static", "_wide")
+    __slots__ = ("_narrowed", "_settings", "_static", "_wide")
 
     def __init__(self, settings: Sequence[SelectorSettings]) -> None:
+        self._narrowed: dict[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] = {}
         self._settings = tuple(settings)
         self._static = None if any(s.is_dynamic for s in settings) else resolve(settings, ())
         self._wide: dict[tuple[int, ...], tuple[TrafficSelector, ...]] = {}
@@ -136,6 +141,19 @@ class TrafficPolicy:
     def resolve(self, dynamic: Sequence[bytes]) -> tuple[TrafficSelector, ...]:
         """The selectors, with `dynamic` ones replaced by the packed addresses that they stand for."""
         return self._static if self._static is not None else resolve(self._settings, [(a, a) for a in dynamic])
+
+    def narrow(self, dynamic: Sequence[bytes], offered: tuple[TrafficSelector, ...]) -> tuple[TrafficSelector, ...]:
+        """What it leaves of the selectors that a peer offers, as `narrow` has it; a fleet offers the same."""
+        if self._static is None:
+            return narrow(self.resolve(dynamic), offered)
+        found = self._narrowed.get(offered)
+        if found is None:
+            found = narrow(self._static, offered)
+            if len(self._narrowed) >= _OFFERS_REMEMBERED:
+                self._narrowed.clear()
+            if len(offered) <= _REMEMBERED_SELECTORS:
+                self._narrowed[offered] = found
+        return found
 
     def before_assignment(self, vips: Sequence[bytes]) -> tuple[TrafficSelector, ...]:
         """The selectors while the virtual addresses are yet to be assigned.

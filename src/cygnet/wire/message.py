@@ -90,7 +90,7 @@ def decode_payloads(first: int, octets: bytes) -> tuple[Payload, ...]:
     an Encrypted payload among them.
     """
     payloads = _decode_chain(first, octets, 0)
-    if payloads and isinstance(payloads[-1], Encrypted | EncryptedFragment):
+    if payloads and type(payloads[-1]) in _ENCODE_CONTAINER:
         raise WireError(WireFault.NESTED_ENCRYPTED)
     return payloads
 

@@ -159,3 +159,22 @@ def test_before_an_address_is_assigned_dynamic_is_every_address_of_its_family() 
     policy = TrafficPolicy((DYNAMIC, parse_selector("10.9.0.0/16")))
     assert policy.before_assignment((bytes(4), packed("10.0.0.7"))) == (ts("0.0.0.0/0"), ts("10.9.0.0/16"))
     assert policy.before_assignment((bytes(16),)) == (ts("::/0"), ts("10.9.0.0/16"))
+
+
+def test_a_policy_narrows_the_same_offers_as_before() -> None:
+    """What it remembers of them, without end, for peers that offer something new each time."""
+    settings = (parse_selector("10.0.0.0/8"), parse_selector("192.0.2.0/24[tcp]"))
+    policy = TrafficPolicy(settings)
+    offers = [tuple(ts(f"10.{n}.{k}.0/24") for k in range(1 + n % 7)) for n in range(200)]
+    for _ in range(2):
+        for offered in offers:
+            assert policy.narrow((), offered) == narrow(policy.resolve(()), offered) == offered
+    assert policy.narrow((), (ts("172.16.0.0/12"),)) == ()
+    assert 0 < len(policy._narrowed) <= 64
+    assert all(len(offered) <= 4 for offered in policy._narrowed)
+
+
+def test_a_dynamic_policy_narrows_for_each_peer_by_itself() -> None:
+    policy = TrafficPolicy((DYNAMIC,))
+    for address in map(packed, ("10.0.0.1", "10.0.0.2")):
+        assert policy.narrow((address,), (ts("0.0.0.0/0"),)) == (host_selector(address),)

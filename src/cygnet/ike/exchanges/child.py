@@ -16,7 +16,7 @@ from cygnet.ike.lifetimes import FIRST_OF_MANY, NEVER
 from cygnet.ike.nat import pack_address
 from cygnet.ike.proposals import ProposalChoice, child_suite, spi_of, with_spi
 from cygnet.ike.sa import ChildSa, ChildState, Idleness, IkeSa, Turn
-from cygnet.ike.selectors import FlowSelectors, is_within, narrow, preceded
+from cygnet.ike.selectors import FlowSelectors, is_within, preceded
 from cygnet.ike.tasks import DeleteChild
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.security_association import Proposal, SecurityAssociation
@@ -77,8 +77,8 @@ def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -
     for child in sa.connection.children:
         if name and child.settings.name != name:
             continue
-        ts_i = narrow(child.remote.resolve(remote), offered_i)
-        ts_r = narrow(child.local.resolve(local), offered_r)
+        ts_i = child.remote.narrow(remote, offered_i)
+        ts_r = child.local.narrow(local, offered_r)
         if not ts_i or not ts_r:
             continue
         has_traffic = True
@@ -223,7 +223,7 @@ def _usage_limits(child: Child, turn: Turn) -> UsageLimits | None:
 def change(sa: IkeSa, child: ChildSa, **changes: object) -> ChildSa:
     """Put other values into a CHILD_SA of `sa`."""
     changed = msgspec.structs.replace(child, **changes)
-    sa.children = tuple(changed if other is child else other for other in sa.children)
+    sa.children = tuple([changed if other is child else other for other in sa.children])
     return changed
 
 
@@ -267,7 +267,7 @@ def is_gone(sa: IkeSa, spi_in: bytes, gone: tuple[bytes, ...], turn: Turn) -> bo
 
 def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     """Forget it."""
-    sa.children = tuple(other for other in sa.children if other is not child)
+    sa.children = tuple([other for other in sa.children if other is not child])
     turn.table.release_child_spi(child.spi_in)
     turn.effects.append(RemoveChild(sa.spi, child.spi_in))
 

@@ -34,7 +34,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         elif delete.protocol_id == _ESP:
             ours += _remove_children(sa, delete, turn)
     # An initiator that does not accept our AUTH may say so, and nothing else (RFC 7296 section 2.21.2).
-    is_rejected = parts.has_notify(_AUTHENTICATION_FAILED)
+    is_rejected = parts.notifies and parts.has_notify(_AUTHENTICATION_FAILED)
     if is_ike_deleted or is_rejected:
         # The CHILD_SAs go with it, unnamed (RFC 7296 section 1.4.1).
         sa.send_response(datagram, _INFORMATIONAL, (), turn)

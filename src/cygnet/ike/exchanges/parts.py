@@ -18,8 +18,6 @@ from cygnet.wire.payloads.vendor_id import VendorId
 
 _MAY_REPEAT = frozenset((Certificate, CertificateRequest, Delete, Notify, Unknown, VendorId))
 
-_UNUSUAL = frozenset((Delete, Unknown))
-
 _P = TypeVar("_P")
 
 
@@ -35,25 +33,22 @@ class Parts:
         """
         by_type = dict(zip(map(type, payloads), payloads, strict=True))
         self._by_type: dict[type, Payload] = by_type
-        self.notifies: list[Notify] = [p for p in payloads if type(p) is Notify]
+        others = len(by_type)
+        self.notifies: list[Notify] = []
+        if Notify in by_type:
+            self.notifies = [p for p in payloads if type(p) is Notify]
+            others += len(self.notifies) - 1
         self.deletes: list[Delete] = []
-        plain = len(by_type) - (Notify in by_type) + len(self.notifies)
-        if plain != len(payloads) or not _UNUSUAL.isdisjoint(by_type):
-            self._check(payloads)
+        if Delete in by_type:
+            self.deletes = [p for p in payloads if type(p) is Delete]
+            others += len(self.deletes) - 1
+        if others != len(payloads) or Unknown in by_type:
+            _check(payloads)
 
     @property
     def is_empty(self) -> bool:
         """Whether the message holds nothing."""
         return not self._by_type
-
-    def _check(self, payloads: Sequence[Payload]) -> None:
-        for payload in payloads:
-            if isinstance(payload, Unknown) and payload.is_critical:
-                raise UnsupportedCriticalPayload(payload.payload_type)
-        for kind, number in Counter(map(type, payloads)).items():
-            if number > 1 and kind not in _MAY_REPEAT:
-                raise InvalidSyntax(f"{number} {kind.__name__} payloads in one message")
-        self.deletes = [p for p in payloads if isinstance(p, Delete)]
 
     def find(self, kind: type[_P]) -> _P | None:
         """The payload of that class, or None."""
@@ -80,6 +75,15 @@ class Parts:
             if notify.notify_type < FIRST_STATUS_TYPE:
                 return PeerRefused(notify.notify_type)
         return None
+
+
+def _check(payloads: Sequence[Payload]) -> None:
+    for payload in payloads:
+        if isinstance(payload, Unknown) and payload.is_critical:
+            raise UnsupportedCriticalPayload(payload.payload_type)
+    for kind, number in Counter(map(type, payloads)).items():
+        if number > 1 and kind not in _MAY_REPEAT:
+            raise InvalidSyntax(f"{number} {kind.__name__} payloads in one message")
 
 
 _NOTHING = Parts(())
