@@ -60,10 +60,15 @@ def cygnet(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 @contextmanager
-def running(config: Path, state: Path, *more: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A gateway, with the line that it says when it serves. Without data plane: it makes no device then."""
+def running(
+    config: Path, state: Path, *more: str, under: tuple[str, ...] = ()
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A gateway, with the line that it says when it serves. Without data plane: it makes no device then.
+
+    `under` are words that another program begins with which runs it.
+    """
     port, natt_port = map(str, free_ports())
-    words = [sys.executable, "-m", "cygnet", "gateway", "--config", str(config), "--state-dir", str(state)]
+    words = [*under, sys.executable, "-m", "cygnet", "gateway", "--config", str(config), "--state-dir", str(state)]
     words += ["--port", port, "--natt-port", natt_port, "--dataplane", "null", "--workers", "2", *more]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -143,6 +148,45 @@ def test_limits_that_are_not_met_are_said_at_the_start_and_by_status(config: Pat
         assert process.stderr is not None
         assert f"WARNING limit of {shown}\n" in process.stderr.read()
     assert not state.exists()
+
+
+UNPRIVILEGED = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin") if os.geteuid() == 0 else ()
+
+
+@pytest.mark.parametrize(
+    ("under", "wanted", "what", "mend"),
+    [
+        pytest.param(
+            UNPRIVILEGED,
+            "receive_buffer = {beyond_rmem_max}",
+            "receive buffer of a socket",
+            "run it as root or with CAP_NET_ADMIN, or `sysctl -w net.core.rmem_max={beyond_rmem_max}`",
+            id="without CAP_NET_ADMIN, and net.core.rmem_max too small",
+        ),
+        pytest.param(
+            ("prlimit", "--nofile=75:75"),
+            "workers = 2",
+            "file descriptors",
+            "raise the hard limit: LimitNOFILE=",
+            id="too few file descriptors",
+        ),
+        pytest.param((), "memory_limit = 1M", "memory", "raise memory_limit in the section gateway", id="memory"),
+    ],
+)
+def test_each_limit_is_named_at_the_start_with_its_mend(
+    config: Path, tmp_path: Path, under: tuple[str, ...], wanted: str, what: str, mend: str
+) -> None:
+    beyond = 2 * int(Path("/proc/sys/net/core/rmem_max").read_text())
+    wanted, mend = (text.format(beyond_rmem_max=beyond) for text in (wanted, mend))
+    config.write_text(CONFIG.replace("user = root", f"user = root\n  {wanted}"))
+    with running(config, tmp_path / "state", under=under) as (process, line):
+        assert line.startswith("cygnet: serving"), "it does what it can"
+        limits = json.loads(cygnet("status", "--state-dir", tmp_path / "state", "--json").stdout)["limits"]
+        assert [each["mend"].startswith(mend) for each in limits if each["what"] == what] == [True]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert process.stderr is not None
+        assert f"WARNING limit of {what}: " in process.stderr.read()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
