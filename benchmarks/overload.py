@@ -53,7 +53,7 @@ from tests.interop.polling import eventually
 from tests.interop.strongswan import BenchmarkResponder
 from tests.interop.topologies import Topology, direct_topology
 
-from cygnet.observe.system import cpu_seconds, udp_sockets
+from cygnet.observe.system import cpu_seconds, udp_queue_overflows, udp_sockets
 
 PICTURE = ROOT / "docs" / "overload.svg"
 CONCURRENCY = 64
@@ -80,21 +80,8 @@ def socket_drops(daemon: Daemon) -> dict[str, int]:
     The kernel counts both together for each socket, but only the latter as `RcvbufErrors`.
     """
     drops = sum(state.drops for state in udp_sockets(IKE_PORTS, pid=daemon.pid))
-    queue_full = receive_buffer_errors(daemon)
+    queue_full = udp_queue_overflows(pid=daemon.pid)
     return {"shed": drops - queue_full, "queue_full": queue_full}
-
-
-def receive_buffer_errors(daemon: Daemon) -> int:
-    """UDP datagrams of either family for which a queue in the daemon's namespace had no room."""
-    names, values = (
-        line.split() for line in daemon.namespace.run("cat", "/proc/net/snmp").stdout.splitlines() if "Udp:" in line
-    )
-    errors = int(dict(zip(names, values, strict=True))["RcvbufErrors"])
-    for line in daemon.namespace.run("cat", "/proc/net/snmp6").stdout.splitlines():
-        name, value = line.split()
-        if name == "Udp6RcvbufErrors":
-            errors += int(value)
-    return errors
 
 
 def measure_capacity(kind: str, suite: str, seconds: float) -> float:

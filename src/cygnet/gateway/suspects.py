@@ -11,7 +11,8 @@ requests, but it has one: some are let in, and as soon as most cookies for its a
 
 A flood from addresses that are never the same twice makes no suspects. While most cookies in all are not returned, only
 so many requests are let in as can be answered at little cost, chosen by chance; all of those from where peers have
-authenticated themselves lately, and all that bring a cookie. A stranger's first request may take several tries then.
+authenticated themselves lately, and all that bring what looks like a cookie of ours. A stranger's first request may
+take several tries then. Should many bring what looks like one and is not, it is no longer looked at.
 """
 
 from collections.abc import Callable
@@ -76,7 +77,19 @@ def _is_notable(wanted: float, share: float) -> bool:
 class SuspectSources:
     """Watches the sources of new peers, of both families."""
 
-    __slots__ = ("_asked", "_cookie_tags", "_families", "_limit", "_returned", "_reviewed", "_secret", "_tags", "share")
+    __slots__ = (
+        "_asked",
+        "_cookie_tags",
+        "_families",
+        "_limit",
+        "_returned",
+        "_reviewed",
+        "_secret",
+        "_tags",
+        "_untagged_until",
+        "_wrong",
+        "share",
+    )
 
     def __init__(
         self,
@@ -95,6 +108,10 @@ class SuspectSources:
         self._asked: dict[str, int] = {}
         self._returned: dict[str, int] = {}
         self._reviewed = now
+        self._wrong = 0
+        """Requests since the last review that looked as if they brought a cookie of ours."""
+        self._untagged_until = now
+        """How long what cookies begin with is no reason to let somebody in."""
         self.share = 1.0
         """Which part of the requests of suspects is let in."""
         self._families = {
@@ -138,6 +155,10 @@ class SuspectSources:
         self._families[":" in remote].returned += 1
         _count(self._returned, remote)
 
+    def wrong(self) -> None:
+        """A request came that begins like one with a cookie, and brings no good one."""
+        self._wrong += 1
+
     def trust(self, remote: str) -> None:
         """A peer has authenticated itself from that address."""
         trusted = self._families[":" in remote].trusted
@@ -158,17 +179,23 @@ class SuspectSources:
             self._families[":" in remote].source(remote).returned += count
         self._asked.clear()
         self._returned.clear()
+        if self._wrong > STRANGERS_PER_S * elapsed_s:
+            self._untagged_until = now + HOLD_S
+        self._wrong = 0
         let_in = 0
         has_changed = False
         for family in self._families.values():
-            let_in += sum(source.asked for key, source in family.sources.items() if key in family.suspects)
             has_changed |= family.judge_strangers(now, elapsed_s)
             has_changed |= family.judge(now, elapsed_s, self.share)
-        self._set_share(let_in / elapsed_s, has_changed)
+            # Of this interval; those are among them that have become suspects just now, so that their share is right
+            # from the beginning.
+            let_in += sum(family.sources[key].asked_before for key in family.suspects if key in family.sources)
+        tags = self._cookie_tags() if now >= self._untagged_until else ()
+        self._set_share(let_in / elapsed_s, tags, has_changed)
 
-    def _set_share(self, let_in_per_s: float, has_changed: bool) -> None:
+    def _set_share(self, let_in_per_s: float, tags: tuple[bytes, ...], has_changed: bool) -> None:
         """Let in as many of the suspects' requests as is meant, after so many were with the share so far."""
-        wanted, tags = 1.0, self._cookie_tags()
+        wanted = 1.0
         if len(self):
             # What was not seen at all may have become much less: look again, with twice the share.
             wanted = self.share * (LET_IN_PER_S / let_in_per_s if let_in_per_s else 2.0)

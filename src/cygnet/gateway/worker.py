@@ -31,8 +31,8 @@ from cygnet.gateway.control import (
     Ready,
     Stop,
 )
-from cygnet.gateway.dead_letters import DeadLetters
 from cygnet.gateway.events import Events
+from cygnet.gateway.gate import Gate
 from cygnet.gateway.held_requests import HeldRequests
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
@@ -43,7 +43,6 @@ from cygnet.gateway.name_servers import PeerServers
 from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
-from cygnet.gateway.suspects import SuspectSources
 from cygnet.gateway.trace import Trace
 from cygnet.gateway.traps import Traps
 from cygnet.gateway.updown import ChildScripts
@@ -61,7 +60,6 @@ from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Endpoint, EspBatch
 from cygnet.net.errors import SocketUnavailable
 from cygnet.net.path_mtu import PathMtus
-from cygnet.net.shedding import Shedder
 from cygnet.net.sockets import EspSocket, UdpSocket
 from cygnet.observe.counters import CounterWriter
 from cygnet.observe.log_groups import group_logger, put_into_force
@@ -189,17 +187,15 @@ class Worker:
         self._trace: Trace | None = None
         self._follow_levels()
         self._traps = self._set_traps(ports[0])
-        self._shedder = Shedder(kit.udp, kit.counters)
-        self._suspects = SuspectSources(
+        self._gate = Gate(
+            kit.udp,
+            kit.counters,
             settings.admission,
-            limit=self._shedder.set_sources,
             cookie_tags=self._table.admission.cookie_tags,
-            secret=int.from_bytes(os.urandom(4), "big"),
-            now=time.monotonic(),
+            node=gateway.node,
+            spi_seal=kit.spi_seal,
         )
-        self._dead_letters = DeadLetters(
-            node=gateway.node, seal=kit.spi_seal, limit=self._shedder.set_spis, now=time.monotonic()
-        )
+        self._suspects, self._dead_letters = self._gate.suspects, self._gate.dead_letters
         self._intake = Intake(
             standing_of_sa=self._standing_of_sa,
             has_cookie=self._has_cookie,
@@ -207,7 +203,7 @@ class Worker:
             serve=self._serve,
             count=kit.counters.count,
             again=loop.call_soon,
-            limit_share=self._shedder.set_share,
+            limit_share=self._gate.shedder.set_share,
         )
         self._have_sas_changed = False
         self._is_stopping = False
@@ -275,6 +271,8 @@ class Worker:
         is_proven = self._table.admission.is_proven(datagram, path, now)
         if is_proven:
             self._suspects.returned(path.remote)
+        else:
+            self._suspects.wrong()
         return is_proven
 
     def _serve(self, batch: Sequence[Entry], now: float) -> None:
@@ -436,12 +434,8 @@ class Worker:
     def _tick(self) -> None:
         self._loop.call_later(_TICK_S, self._tick)
         self._intake.tick()
-        self._suspects.review(time.monotonic())
-        self._dead_letters.review(time.monotonic())
-        self._counters.set("suspect_sources", len(self._suspects))
-        self._counters.set("workers_limiting_strangers", int(self._suspects.limits_strangers))
-        self._shedder.account()
-        note_receive_queues(self._counters, self._shedder.lost(self._endpoint.receive_queues()))
+        self._gate.tick(time.monotonic())
+        note_receive_queues(self._counters, self._gate.shedder.lost(self._endpoint.receive_queues()))
         for series, waiting in zip(WAITING, self._intake.lengths(), strict=True):
             self._counters.set(series, waiting)
         self._counters.set("timers", self._table.timers)

@@ -4,12 +4,14 @@ The filters say which ones (`cygnet.net.shedding_filter`); here they are put on 
 soon as none is needed. A peer that was turned away repeats its request, as for any datagram that is lost, and has its
 chance again.
 
-The kernel counts what a filter drops together with what finds a socket's queue full. The two are told apart by the
-queue: while it is less than half full, it was the filter.
+The kernel counts what a filter drops together with what finds a socket's queue full. While the queue is less than half
+full, it was the filter. Else at most as much was lost as found a queue full, anywhere in our network namespace: that is
+counted apart, but for all sockets together.
 """
 
 import errno
 import logging
+import math
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -19,6 +21,7 @@ from cygnet.net.queues import ReceiveQueue, receive_queues
 from cygnet.net.shedding_filter import MAX_BARRED, MAX_SUSPECTS, MAX_TRUSTED, Sources, SpiRules, shedding_filter
 from cygnet.net.sockets import UdpSocket
 from cygnet.observe.counters import CounterWriter
+from cygnet.observe.system import udp_queue_overflows
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class Shedder:
         """What the filters keep out now. Where they keep both out, the kernel doesn't tell which it was."""
         self._seen: dict[UdpSocket, int] = {}
         """While there are filters: the drops of each socket that are accounted for."""
+        self._overflows = 0.0
+        """Those of full queues that are accounted for."""
         for udp in self._sockets:
             _detach(udp.socket)
 
@@ -84,11 +89,18 @@ class Shedder:
 
     def account(self) -> None:
         """Count what was turned away since the last time."""
+        if not self._seen:
+            return
+        overflows = _overflows()
+        lost = overflows - self._overflows if overflows < math.inf else overflows
+        self._overflows = overflows
         for udp, seen in self._seen.items():
             queue = receive_queues((udp,))[udp.kind]
+            shed = queue.drops - seen
             # The kernel takes twice what it is asked for: this is half of it.
-            if queue.waiting_octets < udp.buffers.receive:
-                self._counters.count(f'{self._counted_as}{{socket="{udp.kind}"}}', queue.drops - seen)
+            if queue.waiting_octets >= udp.buffers.receive:
+                shed -= int(min(shed, lost))
+            self._counters.count(f'{self._counted_as}{{socket="{udp.kind}"}}', shed)
             self._seen[udp] = queue.drops
 
     def lost(self, queues: Mapping[str, ReceiveQueue]) -> dict[str, ReceiveQueue]:
@@ -104,6 +116,8 @@ class Shedder:
 
     def _attach(self) -> None:
         """Put filters on the sockets, as large as they may be."""
+        if not self._seen:
+            self._overflows = _overflows()
         for udp in self._sockets:
             if udp not in self._seen:
                 self._seen[udp] = receive_queues((udp,))[udp.kind].drops
@@ -130,6 +144,14 @@ class Shedder:
                 sources = sources.at_most(n) if sources is not None else None
                 programs[kind] = shedding_filter(self._share, is_natt=udp.is_natt, sources=sources, spis=spis)
             attach(udp.socket, SO_ATTACH_FILTER, programs[kind])
+
+
+def _overflows() -> float:
+    """Infinitely many where nobody counts them: what may be a loss is taken for one then."""
+    try:
+        return udp_queue_overflows()
+    except (OSError, KeyError):  # a sandbox without these files
+        return math.inf
 
 
 def _detach(opened: socket.socket) -> None:

@@ -132,6 +132,14 @@ def udp_statistics(*, pid: int | None = None) -> dict[str, int]:
     return dict(zip(names, map(int, numbers), strict=True))
 
 
+def udp_queue_overflows(*, pid: int | None = None) -> int:
+    """UDP datagrams that found the queue of their socket full, of all sockets in the namespace and of both families."""
+    text = (_PROC / ("self" if pid is None else str(pid)) / "net" / "snmp6").read_text()
+    lines = (line.split() for line in text.splitlines())
+    of_ipv6 = sum(int(line[1]) for line in lines if line[0] == "Udp6RcvbufErrors")
+    return udp_statistics(pid=pid)["RcvbufErrors"] + of_ipv6
+
+
 def describe_machine() -> Machine:
     """This machine, and the software whose speed we measure."""
     from cryptography.hazmat.backends.openssl import backend

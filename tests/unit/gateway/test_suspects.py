@@ -99,6 +99,29 @@ def test_as_many_are_let_in_as_is_meant(rig: Rig) -> None:
     assert len(rig.told) == told, "what is right is left alone"
 
 
+def test_their_share_is_right_from_the_beginning(rig: Rig) -> None:
+    for _ in range(2):
+        rig.interval({BAD: rig.flooded(1.0)})
+    assert rig.is_suspect(BAD)
+    assert rig.flooded(rig.sources.share) / REVIEW_S == pytest.approx(LET_IN_PER_S, rel=0.3)
+
+
+def test_what_looks_like_a_cookie_counts_no_longer_when_many_are_wrong(rig: Rig) -> None:
+    """Somebody has received a cookie himself, and sends what it begins with from other addresses."""
+    for _ in range(3):
+        rig.interval({BAD: MANY})
+    assert rig.told[-1][False].cookie_tags == rig.tags
+    for _ in range(int(STRANGERS_PER_S * REVIEW_S) + 1):
+        rig.sources.wrong()
+    rig.interval({BAD: MANY})
+    assert rig.told[-1][False].cookie_tags == ()
+    for _ in range(int(HOLD_S / REVIEW_S) + 1):
+        for _ in range(int(STRANGERS_PER_S * REVIEW_S) - 1):
+            rig.sources.wrong()
+        rig.interval({BAD: MANY})
+    assert rig.told[-1][False].cookie_tags == rig.tags
+
+
 def test_the_share_grows_when_the_flood_is_over_and_the_suspect_is_none_after_a_while(rig: Rig) -> None:
     for _ in range(8):
         rig.interval({BAD: rig.flooded(rig.sources.share)})

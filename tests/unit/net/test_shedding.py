@@ -162,6 +162,40 @@ def test_what_a_full_queue_loses_is_a_loss(counters: CounterWriter) -> None:
     bound.close()
 
 
+def test_what_a_filter_drops_while_the_queue_is_full_is_no_loss(counters: CounterWriter) -> None:
+    bound = open_udp_socket("127.0.0.1", 0, buffers=BufferSizes(receive=8192))
+    shedder = Shedder([bound], counters)
+    shedder.set_share(0.0)
+    send(bound, PASSES["of an SA"] + bytes(1000), 100)
+    send(bound, NEW, 1000)
+    shedder.account()
+    # Sockets of other processes may lose something at the same time: never more than that is taken from it.
+    assert 1000 - 500 < shed(counters, bound) <= 1000
+    lost = shedder.lost(receive_queues([bound]))[bound.kind].drops
+    assert lost >= 100 - received(bound) > 0
+    bound.close()
+
+
+def test_where_full_queues_are_not_counted_what_may_be_a_loss_is_one(
+    counters: CounterWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_file() -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(shedding, "udp_queue_overflows", no_file)
+    bound = open_udp_socket("127.0.0.1", 0, buffers=BufferSizes(receive=8192))
+    shedder = Shedder([bound], counters)
+    shedder.set_share(0.0)
+    send(bound, NEW, 7)
+    shedder.account()
+    assert shed(counters, bound) == 7, "while the queue is empty it was the filter"
+    send(bound, PASSES["of an SA"] + bytes(1000), 100)
+    send(bound, NEW, 10)
+    shedder.account()
+    assert shed(counters, bound) == 7
+    bound.close()
+
+
 def test_the_count_outlives_a_worker(bound: UdpSocket, counters: CounterWriter) -> None:
     """Sockets and counters do, and a drop must not become a loss because another worker looks at it."""
     first = Shedder([bound], counters)
