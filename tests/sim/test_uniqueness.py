@@ -1,5 +1,8 @@
 """How many IKE_SAs a peer may have (`unique =`)."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 import pytest
 from tests.sim.world import (
     CLIENT,
@@ -24,7 +27,7 @@ from tests.sim.world import (
 )
 
 from cygnet.auth.identity import Identity
-from cygnet.ike.effects import Demand
+from cygnet.ike.effects import Demand, Effect, InitialContact
 from cygnet.ike.exchanges.child import LINGER_S
 from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings, Unique
 
@@ -107,7 +110,7 @@ def test_what_a_worker_does_when_it_is_asked(demand: Demand) -> None:
     world.run(1.0)
     if demand is Demand.YIELD:
         (verdict,) = gateway.initial_contacts
-        assert (verdict.sa, verdict.demand) == (ours, Demand.DELETE)
+        assert (verdict.sa, verdict.demand) == (elsewhere, Demand.REFUSE)
         assert agree(client, gateway)
     else:
         assert gateway.closed == ["initial_contact" if demand is Demand.FORGET else "replaced"]
@@ -186,3 +189,96 @@ def test_what_we_have_begun_alone_goes_on_other_workers_too() -> None:
     client.carry_out(client.table.drop_peer(GATEWAY_ID, b"", world.now, demand=Demand.CONFIRM))
     world.run(1.0)
     assert client.closed == ["replaced"] and gateway.closed[-1:] == ["deleted_by_peer"]
+
+
+class Workers:
+    """Two workers of one gateway, and who passes on what they say of peers."""
+
+    def __init__(self, world: World, unique: Unique) -> None:
+        self.world = world
+        self.settings = change_connection(gateway_settings(), unique=unique)
+        self.hosts = [Worker(self, number) for number in range(2)]
+
+    def pass_on(self, sender: "Worker", word: InitialContact) -> None:
+        """As the supervisor does: to the others, and to who has said it that it is in order."""
+        for host in self.hosts:
+            host.inbox.append(word.sa if host is sender else word)
+            self.world.at(self.world.rng.random() * 0.1, host.read)
+
+
+class Worker(Host):
+    """What it says of peers takes its time, as what it hears does, and keeps its order."""
+
+    def __init__(self, workers: Workers, number: int) -> None:
+        self.workers = workers
+        self.inbox: list[InitialContact | bytes] = []
+        self.outbox: list[InitialContact] = []
+        super().__init__(workers.world, f"198.51.100.{number + 1}", workers.settings, ListPool(counted(4)))
+        self.env.workers = 2
+
+    def carry_out(self, effects: Iterable[Effect]) -> None:
+        effects = list(effects)
+        super().carry_out(effects)
+        for effect in effects:
+            if isinstance(effect, InitialContact):
+                self.outbox.append(effect)
+                self.world.at(self.world.rng.random() * 0.1, lambda: self.workers.pass_on(self, self.outbox.pop(0)))
+
+    def read(self) -> None:
+        word = self.inbox.pop(0)
+        if isinstance(word, bytes):
+            self.table.claims.discard(word)
+        else:
+            self.carry_out(
+                self.table.drop_peer(
+                    word.remote_id,
+                    word.sa,
+                    self.world.now,
+                    local_id=word.local_id,
+                    demand=word.demand,
+                    remote=word.remote,
+                )
+            )
+
+
+@pytest.mark.parametrize(
+    ("unique", "says_alone"),
+    [(Unique.NO, True), (Unique.REPLACE, False), (Unique.REPLACE, True), (Unique.KEEP, False), (Unique.KEEP, True)],
+)
+def test_of_two_that_two_workers_set_up_at_once_one_stands(unique: Unique, says_alone: bool) -> None:
+    """Neither both, which no worker would see, nor none, since each makes way for the other."""
+    stood: Counter[int] = Counter()
+    for seed in range(60):
+        world = World(seed, Weather(delay=0.01, jitter=0.1))
+        workers = Workers(world, unique)
+        for number, gateway in enumerate(workers.hosts):
+            client = Host(world, f"192.0.2.{number + 1}", client_settings(), sends_initial_contact=says_alone)
+            client.initiate(gateway, client_connection())
+        world.run(20.0)
+        standing = [len(gateway.table.sas) for gateway in workers.hosts]
+        assert sum(standing) == 1, (seed, standing, [gateway.closed for gateway in workers.hosts])
+        assert not any(gateway.table.claims for gateway in workers.hosts)
+        stood[standing.index(1)] += 1
+    assert len(stood) == 2, "now the one and now the other"
+
+
+@pytest.mark.parametrize("unique", [Unique.REPLACE, Unique.KEEP])
+def test_the_first_or_the_last_of_two_workers_stands(unique: Unique) -> None:
+    world = World()
+    workers = Workers(world, unique)
+    for number, gateway in enumerate(workers.hosts):
+        Host(world, f"192.0.2.{number + 1}", client_settings()).initiate(gateway, client_connection())
+        world.run(1.0)
+    first, last = ([0, 1], ["replaced"]) if unique is Unique.REPLACE else ([1, 0], ["not_unique"])
+    assert [len(gateway.table.sas) for gateway in workers.hosts] == first
+    assert workers.hosts[0].closed + workers.hosts[1].closed == last
+
+
+def test_keep_lets_a_peer_authenticate_itself_anew_with_another_worker() -> None:
+    world = World()
+    workers = Workers(world, Unique.KEEP)
+    client = Host(world, CLIENT, client_settings())
+    for gateway in workers.hosts:
+        client.initiate(gateway, client_connection())
+        world.run(1.0)
+    assert [len(gateway.table.sas) for gateway in workers.hosts] == [1, 1]

@@ -80,12 +80,21 @@ class LonelyPeer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     remote_id: tuple[int, bytes]
     demand: int = 0
     """What yours are to do: a `Demand`."""
+    remote: str = ""
+    """Its address in that IKE_SA."""
 
 
 class PeersAreAlone(Message, frozen=True, array_like=True, tag=True):
     """Worker, and supervisor to all others: close what you have of these peers besides."""
 
     peers: tuple[LonelyPeer, ...]
+
+
+class PeersAreHeard(Message, frozen=True, array_like=True, tag=True):
+    """Supervisor: what you said of these IKE_SAs has gone to all others, after what I have sent you before, and before
+    what I send you after this."""
+
+    sas: tuple[bytes, ...]
 
 
 class AddRoute(Message, frozen=True, array_like=True, tag=True):
@@ -196,6 +205,7 @@ AnyMessage = (
     | LeaseRecall
     | LeaseReturn
     | PeersAreAlone
+    | PeersAreHeard
     | AddRoute
     | DelRoute
     | AddAddress

@@ -7,8 +7,10 @@ tenth of what the handshake computes, here, in the supervisor, and in every othe
 from collections.abc import Callable
 from typing import Final
 
+from cygnet.auth.identity import Identity
 from cygnet.gateway.control import AnyMessage, LonelyPeer, PeersAreAlone
-from cygnet.ike.effects import InitialContact
+from cygnet.ike.effects import Demand, InitialContact
+from cygnet.net.driver import Driver
 
 MAX_OCTETS: Final = 32768
 """Of identities in a message; a channel takes twice that."""
@@ -35,7 +37,7 @@ class LonelyPeers:
         if not self._peers:
             self._again(self._tell)
         ids = (local.id_type, local.data), (remote.id_type, remote.data)
-        self._peers.append(LonelyPeer(effect.sa, *ids, int(effect.demand)))
+        self._peers.append(LonelyPeer(effect.sa, *ids, int(effect.demand), effect.remote))
         self._octets += octets
 
     def _tell(self) -> None:
@@ -43,3 +45,17 @@ class LonelyPeers:
             self._send(PeersAreAlone(tuple(self._peers)))
             self._peers.clear()
             self._octets = 0
+
+
+def obey(message: PeersAreAlone, driver: Driver) -> None:
+    """Other workers have said that: do what they ask of the IKE_SAs here."""
+    for peer in message.peers:
+        effects = driver.table.drop_peer(
+            Identity(*peer.remote_id),
+            peer.sa,
+            driver.clock(),
+            local_id=Identity(*peer.local_id),
+            demand=Demand(peer.demand),
+            remote=peer.remote,
+        )
+        driver.carry_out(effects)

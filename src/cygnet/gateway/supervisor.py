@@ -36,6 +36,7 @@ from cygnet.gateway.control import (
     LogLevels,
     NameServers,
     PeersAreAlone,
+    PeersAreHeard,
     Ready,
     Stop,
 )
@@ -402,6 +403,7 @@ class Supervisor:
             for other in self._slots:
                 if other is not slot and other.channel is not None:
                     other.channel.send(message)
+            self._tell(slot.index, PeersAreHeard(tuple(peer.sa for peer in message.peers)))
         elif self._devices is not None and isinstance(message, AddRoute | DelRoute | AddAddress | DelAddress):
             change_host(message, slot.index, self._devices, self._settings)
 

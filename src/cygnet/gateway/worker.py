@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from cygnet.auth.identity import Identity
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, ResolveKind
 from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.inner import Flow
@@ -28,6 +27,7 @@ from cygnet.gateway.control import (
     LeaseRecall,
     LogLevels,
     PeersAreAlone,
+    PeersAreHeard,
     Ready,
     Stop,
 )
@@ -37,7 +37,7 @@ from cygnet.gateway.held_requests import HeldRequests
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import WAITING, Intake, Standing
-from cygnet.gateway.lonely_peers import LonelyPeers
+from cygnet.gateway.lonely_peers import LonelyPeers, obey
 from cygnet.gateway.memory import guard_of_this_process, tame_collector
 from cygnet.gateway.name_servers import PeerServers
 from cygnet.gateway.newcomers import Entry
@@ -47,7 +47,7 @@ from cygnet.gateway.trace import Trace
 from cygnet.gateway.traps import Traps
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
-from cygnet.ike.effects import ChildFailed, Demand, Effect, Revive, SaClosed, SaEstablished
+from cygnet.ike.effects import ChildFailed, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
@@ -402,13 +402,10 @@ class Worker:
             put_into_force(message.thresholds)
             self._events.follow_levels()
             self._follow_levels()
+        elif isinstance(message, PeersAreHeard):
+            self._table.claims.difference_update(message.sas)
         elif isinstance(message, PeersAreAlone):
-            now = time.monotonic()
-            for peer in message.peers:
-                local_id, remote_id = Identity(*peer.local_id), Identity(*peer.remote_id)
-                demand = Demand(peer.demand)
-                effects = self._table.drop_peer(remote_id, peer.sa, now, local_id=local_id, demand=demand)
-                self._driver.carry_out(effects)
+            obey(message, self._driver)
         elif isinstance(message, Stop):
             self._stop()
 

@@ -197,6 +197,8 @@ class Demand(IntEnum):
     """To say so if there is one, which then stands in place of this one (`unique = keep`)."""
     CONFIRM = 3
     """To be deleted, since we have told the peer that it is not there; asked for, if that may have crossed with it."""
+    REFUSE = 4
+    """Of the IKE_SA that is named, and no other: to be deleted. It had asked by YIELD, and an older one stands."""
 
 
 class InitialContact(msgspec.Struct, frozen=True, gc=False):
@@ -206,10 +208,12 @@ class InitialContact(msgspec.Struct, frozen=True, gc=False):
     """
 
     sa: bytes
-    """The one that stands."""
+    """The one that stands; or by REFUSE, that does not."""
     local_id: Identity
     remote_id: Identity
     demand: Demand = Demand.FORGET
+    remote: str = ""
+    """The peer's address: one that comes from the same may be authenticating itself anew."""
 
 
 class SaClosed(msgspec.Struct, frozen=True, gc=False):

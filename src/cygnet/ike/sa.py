@@ -51,6 +51,10 @@ class MobikeRole(IntEnum):
 class Registry(Protocol):
     """What an exchange needs of the table of SAs."""
 
+    claims: set[bytes]
+    """Our SPIs of IKE_SAs that have asked something of those on other workers, while what those ask came before that:
+    see `uniqueness.py`."""
+
     def new_ike_spi(self) -> bytes:
         """A fresh SPI of ours for an IKE_SA, 8 octets."""
 

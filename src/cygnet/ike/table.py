@@ -68,6 +68,7 @@ class IkeTable:
         self.admission = Admission(env)
         self.serving: IkeSa | None = None
         """The SA whose message or timer is being handled: the one to give up after an internal error."""
+        self.claims: set[bytes] = set()
         self._children: dict[bytes, bytes] = {}
         self._peers = PeerIndex()
         self._roamers: set[bytes] = set()
@@ -206,15 +207,20 @@ class IkeTable:
         *,
         local_id: Identity | None = None,
         demand: Demand = Demand.FORGET,
+        remote: str = "",
     ) -> list[Effect]:
-        """Have every IKE_SA with that peer but `keep` do what is demanded.
+        """Have every IKE_SA with that peer but `keep`, in which it is at `remote`, do what is demanded.
 
         With `local_id` only those in which that was our identity.
         """
         turn = Turn(self.env, self, now)
         self.serving = None
+        if demand is Demand.REFUSE:
+            uniqueness.refused(self.sas.get(keep), turn)
+            return turn.effects
         for sa in self._of_peer(identity, keep, local_id):
-            uniqueness.answer_demand(sa, demand, turn)
+            if sa.spi not in self.claims:
+                uniqueness.answer_demand(sa, demand, turn, asker=keep, remote=remote)
         return turn.effects
 
     def _of_peer(self, identity: Identity, keep: bytes, local_id: Identity | None) -> list[IkeSa]:
@@ -376,6 +382,7 @@ class IkeTable:
         if self.sas.pop(sa.spi, None) is None:
             return
         self._roamers.discard(sa.spi)
+        self.claims.discard(sa.spi)
         # One that was to take the place of another, and did not, never counted as one.
         was_established = sa.handshake is None and not sa.predecessor
         if was_established:

@@ -2,6 +2,10 @@
 
 As in strongSwan it is the responder that enforces this, for the two identities of the IKE_SA. What it finds on its own
 worker it sees to at once; the other workers are told by an effect.
+
+Two workers may set up IKE_SAs with the same peer in the same moment. What they ask of each other is put in one order by
+whoever passes it on, for all of them: an IKE_SA whose own word is still on its way does nothing that it is asked, since
+that came before, and who asked will hear of it. So one of the two stands, by `keep` the first and else the last.
 """
 
 from typing import Final
@@ -17,6 +21,7 @@ _DELETE = Demand.DELETE
 _FORGET = Demand.FORGET
 _KEEP = Unique.KEEP
 _NEVER = Unique.NEVER
+_REFUSE = Demand.REFUSE
 _REPLACE = Unique.REPLACE
 _YIELD = Demand.YIELD
 
@@ -48,7 +53,7 @@ def enforce(sa: IkeSa, turn: Turn, *, is_alone: bool) -> None:
         _displace_rivals(sa, _DELETE, turn)
     elif policy is _KEEP and not turn.table.rivals(sa):
         # Another worker may have one with that peer: then ours goes.
-        turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, _YIELD))
+        _claim(sa, _YIELD, turn)
 
 
 def initial_contact(sa: IkeSa, turn: Turn) -> None:
@@ -65,8 +70,11 @@ def said_initial_contact(sa: IkeSa, turn: Turn) -> None:
     _displace_rivals(sa, _CONFIRM, turn)
 
 
-def answer_demand(sa: IkeSa, demand: Demand, turn: Turn) -> None:
-    """Another IKE_SA with the same peer stands, here or on another worker, and this one is to do as it demands."""
+def answer_demand(sa: IkeSa, demand: Demand, turn: Turn, *, asker: bytes = b"", remote: str = "") -> None:
+    """Another IKE_SA with the same peer stands, here or on another worker, and this one is to do as it demands.
+
+    `asker` is its SPI, and `remote` the address that the peer has in it.
+    """
     if demand is _FORGET:
         turn.table.close(sa, "initial_contact", turn)
     elif sa.is_ending:
@@ -76,11 +84,25 @@ def answer_demand(sa: IkeSa, demand: Demand, turn: Turn) -> None:
     elif demand in (_DELETE, _CONFIRM):
         sa.ending = "replaced"
         turn.table.request(sa, DeleteIke(), turn)
-    else:
-        turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, _DELETE))
+    elif sa.path.remote != remote:
+        turn.effects.append(InitialContact(asker, sa.local_id, sa.remote_id, _REFUSE))
+
+
+def refused(sa: IkeSa | None, turn: Turn) -> None:
+    """An older IKE_SA with the same peer stands on another worker, which is to be kept."""
+    if sa is not None and not sa.is_ending:
+        sa.ending = "not_unique"
+        turn.table.request(sa, DeleteIke(), turn)
 
 
 def _displace_rivals(sa: IkeSa, demand: Demand, turn: Turn) -> None:
     for other in turn.table.rivals(sa):
         answer_demand(other, demand, turn)
-    turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, demand))
+    _claim(sa, demand, turn)
+
+
+def _claim(sa: IkeSa, demand: Demand, turn: Turn) -> None:
+    """Ask it of the other workers too."""
+    if turn.env.workers > 1:
+        turn.table.claims.add(sa.spi)
+    turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, demand, sa.path.remote))

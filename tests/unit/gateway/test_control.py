@@ -14,6 +14,7 @@ from cygnet.gateway.control import (
     LeaseReturn,
     LonelyPeer,
     PeersAreAlone,
+    PeersAreHeard,
     Ready,
     Stop,
 )
@@ -25,6 +26,7 @@ MESSAGES: list[AnyMessage] = [
     LeaseGrant("clients", (1, 2, 1 << 32)),
     LeaseRecall("clients", 17),
     LeaseReturn("clients", ()),
+    PeersAreHeard((bytes(8),)),
     PeersAreAlone((LonelyPeer(bytes(8), (2, b"gw.example.org"), (3, b"c1@example.org")),)),
     AddRoute("10.7.0.0/16"),
     DelRoute("fd00::/64"),
