@@ -21,10 +21,6 @@ MAX_BLOCKS: Final = 1 << 32
 """Of one pool; what lies beyond in a pool larger than 2^44 addresses is not used."""
 
 
-MAX_SINGLE: Final = 256
-"""A pool of up to so many addresses is cut into single ones, so that each of them serves whichever worker needs it."""
-
-
 class PoolPlan:
     """How one pool is cut. Blocks are numbered from 0; the first and the last may be partly outside of the pool."""
 
@@ -35,7 +31,7 @@ class PoolPlan:
         self.octets = len(pool.first)
         self.first = int.from_bytes(pool.first, "big")
         self.last = int.from_bytes(pool.last, "big")
-        share = self.capacity // (workers * BLOCKS_PER_WORKER) if self.capacity > MAX_SINGLE else 1
+        share = self.capacity // (workers * BLOCKS_PER_WORKER)
         self.octave = min(max(share.bit_length() - 1, 0), MAX_BLOCK_OCTAVE)
         self.size = 1 << self.octave
         self._base = self.first >> self.octave
