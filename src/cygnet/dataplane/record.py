@@ -60,8 +60,8 @@ class TunnelRecords:
         self.shared = SharedObjects()
 
     def pack(self, key: bytes, value: Tunnel, now: float) -> bytes | None:
-        """The record; None if there was traffic since we looked last."""
-        if value.has_new_traffic():
+        """The record; None if there was traffic since we looked last, or if it is about to go."""
+        if value.is_retired or value.has_new_traffic():
             return None
         child = value.child
         return self._encode(

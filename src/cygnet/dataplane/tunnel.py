@@ -30,6 +30,7 @@ class Tunnel:
         "_outbound",
         "_seen",
         "child",
+        "is_retired",
         "is_udp_encapsulated",
         "is_waiting",
         "last_received",
@@ -48,6 +49,8 @@ class Tunnel:
         self._seen = 0
         self.is_waiting = child.yields or not child.is_outbound
         """Whether it is not sent on yet, or only where no older one is for the same traffic."""
+        self.is_retired = False
+        """Whether it only receives for a little while yet."""
         limits = child.limits
         last = inf if child.suite.is_esn else _SEQUENCE_LIMIT
         self.octet_limit = inf if limits is None else min(limits.soft_octets, limits.hard_octets)

@@ -130,7 +130,9 @@ class UserspaceDataplane:
         """Send on it no longer, but receive still; nothing happens if the SA isn't there."""
         tunnel = self._by_spi.get(spi_in)
         if tunnel is not None:
-            tunnel.send_from_now_on()
+            if tunnel.is_waiting:
+                tunnel.send_from_now_on()
+            tunnel.is_retired = True
             self._table.discard(tunnel.child)
 
     def remove(self, spi_in: bytes) -> None:

@@ -109,6 +109,17 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
     def __delitem__(self, key: bytes) -> None:
         # Awake first: a record may hold on to what others share.
         self[key]
+        self._remove(key)
+
+    def pop(self, key: bytes, default: T | None = None) -> T | None:  # type: ignore[override]
+        """Take the value out, awake; `default` if there is none."""
+        value = self.get(key)
+        if value is None:
+            return default
+        self._remove(key)
+        return value
+
+    def _remove(self, key: bytes) -> None:
         del self._entries[key]
         if not self._entries:
             self._awake.clear()

@@ -48,7 +48,8 @@ def through(records: TunnelRecords, before: Tunnel) -> Tunnel:
 
 def test_whoever_adds_state_must_say_where_it_goes() -> None:
     """What is not in these lists is lost when a tunnel sleeps: carry it in `record.py`, or in the states of ESP."""
-    assert set(Tunnel.__slots__) == KEPT_BY_A_TUNNEL | FROM_ITS_CHILD | {"_inbound", "_outbound"}
+    of_none_that_sleeps = {"is_retired"}
+    assert set(Tunnel.__slots__) == KEPT_BY_A_TUNNEL | FROM_ITS_CHILD | of_none_that_sleeps | {"_inbound", "_outbound"}
     derived = {"spi", "protection", "is_esn", "_align_mask", "_last_sequence", "_overhead"}
     assert set(OutboundSa.__slots__) == derived | {"sequence", "packets", "octets"}
     assert set(InboundSa.__slots__) == {"spi", "protection", "window", "packets", "octets"}
@@ -117,6 +118,15 @@ def test_a_tunnel_with_traffic_stays_awake() -> None:
     busy.outbound(os.urandom).encapsulate(PACKET, IpProtocol.IPV4)
     assert records.pack(busy.child.spi_in, busy, 0.0) is None
     assert records.pack(busy.child.spi_in, busy, 0.0) is not None, "no packet since the last look"
+
+
+def test_a_tunnel_that_is_about_to_go_is_not_packed_before() -> None:
+    records = TunnelRecords(os.urandom)
+    retired = tunnel()
+    retired.is_retired = True
+    assert records.pack(retired.child.spi_in, retired, 0.0) is None and len(records.shared) == 0
+    retired.is_retired = False
+    assert records.pack(retired.child.spi_in, retired, 0.0) is not None
 
 
 def test_a_record_is_small() -> None:
