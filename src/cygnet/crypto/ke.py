@@ -153,5 +153,5 @@ _ROWS = (
     KeyExchangeMethod(id=KeId.CURVE448, keywords=("x448", "curve448"), public_octets=56, factory=_X448KeyPair),
 )
 
-KE: Mapping[KeId, KeyExchangeMethod] = MappingProxyType({row.id: row for row in _ROWS})
+KE: Mapping[int, KeyExchangeMethod] = MappingProxyType({row.id: row for row in _ROWS})
 """The key exchange methods."""

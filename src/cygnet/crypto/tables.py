@@ -9,7 +9,7 @@ from cygnet.crypto.encr import ENCR, EncrAlgorithm
 from cygnet.crypto.integ import INTEG, IntegAlgorithm
 from cygnet.crypto.ke import KE, KeyExchangeMethod
 from cygnet.crypto.prf import PRF, PrfAlgorithm
-from cygnet.iana.transforms import EncrId, IntegId, KeId, PrfId
+from cygnet.iana.transforms import EncrId, IntegId, PrfId
 
 
 class AlgorithmTables(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class AlgorithmTables(msgspec.Struct, frozen=True):
     encr: Mapping[EncrId, EncrAlgorithm]
     integ: Mapping[IntegId, IntegAlgorithm]
     prf: Mapping[PrfId, PrfAlgorithm]
-    ke: Mapping[KeId, KeyExchangeMethod]
+    ke: Mapping[int, KeyExchangeMethod]
 
 
 STANDARD: Final = AlgorithmTables(encr=ENCR, integ=INTEG, prf=PRF, ke=KE)

@@ -463,7 +463,7 @@ class IkeTable:
         """See to it that the wheel wakes the SA no later than it wants to be woken."""
         due = sa.next_timer()
         # Already in a slot that comes up sooner: it will look again then.
-        if due is None or 0 < sa.wheel_slot <= TimerWheel.slot_of(due):
+        if due is None or (sa.wheel_slot and not TimerWheel.is_before(due, sa.wheel_slot)):
             return
         if self.sas.look(sa.spi) is sa:
             sa.wheel_slot = self._wheel.add(sa.spi, due)

@@ -37,6 +37,11 @@ class TimerWheel:
         return number
 
     @staticmethod
+    def is_before(due: float, number: int) -> bool:
+        """Whether the slot of `due` comes up before that of a number."""
+        return due * _SLOTS_PER_SECOND < number - 1
+
+    @staticmethod
     def is_ahead(number: int, now: float) -> bool:
         """Whether the slot of that number has not come up yet."""
         return number > now * _SLOTS_PER_SECOND

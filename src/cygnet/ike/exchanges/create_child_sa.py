@@ -27,7 +27,7 @@ _TEMPORARY_FAILURE = NotifyType.TEMPORARY_FAILURE
 def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     """Answer a request. Raises ProtocolViolation; most of them cost the peer its request, and nothing else."""
     offer = parts.need(SecurityAssociation)
-    if any(proposal.protocol_id == _IKE for proposal in offer.proposals):
+    if _IKE in [proposal.protocol_id for proposal in offer.proposals]:
         rekey_ike.respond(sa, datagram, parts, turn)
         return
     rekey_ike.inherit_early(sa, turn)
@@ -75,7 +75,7 @@ def _refuse_if_full(sa: IkeSa, old: ChildSa | None, turn: Turn) -> None:
 
     One that takes the place of another is none more, as long as no more linger that were replaced than there stand.
     """
-    standing = sum(child.state == _INSTALLED for child in sa.children)
+    standing = [child.state for child in sa.children].count(_INSTALLED)
     limit = turn.env.settings.child_sa_limit
     is_full = standing >= limit if old is None else len(sa.children) - standing >= max(standing, limit)
     if is_full:

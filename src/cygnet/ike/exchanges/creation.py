@@ -36,7 +36,7 @@ AGAIN_S: Final = 30.0
 
 def begin(task: CreateChild | RekeyChild | RekeyIke, spi: bytes, ke_method: int, turn: Turn) -> Draft:
     """As initiator: what goes into the request, and is needed again when the response comes."""
-    key_pair = KE[KeId(ke_method)].generate() if ke_method else None
+    key_pair = KE[ke_method].generate() if ke_method else None
     return Draft(task, spi, turn.env.entropy(NONCE_OCTETS), ke_method, key_pair)
 
 
@@ -55,7 +55,7 @@ def respond_ke(parts: Parts, choice: ProposalChoice) -> tuple[bytes, tuple[Paylo
     theirs = parts.find(KeyExchange)
     if theirs is None or theirs.method != choice.ke_method:
         raise OtherKeWanted(choice.ke_method)
-    key_pair = KE[KeId(choice.ke_method)].generate()
+    key_pair = KE[choice.ke_method].generate()
     return _shared(key_pair, theirs), own_public(choice.ke_method, key_pair)
 
 
@@ -98,7 +98,7 @@ def with_method(draft: Draft, ke_method: int) -> None:
     """As initiator: begin again with another key exchange method; all else stays (RFC 7296 section 1.3)."""
     draft.ke_methods_tried = (*draft.ke_methods_tried, draft.ke_method)
     draft.ke_method = ke_method
-    draft.key_pair = KE[KeId(ke_method)].generate()
+    draft.key_pair = KE[ke_method].generate()
 
 
 def ask_later(sa: IkeSa, task: CreateChild | RekeyChild | RekeyIke, turn: Turn) -> None:

@@ -165,7 +165,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
         handshake.nonce_i = turn.env.entropy(NONCE_OCTETS)
         handshake.ke_method = connection.ke_methods[0]
     if handshake.key_pair is None:
-        handshake.key_pair = turn.env.new_key_pair(KE[KeId(handshake.ke_method)])
+        handshake.key_pair = turn.env.new_key_pair(KE[handshake.ke_method])
     first: tuple[Payload, ...] = (plain_notify(_COOKIE, handshake.cookie),) if handshake.cookie else ()
     if handshake.solution:
         first += (PuzzleSolution(handshake.solution),)

@@ -71,7 +71,7 @@ def _remove_children(sa: IkeSa, delete: Delete, turn: Turn) -> list[bytes]:
         if child is None and sa.draft is not None:
             sa.draft.gone = (*sa.draft.gone, spi)[-_MAX_GONE:]
         if child is not None:
-            is_ours = requested == DeleteChild(child.spi_in)
+            is_ours = requested is not None and requested == DeleteChild(child.spi_in)
             if not is_ours:
                 revival.child_closed(sa, child, turn)
             children.end(sa, child, turn)

@@ -47,7 +47,7 @@ def encode_delete(payload: Delete) -> bytes:
     """The body of a Delete payload; raises `WireError` where its SPIs differ in size."""
     spis = payload.spis
     spi_octets = len(spis[0]) if spis else 0
-    if spis and (spi_octets == 0 or any(len(spi) != spi_octets for spi in spis)):
+    if spis and (spi_octets == 0 or len(set(map(len, spis))) > 1):
         raise WireError(WireFault.BAD_SPI_SIZE)
     if spi_octets > 0xFF or len(spis) > 0xFFFF:
         raise WireError(WireFault.TOO_LONG)

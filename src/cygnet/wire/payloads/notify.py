@@ -20,6 +20,7 @@ from cygnet.wire.errors import WireError, WireFault
 
 _FIXED = struct.Struct("!BBH")
 _FIXED_OCTETS: Final = _FIXED.size
+_SPI_SIZE_OFFSET: Final = 1
 
 _CACHED_OCTETS: Final = 16
 """Announcements of capabilities are this short and repeat; hashes, cookies and tickets are longer."""
@@ -41,7 +42,9 @@ class Notify(msgspec.Struct, frozen=True, gc=False):
 
 def decode_notify(body: bytes) -> Notify:
     """Take apart the body of a Notify payload; raises `WireError`."""
-    return _decode_cached(body) if len(body) <= _CACHED_OCTETS else _decode(body)
+    # One that names an SA comes once.
+    is_common = _FIXED_OCTETS <= len(body) <= _CACHED_OCTETS and not body[_SPI_SIZE_OFFSET]
+    return _decode_cached(body) if is_common else _decode(body)
 
 
 def encode_notify(payload: Notify) -> bytes:
