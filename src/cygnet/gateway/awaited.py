@@ -1,6 +1,7 @@
 """What clients of the control socket wait for: SAs that are to stand, or to end."""
 
 import asyncio
+from typing import Final
 
 from cygnet.ike.effects import (
     ChildFailed,
@@ -15,6 +16,9 @@ from cygnet.ike.effects import (
 from cygnet.ike.errors import LocalError
 
 Awaiting = asyncio.Future[None]
+
+_SETTLING: Final = frozenset((SaEstablished, InstallChild, ChildStands, ChildFailed, RemoveChild, SaRekeyed, SaClosed))
+"""The effects that somebody may wait for."""
 
 
 class Awaited:
@@ -43,6 +47,9 @@ class Awaited:
 
     def settle(self, effect: Effect) -> None:
         """Something has happened in the core."""
+        if type(effect) not in _SETTLING:
+            # Of the effects of a handshake most are others.
+            return
         if isinstance(effect, SaEstablished):
             _succeed(self._set_up.pop((effect.sa, ""), None))
         elif isinstance(effect, InstallChild | ChildStands):

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from cygnet.config.effect import differences, waiting_keys
@@ -84,7 +85,8 @@ class GatewayBackend:
         self._applying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
-        self._background: set[asyncio.Future[Done]] = set()
+        self._initiations: dict[tuple[str, str, int], asyncio.Future[Done]] = {}
+        """Under way, by the connection, the child and the configuration."""
 
     # Configuration.
 
@@ -99,6 +101,8 @@ class GatewayBackend:
 
     async def apply(self) -> None:
         """Put what the store holds into force; returns when every worker has it."""
+        if self._applied == self.store.generation:
+            return
         async with self._lock:
             if self._applied == self.store.generation:
                 return
@@ -245,15 +249,19 @@ class GatewayBackend:
         return found
 
     async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
-        """Have the connection's worker set it up."""
-        worker = self._worker_for(ike, child)
-        call = self._calls.ask(worker, Initiate(ike, child), Done, within_s=None)
+        """Have the connection's worker set it up.
+
+        Whoever asks for what is under way waits for the same, and nothing more is asked of the worker. Who gives up
+        waiting leaves it under way, for others and for when it asks again.
+        """
+        which = (ike, child, self.store.generation)
+        under_way = self._initiations.get(which)
+        if under_way is None:
+            call = self._calls.ask(self._worker_for(ike, child), Initiate(ike, child), Done, within_s=None)
+            under_way = self._initiations[which] = asyncio.ensure_future(call)
+            under_way.add_done_callback(partial(self._initiated, which))
         if waits:
-            await call
-        else:
-            task = asyncio.ensure_future(call)
-            self._background.add(task)
-            task.add_done_callback(self._background_done)
+            await asyncio.shield(under_way)
 
     async def terminate(self, chosen: SaFilter, *, is_forced: bool) -> Outcome:
         """Have all workers end what is meant."""
@@ -303,10 +311,10 @@ class GatewayBackend:
         what = f"CHILD_SA config '{child}'" if child else f"IKE_SA config '{ike}'"
         raise CommandError(f"{what} not found")
 
-    def _background_done(self, task: "asyncio.Future[Done]") -> None:
-        self._background.discard(task)
+    def _initiated(self, which: tuple[str, str, int], task: "asyncio.Future[Done]") -> None:
+        del self._initiations[which]
         if not task.cancelled() and task.exception() is not None:
-            _log.warning("an initiation that nobody waited for failed: %s", task.exception())
+            _log.info("%s was not set up: %s", which[1] or which[0], task.exception())
 
 
 def _log_unchanged(exc: CommandError) -> None:

@@ -178,7 +178,9 @@ class WorkerService:
         """Something has happened in the core: perhaps what somebody waits for, or wants to hear of."""
         if self._awaited:
             self._awaited.settle(effect)
-        event = _EVENT_OF.get(type(effect), "")
+        event = _EVENT_OF.get(type(effect))
+        if event is None:
+            return
         if self._wanted:
             self._tell(effect, event)
         if event in self._unread and not (isinstance(effect, SaClosed) and not effect.was_established):

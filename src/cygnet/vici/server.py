@@ -293,13 +293,18 @@ class _Client:
         return self._writer.transport.get_write_buffer_size() <= _LOW_WATER_OCTETS
 
     async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             head = await self._reader.readexactly(LENGTH.size)
             (octets,) = LENGTH.unpack(head)
             if octets > MAX_PACKET_OCTETS:
                 raise ViciError(f"a packet of {octets} octets")
-            async with asyncio.timeout(PACKET_S):
+            # Cheaper than `asyncio.timeout`, and nearly always for nothing.
+            too_late = loop.call_later(PACKET_S, self._reader.set_exception, TimeoutError())
+            try:
                 packet = decode_packet(await self._reader.readexactly(octets))
+            finally:
+                too_late.cancel()
             if packet.type is PacketType.CMD_REQUEST:
                 try:
                     self._commands.put_nowait(packet)
@@ -324,6 +329,8 @@ class _Client:
     async def _run(self, packet: Packet, command: Command) -> Encodable:
         call = Call(decode(packet.body), self._emit, self._forward)
         try:
+            if command.deadline_s is None:
+                return await command.run(call)
             async with asyncio.timeout(command.deadline_s):
                 return await command.run(call)
         except CommandError as exc:
@@ -349,6 +356,9 @@ class _Client:
 
     async def _write(self, octets: bytes) -> None:
         self._writer.write(octets)
+        if self.has_read():
+            # As nearly always: below the mark from which on writing pauses, there is nothing to wait for.
+            return
         try:
             async with asyncio.timeout(PACKET_S):
                 await self._writer.drain()

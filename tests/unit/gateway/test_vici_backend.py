@@ -2,15 +2,20 @@
 
 import asyncio
 
+import pytest
+
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.store import Store
+from cygnet.gateway.control import Answer, AnyMessage, Ask
 from cygnet.gateway.vici_backend import GatewayBackend
 from cygnet.gateway.worker_calls import WorkerCalls
-from cygnet.ike.settings import Settings
+from cygnet.gateway.worker_requests import Done, Failed, Initiate, Request, SaPage, decode_request, encode_body
+from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings
 from cygnet.observe.counters import Counters
 from cygnet.vici.commands import command_table
 from cygnet.vici.message import Section, decode, encode
-from cygnet.vici.server import Call
+from cygnet.vici.server import Call, CommandError
+from cygnet.vici.views import SaFilter
 
 
 def stats(counters: Counters, ready: list[int]) -> Section:
@@ -64,3 +69,89 @@ def test_stats_of_a_gateway_that_has_nothing_to_do() -> None:
         "idle": b"1",
         "active": dict.fromkeys(("critical", "high", "medium", "low"), b"0"),
     }
+
+
+def test_who_initiates_what_is_under_way_waits_for_the_same_and_no_worker_is_asked_again() -> None:
+    asked: list[tuple[int, Request]] = []
+
+    def send(worker: int, message: AnyMessage) -> bool:
+        assert isinstance(message, Ask)
+        asked.append((message.number, decode_request(message.body)))
+        return True
+
+    async def run() -> None:
+        calls = WorkerCalls(send)
+        store = Store(Settings(connections=(ConnectionSettings(name="rw", children=(ChildSettings(name="net"),)),)))
+        backend = GatewayBackend(
+            store,
+            calls,
+            Counters.create(writers=2),
+            workers=lambda: [0],
+            reread=None,
+            in_force=lambda settings: None,
+            listening=lambda: (),
+            started_with=GatewaySettings(),
+        )
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await backend.initiate("", "net", waits=True)
+        await backend.initiate("", "net", waits=False)
+        # Neither does it tell the worker to forget it: for whoever asks again it is under way.
+        assert [request for _, request in asked] == [Initiate("", "net")]
+        two = [asyncio.ensure_future(backend.initiate("", "net", waits=True)) for _ in range(2)]
+        await asyncio.sleep(0)
+        calls.on_answer(0, Answer(asked[0][0], encode_body(Failed("it is not there")), is_last=True))
+        for outcome in await asyncio.gather(*two, return_exceptions=True):
+            assert isinstance(outcome, CommandError) and str(outcome) == "it is not there"
+        # The next one is another one, and so is one by other settings.
+        again = asyncio.ensure_future(backend.initiate("", "net", waits=True))
+        await asyncio.sleep(0)
+        store.clear_secrets()
+        other = asyncio.ensure_future(backend.initiate("", "net", waits=True))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(asked) == 3
+        for number, _ in asked[1:]:
+            calls.on_answer(0, Answer(number, encode_body(Done()), is_last=True))
+        await asyncio.gather(again, other)
+
+    asyncio.run(run())
+
+
+def test_of_a_worker_that_ends_in_the_middle_of_a_packet_no_part_of_it_is_told() -> None:
+    async def run() -> list[bytes]:
+        numbers: list[int] = []
+
+        def send(worker: int, message: AnyMessage) -> bool:
+            assert isinstance(message, Ask)
+            numbers.append(message.number)
+            return True
+
+        calls = WorkerCalls(send)
+        backend = GatewayBackend(
+            Store(Settings()),
+            calls,
+            Counters.create(writers=2),
+            workers=lambda: [0],
+            reread=None,
+            in_force=lambda settings: None,
+            listening=lambda: (),
+            started_with=GatewaySettings(),
+        )
+        told: list[bytes] = []
+
+        async def listen() -> None:
+            async for packets in backend.sas(SaFilter()):
+                told.extend((packets,))
+
+        task = asyncio.ensure_future(listen())
+        await asyncio.sleep(0)
+        for page in (SaPage(b"one two"), SaPage(b"thr", is_whole=False), SaPage(b"ee four"), SaPage(b"fi", False)):
+            calls.on_answer(0, Answer(numbers[0], encode_body(page), is_last=False))
+        calls.on_gone(0)
+        with pytest.raises(CommandError, match="ended before it answered"):
+            await task
+        return told
+
+    assert asyncio.run(run()) == [b"one two", b"three four"]
