@@ -3,14 +3,19 @@
     python -m benchmarks.control [--rounds 3] [--count 3000] [--list-count 20000] [--rate 100] [--json FILE]
 
 First the set-up rate in a closed loop, in pairs of a fresh gateway each: with nobody on the control socket, and with
-clients that send half a message, ask for lists and read nothing, stop reading their events, are just there, and
-`initiate` every 10 ms with a time limit of 1 ms. Meanwhile somebody else asks for `stats`. Then `--list-count` tunnels
-are held, and the delays of set-ups at `--rate` a second are measured, without and with a client that lists all SAs over
-and over. The gateway runs on core 0, all of its processes; everything else on core 1.
+clients that send half a message, ask for lists and read nothing, stop reading their events and the log, are just there
+(1,000 of them), and `initiate` every 10 ms with a time limit of 1 ms. Meanwhile somebody else asks for `stats`. The
+gateway runs on core 0, all of its processes; everything else on core 1, so the clients take CPU from the load tester
+too. To tell that from what the gateway loses, the CPU of each is accounted for, and beside the ratio of the rates
+stands that of the set-ups for each second of the gateway's CPU.
+
+Then `--list-count` tunnels are held, and set-ups at `--rate` a second are measured, their rate and their delays,
+without and with a client that lists all SAs over and over.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +37,8 @@ from cygnet.observe.system import cpu_seconds, process_tree
 from cygnet.vici.client import ViciClient
 
 CONCURRENCY = 64
+CLIENTS = 1000
+"""That are just there."""
 STATS_EVERY_S = 0.25
 PROCESSES = ("supervisor", "worker")
 WARM_UP = 1500
@@ -62,7 +69,8 @@ def gateway(topology: Topology, suite: str) -> Iterator[Cygnet]:
 
 def wedge(path: Path) -> None:
     """The process of the clients that do harm: until its input ends."""
-    with Wedges(path, "void") as wedges:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * CLIENTS, 2 * CLIENTS))
+    with Wedges(path, "void", many=CLIENTS) as wedges:
         print("ready", flush=True)
         sys.stdin.read()
     print(json.dumps({"initiated": wedges.initiated, "reopened": wedges.reopened, "errors": wedges.errors[:3]}))
@@ -78,6 +86,7 @@ def wedged(daemon: Cygnet, found: dict[str, Any]) -> Iterator[None]:
         assert process.stdin is not None and process.stdout is not None
         if process.stdout.readline() != "ready\n":
             raise SystemExit("benchmark: the control socket can't be wedged")
+        found["clients_pid"] = process.pid
         yield
         process.stdin.close()
         found.update(json.loads(process.stdout.read()))
@@ -148,11 +157,21 @@ def measure_rate(suite: str, count: int, *, is_wedged: bool) -> dict[str, Any]:
         def open_tunnels(name: str, number: int) -> dict[str, Any]:
             identity = f"{name}{{n}}@example.org"
             options = ("--id", identity, "--count", str(number), "--concurrency", str(CONCURRENCY))
-            before = _cpu_seconds(daemon)
+            before, clients_before, tester_before = _cpu_seconds(daemon), clients(), _ended_children_seconds()
             result = common.load(topology, suite, *options)
-            spent = zip(PROCESSES, before, _cpu_seconds(daemon), strict=True)
-            found["cpu_us"] = {name: round(1e6 * (now - then) / number) for name, then, now in spent}
+            spent = [now - then for then, now in zip(before, _cpu_seconds(daemon), strict=True)]
+            found["cpu_us"] = {name: round(1e6 * s / number) for name, s in zip(PROCESSES, spent, strict=True)}
+            found["per_cpu_s"] = number / max(sum(spent), 1e-9)
+            lasted = result["duration_s"]
+            found["load"] = {
+                "gateway": round(sum(spent) / lasted, 3),
+                "tester": round((_ended_children_seconds() - tester_before) / lasted, 3),
+                "clients": round((clients() - clients_before) / lasted, 3),
+            }
             return result
+
+        def clients() -> float:
+            return cpu_seconds(found["clients_pid"]) if "clients_pid" in found else 0.0
 
         if is_wedged:
             with wedged(daemon, found):
@@ -194,6 +213,7 @@ def measure_lists(suite: str, options: argparse.Namespace) -> dict[str, Any]:
         "sas": options.list_count,
         "listed": listing.listed,
         "list_s": {"median": statistics.median(listing.took_s), "lists": len(listing.took_s)},
+        "sas_per_s": round(listing.listed / statistics.median(listing.took_s)),
         "quiet": quiet,
         "listing": busy,
     }
@@ -203,13 +223,24 @@ def _paced(topology: Topology, suite: str, options: argparse.Namespace) -> dict[
     count = max(1, round(options.rate * options.seconds))
     arguments = ("--rate", str(options.rate), "--count", str(count), "--delete")
     result = common.load(topology, suite, *arguments, timeout_s=options.seconds + 120)
-    return {"delay_ms": result["setup_delay_ms"], "retransmits": result["retransmits"]}
+    return {
+        "rate": result["setup_rate"],
+        "failed": result["failed"],
+        "delay_ms": result["setup_delay_ms"],
+        "retransmits": result["retransmits"],
+    }
 
 
 def _cpu_seconds(daemon: Cygnet) -> list[float]:
     """That the supervisor and the worker have used."""
     worker = cpu_seconds(process_tree(daemon.pid)[-1])
     return [cpu_seconds(daemon.pid) - worker, worker]
+
+
+def _ended_children_seconds() -> float:
+    """CPU of processes that we have started and that have ended: each load tester, after its run."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _resident_octets(pid: int) -> int:
@@ -226,6 +257,15 @@ def report_on(rounds: list[tuple[dict[str, Any], dict[str, Any]]], lists: dict[s
             "quiet": statistics.median(each["rate"] for each in quiet),
             "wedged": statistics.median(each["rate"] for each in busy),
             "ratio": round(statistics.median(b["rate"] / q["rate"] for q, b in rounds), 3),
+        },
+        "per_cpu_s": {
+            "quiet": round(statistics.median(each["per_cpu_s"] for each in quiet)),
+            "wedged": round(statistics.median(each["per_cpu_s"] for each in busy)),
+            "ratio": round(statistics.median(b["per_cpu_s"] / q["per_cpu_s"] for q, b in rounds), 3),
+        },
+        "load": {
+            kind: {who: statistics.median(each["load"][who] for each in runs) for who in runs[0]["load"]}
+            for kind, runs in kinds.items()
         },
         "cpu_us": {
             process: {kind: statistics.median(each["cpu_us"][process] for each in runs) for kind, runs in kinds.items()}
@@ -247,10 +287,16 @@ def markdown(report: dict[str, Any], machine: dict[str, Any], command: str) -> s
     rows = {
         "set-up rate, control socket quiet": f"{rate['quiet']:.0f} /s",
         "set-up rate, control socket wedged": f"{rate['wedged']:.0f} /s ({rate['ratio']:.3f})",
+        "set-ups for each second of the gateway's CPU, quiet": f"{report['per_cpu_s']['quiet']}",
+        "the same with the socket wedged": f"{report['per_cpu_s']['wedged']} ({report['per_cpu_s']['ratio']:.3f})",
+        "cores that the gateway / the load tester / the clients keep busy, quiet": _load(report, "quiet"),
+        "the same cores, wedged": _load(report, "wedged"),
         "CPU for each set-up, supervisor and worker, quiet": _cpu(report, "quiet"),
         "the same, wedged": _cpu(report, "wedged"),
         "`stats` meanwhile, p50 / max": f"{stats['p50']:.1f} / {stats['max']:.1f} ms",
-        f"{lists['listed']:,} SAs listed": f"{lists['list_s']['median']:.1f} s",
+        f"{lists['listed']:,} SAs listed": f"{lists['list_s']['median']:.1f} s, {lists['sas_per_s']:,} SAs/s",
+        "set-up rate with these SAs": f"{lists['quiet']['rate']:.1f} /s",
+        "the same while they are listed over and over": f"{lists['listing']['rate']:.1f} /s",
         "set-up delay with these SAs, p50 / p99 / max": _delays(quiet),
         "the same while they are listed": _delays(busy),
     }
@@ -260,6 +306,10 @@ def markdown(report: dict[str, Any], machine: dict[str, Any], command: str) -> s
 
 def _cpu(report: dict[str, Any], kind: str) -> str:
     return " and ".join(f"{report['cpu_us'][process][kind]:.0f} us" for process in PROCESSES)
+
+
+def _load(report: dict[str, Any], kind: str) -> str:
+    return " / ".join(f"{report['load'][kind][who]:.2f}" for who in ("gateway", "tester", "clients"))
 
 
 def _delays(delay: dict[str, float]) -> str:

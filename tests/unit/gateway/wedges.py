@@ -11,7 +11,7 @@ from pathlib import Path
 from cygnet.vici.message import Encodable, decode, encode
 from cygnet.vici.packet import LENGTH, Packet, PacketType, decode_packet, encode_packet
 
-EVENTS = ("ike-updown", "child-updown", "ike-rekey", "child-rekey", "ike-update")
+EVENTS = ("ike-updown", "child-updown", "ike-rekey", "child-rekey", "ike-update", "log")
 INITIATE_EVERY_S = 0.01
 INITIATE_LIMIT_MS = 1
 _TIMEOUT_S = 30.0
@@ -131,5 +131,10 @@ class Wedges:
                 client.sendall(command("initiate", {"child": self._child, "timeout": INITIATE_LIMIT_MS}))
                 answer = decode(receive(client).body)
                 self.initiated += 1
-                if answer.get("success") != b"no" or b"not established after 1ms" not in answer.get("errmsg", b""):
+                # The attempt that all of them wait for fails now and then, for whoever waits just then.
+                why = answer.get("errmsg", b"")
+                is_given_up = isinstance(why, bytes) and why.endswith(
+                    (b"not established after 1ms", b": timeout ike sa init")
+                )
+                if answer.get("success") != b"no" or not is_given_up:
                     self.errors.append(f"{answer} after {time.monotonic() - began:.3f} s")
