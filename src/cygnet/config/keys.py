@@ -49,7 +49,7 @@ def _rounds(*, is_local: bool) -> Table:
             "How we prove who we are. Required."
             if is_local
             else "How the peer must prove who it is. Required; of several connections that fit a peer, the one whose "
-            "`id` matches best is used."
+            "`id` matches best is used, then the one whose `remote_addrs` are the most specific, then the first."
         ),
         keys=(
             Key(

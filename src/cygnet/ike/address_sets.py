@@ -41,6 +41,11 @@ class AddressSet:
         """Whether it holds subnets or ranges."""
         return bool(self._ranges)
 
+    @property
+    def may_cover_twice(self) -> bool:
+        """Whether an address may be in more than one of its entries."""
+        return bool(self._ranges) and len(self.single) + len(self._ranges) > 1
+
     def networks(self) -> list[_AnyNetwork]:
         """Its subnets, and its ranges cut into subnets."""
         return [network for low, high in self._ranges for network in ipaddress.summarize_address_range(low, high)]

@@ -4,7 +4,7 @@ An index belongs to one configuration; a new configuration gets a new index, and
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from heapq import merge
 from itertools import chain
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from cygnet.auth.identity import Identity, MatchKey, matches
+from cygnet.auth.identity import EXACT, Identity, MatchKey, matches
 from cygnet.iana import KeId, TransformType
 from cygnet.ike.address_sets import AddressSet, NetworkTable
 from cygnet.ike.carriage import carriage_of
@@ -27,6 +27,8 @@ from cygnet.wire.payloads.security_association import SecurityAssociation
 _FEW: Final = 8
 """Connections that are looked through sooner than an index of them."""
 
+_MAX_OURS: Final = 256
+"""Addresses of ours that are remembered."""
 _MAX_KNOWN: Final = 16384
 """Sets of candidates that are remembered."""
 
@@ -144,7 +146,8 @@ class _Part:
         if self._by_identity is None:
             self._by_identity = self._index()
         exact = self._by_identity.get(identity.match_key, ())
-        return map(self.connections.__getitem__, merge(exact, self._patterned))
+        either = exact if not self._patterned else self._patterned if not exact else merge(exact, self._patterned)
+        return map(self.connections.__getitem__, either)
 
     def _index(self) -> dict[MatchKey, list[int]]:
         by_identity: dict[MatchKey, list[int]] = {}
@@ -160,7 +163,7 @@ class _Part:
 class Candidates:
     """Connections that a peer may use, the most specific first. It is cheap to make of parts that are there."""
 
-    __slots__ = ("_parts", "first")
+    __slots__ = ("_distinct", "_parts", "first")
 
     def __init__(
         self,
@@ -170,15 +173,21 @@ class Candidates:
         first: Connection | None = None,
     ) -> None:
         self._parts = parts or (_Part(connections),)
+        self._distinct: tuple[Connection, ...] | None = None
         self.first = first if first is not None else next(iter(self), None)
         """The one whose proposals the peer's offer was matched with."""
 
     def __iter__(self) -> Iterator[Connection]:
         return chain.from_iterable(part.connections for part in self._parts)
 
-    def distinct(self) -> Iterator[Connection]:
+    def distinct(self) -> tuple[Connection, ...]:
         """Of those that accept the same proposals the first."""
-        return chain.from_iterable(part.distinct for part in self._parts)
+        if self._distinct is None:
+            found: dict[int, Connection] = {}
+            for connection in chain.from_iterable(part.distinct for part in self._parts):
+                found.setdefault(id(connection.negotiator), connection)
+            self._distinct = tuple(found.values())
+        return self._distinct
 
     def led_by(self, first: Connection) -> "Candidates":
         """The same, for a peer whose offer those before `first` do not accept; none of them allows what `first` has
@@ -212,10 +221,12 @@ class ConnectionIndex:
     """
 
     __slots__ = (
+        "_admitted",
         "_any",
         "_by_name",
         "_by_remote",
         "_groups",
+        "_has_overlaps",
         "_known",
         "_networks",
         "_pairs",
@@ -247,6 +258,9 @@ class ConnectionIndex:
                 self._by_remote.setdefault(address, []).append(number)
             for network in group.remote.networks():
                 self._networks.add(network, number)
+        self._has_overlaps = any(group.remote.may_cover_twice for group in self._groups)
+        self._admitted: dict[str, tuple[bytes, tuple[int, ...]]] = {}
+        """By an address of ours: which groups admit it, an octet for each, and those of `_any` that do."""
         self._parts: dict[tuple[int, ...], _Part] = {}
         self._known: dict[tuple[tuple[int, ...], ...], Candidates] = {}
         """What was put together of these groups before."""
@@ -271,10 +285,13 @@ class ConnectionIndex:
         """The connections whose addresses admit a peer on this path, the most specific first."""
         if self._unrestricted is not None:
             return self._unrestricted
-        seen: set[int] = set()
-        exact = self._admitting(self._by_remote.get(path.remote, ()), path, seen)
-        within = tuple((number,) for number in self._admitting(self._networks.find(path.remote), path, seen))
-        key = tuple(numbers for numbers in (exact, *within, self._admitting(self._any, path, seen)) if numbers)
+        is_admitted, anybody = self._admitted.get(path.local) or self._admit(path.local)
+        exact = [number for number in self._by_remote.get(path.remote, ()) if is_admitted[number]]
+        within = [number for number in self._networks.find(path.remote) if is_admitted[number]]
+        if within and self._has_overlaps:
+            within = [number for number in dict.fromkeys(within) if number not in exact]
+        named = (tuple(exact),) if exact else ()
+        key = (*named, *zip(within), *((anybody,) if anybody else ()))
         known = self._known.get(key)
         if known is None:
             known = Candidates(parts=tuple(map(self._part, key)))
@@ -283,12 +300,12 @@ class ConnectionIndex:
             self._known[key] = known
         return known
 
-    def _admitting(self, numbers: Sequence[int], path: Path, seen: set[int]) -> tuple[int, ...]:
-        """Those groups that admit our end too, and were not `seen` yet."""
-        if not numbers:
-            return ()
-        found = tuple([n for n in numbers if n not in seen and self._groups[n].local.covers(path.local)])
-        seen.update(found)
+    def _admit(self, local: str) -> tuple[bytes, tuple[int, ...]]:
+        """See which groups admit an address of ours. We have few, and peers can't choose others."""
+        if len(self._admitted) >= _MAX_OURS:
+            self._admitted.clear()
+        is_admitted = bytes(group.local.covers(local) for group in self._groups)
+        found = self._admitted[local] = is_admitted, tuple(n for n in self._any if is_admitted[n])
         return found
 
     def _part(self, numbers: tuple[int, ...]) -> _Part:
@@ -304,7 +321,12 @@ class ConnectionIndex:
 def choose_connection(
     candidates: Candidates, id_i: Identity, id_r: Identity | None, choice: ProposalChoice | None = None
 ) -> Connection | None:
-    """Choose, as responder, by the identities that the initiator names: the best match, the first among equals.
+    """Choose, as responder, by the identities that the initiator names: the best match; of equal ones the one with the
+    most specific addresses, and of these the first.
+
+    Deviation: strongSwan (`backend_manager.c`) puts a connection before another one if it is no worse in addresses and
+    in identities, and better in one of them; where each is better in one of them, the first comes first. There is no
+    such case here: what a peer proves to be weighs more than where it comes from.
 
     `id_i` is the initiator's own identity, `id_r` the one of ours that it asks for, if it does. `choice` is what the
     first candidate agreed on in IKE_SA_INIT; another one must allow it too, or its policy would be got round.
@@ -313,6 +335,7 @@ def choose_connection(
     agreed_by = first.negotiator if first is not None else None
     best: Connection | None = None
     best_quality = -1
+    perfect = EXACT if id_r is None else 2 * EXACT
     for candidate in candidates.may_fit(id_i):
         settings = candidate.settings
         quality = matches(settings.remote.id, id_i)
@@ -327,4 +350,6 @@ def choose_connection(
             choice is None or candidate.negotiator is agreed_by or candidate.negotiator.allows(choice)
         ):
             best, best_quality = candidate, quality
+            if quality == perfect:
+                break
     return best

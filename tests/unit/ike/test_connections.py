@@ -177,3 +177,41 @@ def test_an_offer_is_matched_once_with_connections_of_the_same_proposals() -> No
     assert candidates.led_by(many[0]) is candidates
     assert candidates.led_by(many[1]).first is many[1]
     assert list(candidates.led_by(many[1])) == list(many)
+
+
+@pytest.mark.parametrize(
+    ("remote", "name"), [("192.0.2.7", "host"), ("192.0.2.8", "small net"), ("192.0.2.200", "net"), ("9.9.9.9", "two")]
+)
+def test_of_equal_identities_the_most_specific_address_decides_and_then_the_order(remote: str, name: str) -> None:
+    both = ("gw.example.org", "carol@example.org")
+    index = ConnectionIndex(
+        (
+            settings("pattern at the host", ("192.0.2.7",), ids=("gw.example.org", "*@example.org")),
+            settings("net", ("192.0.2.0/24",), ids=both),
+            settings("two", ids=both),
+            settings("three", ids=both),
+            settings("small net", ("192.0.2.0/28",), ids=both),
+            settings("host", ("192.0.2.7",), ids=both),
+        )
+    )
+    candidates = index.on_path(Path("198.51.100.1", 500, remote, 500))
+    for id_r in (None, parse_identity("gw.example.org")):
+        chosen = choose_connection(candidates, parse_identity("carol@example.org"), id_r)
+        assert chosen is not None and chosen.settings.name == name
+
+
+def test_a_connection_whose_addresses_overlap_is_one_candidate_at_its_most_specific() -> None:
+    index = ConnectionIndex(
+        (
+            settings("net", ("192.0.2.0/28",)),
+            settings("twice", ("192.0.2.0/24", "192.0.0.0/16", "192.0.2.7")),
+            settings("any"),
+        )
+    )
+
+    def names(remote: str) -> list[str]:
+        return [c.settings.name for c in index.on_path(Path("198.51.100.1", 500, remote, 500))]
+
+    assert names("192.0.2.7") == ["twice", "net", "any"]
+    assert names("192.0.2.8") == ["net", "twice", "any"]
+    assert names("192.0.2.99") == ["twice", "any"]
