@@ -26,7 +26,7 @@ from tests.unit.gateway.clients import (
 from cygnet.auth.identity import parse_identity
 from cygnet.gateway import memory
 from cygnet.gateway.embedded import GatewayProcess
-from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
 from cygnet.ike.errors import LocalError
 from cygnet.ike.sa import Turn
 from cygnet.ike.settings import (
@@ -39,6 +39,9 @@ from cygnet.ike.settings import (
 )
 from cygnet.ike.spi import worker_of_ike_spi
 from cygnet.ike.tasks import Probe
+from cygnet.wire.header import FLAG_INITIATOR, NO_SPI, decode_header
+from cygnet.wire.message import encode_message
+from cygnet.wire.payloads.encrypted import Encrypted
 from cygnet.wire.payloads.notify import Notify
 
 ESTABLISHED = 'ike_sas{state="established"}'
@@ -160,6 +163,47 @@ def test_a_flood_of_new_peers_is_turned_away_in_the_kernel_and_those_who_are_in_
         clients.establish(1, prefix="after")
         assert process.counters.value(ESTABLISHED) >= 2
         assert process.counters.value("internal_errors_total") == 0
+
+
+@pytest.mark.parametrize("is_half_open", [False, True], ids=["unknown SPIs", "an SPI that is half open"])
+def test_a_flood_for_no_sa_is_turned_away_in_the_kernel_and_nobody_else_notices(is_half_open: bool) -> None:
+    shed = 'strays_shed_total{socket="ipv4_ike"}'
+    with gateway(1) as (process, clients), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+        spis = clients.establish(4)
+        spi_r = os.urandom(8)
+        if is_half_open:
+            request = clients.table.sas[clients.start("model")].message_ids.outstanding
+            assert request is not None
+            attacker.settimeout(10)
+            attacker.sendto(b"attacker" + request.datagram[8:], (LOOPBACK, process.port))
+            spi_r = decode_header(attacker.recv(2048)).spi_r
+            assert spi_r != NO_SPI
+        deadline = time.monotonic() + 10
+        while not process.counters.value(shed):
+            assert time.monotonic() < deadline, "nothing was turned away"
+            for _ in range(500):
+                attacker.sendto(rubbish_for(spi_r if is_half_open else os.urandom(8)), (LOOPBACK, process.port))
+            clients.run(0.01)
+        for spi in spis:
+            clients.driver.order(spi, Probe())
+            clients.ping(spi)
+        clients.wait(lambda: len(clients.echoes) == 4)
+        clients.wait(lambda: all(clients.table.sas[spi].message_ids.outstanding is None for spi in spis))
+        clients.establish(2, prefix="meanwhile")
+        assert set(spis) <= set(clients.established)
+        assert process.counters.value("internal_errors_total") == 0
+
+
+def rubbish_for(spi_r: bytes) -> bytes:
+    """An IKE_AUTH request that nobody has the keys of."""
+    return encode_message(
+        spi_i=b"attacker",
+        spi_r=spi_r,
+        exchange_type=ExchangeType.IKE_AUTH,
+        flags=FLAG_INITIATOR,
+        message_id=1,
+        payloads=(Encrypted(PayloadType.IDI, os.urandom(60)),),
+    )
 
 
 def test_tells_its_peers_when_it_stops_and_leaves_no_process() -> None:
