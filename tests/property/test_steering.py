@@ -30,6 +30,7 @@ def run(program: bytes, packet: bytes) -> int:
     code = list(struct.iter_unpack("=HBBI", program))
     a: int = 0
     x: int = 0
+    memory = [0] * 16
     position: int = 0
     op: int
     then: int
@@ -64,6 +65,10 @@ def run(program: bytes, packet: bytes) -> int:
             a ^= k
         elif op == Op.XOR_X:
             a ^= x
+        elif op == Op.STORE:
+            memory[k] = a
+        elif op == Op.LOAD_STORED:
+            a = memory[k]
         elif op == Op.TO_X:
             x = a
         elif op == Op.JUMP:
