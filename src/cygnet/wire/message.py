@@ -16,7 +16,7 @@ step, and if its generic headers are the same octets, the walk over them would h
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import chain
+from operator import call
 from typing import Any, Final
 
 import msgspec
@@ -102,25 +102,35 @@ def encode_payloads(payloads: Sequence[Payload]) -> tuple[int, bytes]:
     """
     if not payloads:
         return 0, b""
-    try:
-        bodies = [_ENCODE[type(payload)](payload) for payload in payloads]
-    except KeyError:
+    kinds: tuple[type[Payload], ...] = tuple(map(type, payloads))
+    encoders = _encoders(kinds)
+    if encoders is None:
         return _encode_special(payloads)
-    types = tuple([payload.payload_type for payload in payloads])
-    headers = _generic_headers(types, tuple(map(len, bodies)))
-    return types[0], b"".join(chain.from_iterable(zip(headers, bodies, strict=True)))
+    bodies = tuple(map(call, encoders, payloads))
+    return kinds[0].payload_type, _template(kinds, tuple(map(len, bodies))) % bodies
+
+
+@lru_cache(maxsize=256)
+def _encoders(kinds: tuple[type[Payload], ...]) -> tuple[Callable[[Any], bytes], ...] | None:
+    """What encodes payloads of these classes; None if there are some among them that need a closer look."""
+    if not _ENCODE.keys() >= set(kinds):
+        return None
+    return tuple([_ENCODE[kind] for kind in kinds])
 
 
 @lru_cache(maxsize=1024)
-def _generic_headers(types: tuple[int, ...], lengths: tuple[int, ...]) -> tuple[bytes, ...]:
-    """The generic header of each payload in a chain of these types and lengths of body."""
+def _template(kinds: tuple[type[Payload], ...], lengths: tuple[int, ...]) -> bytes:
+    """A chain of payloads of these classes and lengths of body, with `%b` for each body: the formatting of octets puts
+    them between the generic headers in one step."""
+    types = [kind.payload_type for kind in kinds]
     try:
-        return tuple(
+        headers = [
             _GENERIC.pack(next_type, 0, length + _GENERIC_OCTETS)
             for next_type, length in zip((*types[1:], 0), lengths, strict=True)
-        )
+        ]
     except struct.error as exc:
         raise WireError(WireFault.TOO_LONG) from exc
+    return b"".join([header.replace(b"%", b"%%") + b"%b" for header in headers])
 
 
 def _encode_special(payloads: Sequence[Payload]) -> tuple[int, bytes]:
@@ -190,9 +200,9 @@ def _decode_chain(first: int, octets: bytes, offset: int) -> tuple[Payload, ...]
     if skeleton is not None:
         fields = skeleton.cut(octets, offset)
         if fields[::2] == skeleton.headers:
-            return tuple([decode(body) for decode, body in zip(skeleton.decoders, fields[1::2], strict=True)])
+            return tuple(map(call, skeleton.decoders, fields[1::2]))
     headers, decoders, bodies = _walk(first, octets, offset)
-    payloads = tuple([decode(body) for decode, body in zip(decoders, bodies, strict=True)])
+    payloads = tuple(map(call, decoders, bodies))
     if len(payloads) <= _SKELETON_PAYLOADS:
         if len(_skeletons) >= _SKELETONS:
             _skeletons.clear()

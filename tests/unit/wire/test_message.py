@@ -14,6 +14,7 @@ from cygnet.wire.message import (
     sole_encrypted,
 )
 from cygnet.wire.payloads import (
+    Certificate,
     Encrypted,
     EncryptedFragment,
     KeyExchange,
@@ -159,6 +160,14 @@ def test_a_payload_longer_than_its_length_field_is_not_encoded() -> None:
     with pytest.raises(WireError) as caught:
         encode_payloads((VendorId(bytes(0xFFFC)),))
     assert caught.value.reason == WireFault.TOO_LONG
+
+
+def test_a_generic_header_may_hold_any_octets() -> None:
+    """Some are percent signs: the type of a Certificate (37), and the length of a body of 33 octets."""
+    payloads = (Nonce(bytes(33)), Certificate(4, b"%b"), Nonce(b"%" * 33))
+    first, octets = encode_payloads(payloads)
+    assert octets[:4] == b"%\x00\x00%"
+    assert decode_payloads(first, octets) == payloads
 
 
 @pytest.mark.parametrize("container", [Encrypted(0, b"sealed"), EncryptedFragment(0, 1, 1, b"sealed")])

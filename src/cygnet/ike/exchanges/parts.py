@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
+from functools import lru_cache
+from itertools import compress
+from operator import attrgetter
+from typing import TypeVar, cast
 
 from cygnet.iana import FIRST_STATUS_TYPE
 from cygnet.ike.errors import InvalidSyntax, PeerRefused, UnsupportedCriticalPayload
@@ -20,30 +23,38 @@ _MAY_REPEAT = frozenset((Certificate, CertificateRequest, Delete, Notify, Unknow
 
 _P = TypeVar("_P")
 
+_notify_type = attrgetter("notify_type")
+
+
+@lru_cache(maxsize=256)
+def _look_over(kinds: tuple[type[Payload], ...]) -> tuple[bool, tuple[bool, ...], tuple[bool, ...]]:
+    """Of payloads of these classes: whether `_check` has to look at them, which are notifies, and which are deletes.
+
+    The messages of a fleet have the same few payloads in the same order.
+    """
+    others = [kind for kind in kinds if kind is not Notify and kind is not Delete]
+    needs_check = len(set(others)) < len(others) or Unknown in others
+    return needs_check, tuple([kind is Notify for kind in kinds]), tuple([kind is Delete for kind in kinds])
+
 
 class Parts:
     """Payloads that a message may hold once, and its notifies and deletes."""
 
-    __slots__ = ("_by_type", "deletes", "notifies")
+    __slots__ = ("_by_type", "_notify_types", "deletes", "notifies")
 
     def __init__(self, payloads: Sequence[Payload]) -> None:
         """Sort payloads.
 
         Raises InvalidSyntax for one that stands twice, UnsupportedCriticalPayload for a critical unknown one.
         """
-        by_type = dict(zip(map(type, payloads), payloads, strict=True))
-        self._by_type: dict[type, Payload] = by_type
-        others = len(by_type)
-        self.notifies: list[Notify] = []
-        if Notify in by_type:
-            self.notifies = [p for p in payloads if type(p) is Notify]
-            others += len(self.notifies) - 1
-        self.deletes: list[Delete] = []
-        if Delete in by_type:
-            self.deletes = [p for p in payloads if type(p) is Delete]
-            others += len(self.deletes) - 1
-        if others != len(payloads) or Unknown in by_type:
+        kinds: tuple[type[Payload], ...] = tuple(map(type, payloads))
+        needs_check, are_notifies, are_deletes = _look_over(kinds)
+        if needs_check:
             _check(payloads)
+        self._by_type: dict[type, Payload] = dict(zip(kinds, payloads, strict=True))
+        self.notifies = cast(list[Notify], list(compress(payloads, are_notifies)))
+        self.deletes = cast(list[Delete], list(compress(payloads, are_deletes)))
+        self._notify_types: list[int] = list(map(_notify_type, self.notifies))
 
     @property
     def is_empty(self) -> bool:
@@ -63,10 +74,12 @@ class Parts:
 
     def has_notify(self, notify_type: int) -> bool:
         """Whether a notify of that type is in the message."""
-        return notify_type in [n.notify_type for n in self.notifies]
+        return notify_type in self._notify_types
 
     def notify_data(self, notify_type: int) -> list[bytes]:
         """The data of each notify of that type."""
+        if notify_type not in self._notify_types:
+            return []
         return [n.data for n in self.notifies if n.notify_type == notify_type]
 
     def error(self) -> PeerRefused | None:

@@ -50,6 +50,8 @@ def decode_notify(body: bytes) -> Notify:
 def encode_notify(payload: Notify) -> bytes:
     """The body of a Notify payload."""
     spi = payload.spi
+    if not spi:
+        return _FIXED.pack(payload.protocol_id, 0, payload.notify_type) + payload.data
     if len(spi) > 0xFF:
         raise WireError(WireFault.TOO_LONG)
     return _FIXED.pack(payload.protocol_id, len(spi), payload.notify_type) + spi + payload.data
