@@ -68,7 +68,8 @@ def hmac_once(function: HashFunction, key: bytes, data: bytes) -> bytes:
     the MAC and its hash again for every call, which costs more than to hash.
     """
     new = function.new
-    block = _key_block(function, key)
+    octets = function.block_octets
+    block = key.ljust(octets, b"\x00") if len(key) <= octets else _key_block(function, key)
     inner = new(block.translate(_INNER_PAD) + data).digest()
     return new(block.translate(_OUTER_PAD) + inner).digest()
 

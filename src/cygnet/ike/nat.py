@@ -43,8 +43,13 @@ def detection_digest(spi_i: bytes, spi_r: bytes, address: str, port: int) -> byt
 
     SHA-1 is what the RFC fixes; nothing secret depends on it.
     """
-    octets = spi_i + spi_r + pack_address(address) + port.to_bytes(2, "big")
-    return hashlib.sha1(octets, usedforsecurity=False).digest()
+    return hashlib.sha1(spi_i + spi_r + _pack_end(address, port), usedforsecurity=False).digest()
+
+
+@lru_cache(maxsize=4096)
+def _pack_end(address: str, port: int) -> bytes:
+    """The octets of an address and a port; in a handshake those of both ends are asked for twice."""
+    return pack_address(address) + port.to_bytes(2, "big")
 
 
 def detection_notifies(sa: IkeSa, path: Path, turn: Turn, *, is_forced: bool) -> tuple[Notify, Notify]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from enum import IntEnum
-from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -130,6 +129,7 @@ class ChildState(IntEnum):
 _AUTH_SENT = SaState.AUTH_SENT
 _DELETING = SaState.DELETING
 _ESTABLISHED = SaState.ESTABLISHED
+_HALF_OPEN = SaState.HALF_OPEN
 _INIT_SENT = SaState.INIT_SENT
 _REPLACED = SaState.REPLACED
 _RETIRED = ChildState.RETIRED
@@ -283,13 +283,13 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     @classmethod
     def as_initiator(cls, spi_i: bytes, path: Path, now: float) -> "IkeSa":
         """A new SA that we begin."""
-        state = SaState.INIT_SENT
+        state = _INIT_SENT
         return cls(spi_i, spi_i, NO_SPI, True, state, path, now, MessageIds(), Handshake(now), is_line_ours=True)
 
     @classmethod
     def as_responder(cls, spi_i: bytes, spi_r: bytes, path: Path, now: float) -> "IkeSa":
         """A new SA that the peer begins."""
-        return cls(spi_r, spi_i, spi_r, False, SaState.HALF_OPEN, path, now, MessageIds(), Handshake(now))
+        return cls(spi_r, spi_i, spi_r, False, _HALF_OPEN, path, now, MessageIds(), Handshake(now))
 
     def __repr__(self) -> str:
         role = "initiator" if self.is_original_initiator else "responder"
@@ -304,9 +304,13 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         """Protect what follows with these keys (RFC 7296 section 2.14)."""
         suite = self.suite
         assert suite is not None
-        protect = partial(make_protection, suite.encr, suite.encr_key_bits, suite.integ, entropy=env.entropy)
-        from_initiator = protect(encr_key=keys.sk_ei, integ_key=keys.sk_ai)
-        from_responder = protect(encr_key=keys.sk_er, integ_key=keys.sk_ar)
+        encr, key_bits, integ, entropy = suite.encr, suite.encr_key_bits, suite.integ, env.entropy
+        from_initiator = make_protection(
+            encr, key_bits, integ, encr_key=keys.sk_ei, integ_key=keys.sk_ai, entropy=entropy
+        )
+        from_responder = make_protection(
+            encr, key_bits, integ, encr_key=keys.sk_er, integ_key=keys.sk_ar, entropy=entropy
+        )
         if self.is_original_initiator:
             self.outgoing, self.incoming = from_initiator, from_responder
         else:

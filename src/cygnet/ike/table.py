@@ -48,6 +48,7 @@ _ESTABLISHED = SaState.ESTABLISHED
 _HALF_OPEN = SaState.HALF_OPEN
 _IKE_SA_INIT = ExchangeType.IKE_SA_INIT
 _INVALID_MAJOR_VERSION = NotifyType.INVALID_MAJOR_VERSION
+_MOBIKE_INITIATOR = MobikeRole.INITIATOR
 
 _MAJOR_VERSION = 2
 _DUE_PER_CALL = 64
@@ -337,7 +338,7 @@ class IkeTable:
     def inherit(self, old: IkeSa, heir: IkeSa, turn: Turn) -> None:
         """The CHILD_SAs of `old` are those of `heir` now; it begins with what it has to do."""
         self._peers.add(heir.remote_id, heir.spi)
-        if heir.mobike is MobikeRole.INITIATOR:
+        if heir.mobike is _MOBIKE_INITIATOR:
             self._roamers.add(heir.spi)
         for child in heir.children:
             self._children[child.spi_in] = heir.spi
@@ -354,7 +355,7 @@ class IkeTable:
         self._peers.add(sa.remote_id, sa.spi)
         nat.begin_keepalives(sa, turn)
         ageing.authenticated(sa, turn)
-        if sa.mobike is MobikeRole.INITIATOR:
+        if sa.mobike is _MOBIKE_INITIATOR:
             self._roamers.add(sa.spi)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
         is_initiator = sa.is_original_initiator

@@ -16,6 +16,7 @@ from cygnet.ike.errors import (
 )
 from cygnet.ike.exchanges import ike_auth
 from cygnet.ike.exchanges.parts import Parts
+from cygnet.ike.handshake import Handshake
 from cygnet.ike.nat import detect_nat, detection_notifies
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import ProposalChoice, ike_suite
@@ -73,44 +74,39 @@ def respond(header: Header, datagram: bytes, parts: Parts, path: Path, turn: Tur
     On an error the peer is told, None returned, and nothing kept.
     """
     try:
-        parts.need(Nonce)
+        nonce = parts.need(Nonce)
         offer, ke = parts.need(SecurityAssociation), parts.need(KeyExchange)
         candidates, choice = _choose(offer, path, turn)
         if choice.ke_method != ke.method:
             raise InvalidKePayload(choice.ke_method)
-        if len(ke.data) != ike_suite(choice.transforms).ke.public_octets:
+        suite = ike_suite(choice.transforms)
+        if len(ke.data) != suite.ke.public_octets:
             raise InvalidSyntax("the public value has not the length of its key exchange method")
     except ProtocolViolation as error:
         refuse(header, error, path, turn)
         return None
-    return _accept(header, datagram, parts, path, turn, candidates, choice)
-
-
-def _accept(
-    header: Header,
-    datagram: bytes,
-    parts: Parts,
-    path: Path,
-    turn: Turn,
-    candidates: Candidates,
-    choice: ProposalChoice,
-) -> IkeSa:
     sa = IkeSa.as_responder(header.spi_i, turn.table.new_ike_spi(), path, turn.now)
     handshake = sa.handshake
     assert handshake is not None
-    sa.suite = ike_suite(choice.transforms)
-    likeliest = candidates.first
-    assert likeliest is not None
+    sa.suite = suite
+    handshake.candidates, handshake.choice = candidates, choice
+    handshake.peer_public, handshake.nonce_i = ke.data, nonce.data
+    _accept(sa, handshake, header, datagram, parts, turn)
+    return sa
+
+
+def _accept(sa: IkeSa, handshake: Handshake, header: Header, datagram: bytes, parts: Parts, turn: Turn) -> None:
+    """The response, once it is known what both ends agree on."""
+    suite, choice, path = sa.suite, handshake.choice, sa.path
+    likeliest = handshake.candidates.first
+    assert suite is not None and choice is not None and likeliest is not None
     is_forced = likeliest.settings.encap
     detect_nat(sa, parts, path, header.spi_i, header.spi_r, is_forced=is_forced)
     extensions = _FRAGMENTATION if _agree_on_fragments(sa, parts, likeliest, turn) else ()
     if likeliest.settings.childless is not _NEVER_CHILDLESS:
         extensions = (*extensions, _CHILDLESS)
-    handshake.candidates, handshake.choice = candidates, choice
-    handshake.peer_public = parts.need(KeyExchange).data
-    handshake.nonce_i = parts.need(Nonce).data
     handshake.nonce_r = turn.env.entropy(NONCE_OCTETS)
-    handshake.key_pair = sa.suite.ke.generate()
+    handshake.key_pair = suite.ke.generate()
     handshake.init_request = datagram
     handshake.init_response = encode_message(
         spi_i=sa.spi_i,
@@ -122,7 +118,7 @@ def _accept(
             choice.answer,
             KeyExchange(method=choice.ke_method, data=handshake.key_pair.public),
             Nonce(data=handshake.nonce_r),
-            *detection_notifies(sa, sa.path, turn, is_forced=is_forced),
+            *detection_notifies(sa, path, turn, is_forced=is_forced),
             *extensions,
         ),
     )
@@ -130,7 +126,6 @@ def _accept(
     turn.env.count(_REQUEST_IN)
     turn.env.count(_RESPONSE_OUT)
     turn.effects.append(Send(handshake.init_response, path))
-    return sa
 
 
 def _choose(offer: SecurityAssociation, path: Path, turn: Turn) -> tuple[Candidates, ProposalChoice]:

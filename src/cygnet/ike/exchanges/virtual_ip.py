@@ -110,12 +110,10 @@ def assign(
             raise InternalAddressFailure("the pools are empty")
         return (), ()
     given = tuple(addresses)
-    families = {len(address) for address in given}
-    attributes += [
-        attribute
-        for attribute in turn.env.addresses.attributes(pools, given)
-        if _FAMILY_OCTETS.get(attribute.type) in families or attribute.type not in _FAMILY_OCTETS
-    ]
+    told = turn.env.addresses.attributes(pools, given)
+    if told:
+        families = set(map(len, given))
+        attributes += [a for a in told if _FAMILY_OCTETS.get(a.type) in families or a.type not in _FAMILY_OCTETS]
     return given, (Configuration(_CFG_REPLY, tuple(attributes)),)
 
 
