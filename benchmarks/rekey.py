@@ -6,7 +6,8 @@
 Each round starts a fresh daemon of each kind in a network namespace of its own, pinned to core 0, ours with one worker.
 The initiator, which is our core, opens `--tunnels` tunnels from core 1. It rekeys all of them `--times` times, first
 their CHILD_SAs with a key exchange (X25519), then their IKE_SAs. Then it asks in each `--asked` times whether the
-daemon lives, with requests that it has sealed beforehand, so that the daemon is the slower one. Reported are the CPU of
+daemon lives. It makes the requests of all tunnels before it sends the first, so that the daemon is the slower one, and
+takes the answers when it has them all. Reported are the CPU of
 all the daemon's processes per rekeying, the Delete of the old SA included, and per answer, as medians of the rounds;
 how many that makes in a second of CPU; and how many answers it gave in a second.
 """
@@ -42,6 +43,7 @@ from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings,
 from cygnet.ike.states import SaState
 from cygnet.ike.table import IkeTable
 from cygnet.ike.tasks import RekeyChild, RekeyIke, Task
+from cygnet.wire.header import FLAG_RESPONSE
 from cygnet.wire.message import decode_message
 from cygnet.wire.payloads import Encrypted
 
@@ -52,13 +54,13 @@ PORTS = {500: 4500}
 MARKER = bytes(4)
 UNDER_WAY = 16
 ASKED_AT_ONCE = 64
-"""Liveness requests under way: enough that the daemon never waits, and no more than a socket holds."""
+"""Requests under way: enough that the daemon never waits, and no more than a socket holds."""
 SILENCE_S = 0.5
 """After so long without any answer what is under way is sent again."""
 PATIENCE_S = 120.0
 KINDS = ("child", "ike", "answer")
 NAMES = {"child": "rekeyed CHILD_SA", "ike": "rekeyed IKE_SA", "answer": "liveness answer"}
-MESSAGE_ID = slice(20, 24)
+FLAGS, MESSAGE_ID = 19, slice(20, 24)
 """Of the IKE header (RFC 7296 section 3.1); the initiator's SPI is in its first eight octets."""
 
 
@@ -98,10 +100,6 @@ class Initiator:
         connection = self._template.with_local_id(parse_identity(f"c{number}@example.org"))
         path = IkePath(self._local, 500, self._remote, 500)
         self._carry_out(self.table.initiate(connection, path, time.monotonic())[1])
-
-    def order(self, spi: bytes, task: Task) -> None:
-        """Begin to rekey."""
-        self._carry_out(self.table.order(spi, task, time.monotonic()))
 
     def turn(self) -> None:
         """Take what has come, or wait a little for it."""
@@ -155,23 +153,48 @@ class Initiator:
         return questions
 
     def ask(self, questions: dict[bytes, list[bytes]]) -> float:
-        """Send them, each when the one before it is answered; how long that took, in seconds.
+        """Ask them; how long that took, in seconds.
 
         The last answer in each IKE_SA is opened, and so the daemon has taken all of them.
         """
-        sa = next(iter(self.table.sas.values()))
-        path, sock = sa.path, self._sockets[sa.path.local_port]
+        begun = time.monotonic()
+        last = self.exchange(questions)
+        took_s = time.monotonic() - begun
+        for answer in last:
+            sa = next(sa for sa in self.table.sas.values() if sa.spi_i == answer[:8])
+            encrypted, protection = decode_message(answer).payloads[-1], sa.incoming
+            assert isinstance(encrypted, Encrypted) and protection is not None
+            open_message(protection, answer, encrypted)
+        return took_s
+
+    def rekey(self, tasks: list[tuple[bytes, Task]]) -> None:
+        """Rekey many: all requests are made first, and the answers are taken when all have come."""
+        now = time.monotonic()
+        effects = [effect for spi, task in tasks for effect in self.table.order(spi, task, now)]
+        while requests := {e.datagram[:8]: [e.datagram] for e in effects if isinstance(e, Send)}:
+            answers = self.exchange(requests)
+            path, now = self._path(), time.monotonic()
+            effects = [effect for answer in answers for effect in self.table.receive(answer, path, now)]
+
+    def exchange(self, requests: dict[bytes, list[bytes]]) -> list[bytes]:
+        """Send requests of many IKE_SAs, by the initiator's SPI, in each when the one before it is answered.
+
+        Nothing else is done meanwhile, so that it is the daemon that the others wait for. Returns the last answer in
+        each.
+        """
+        path = self._path()
+        sock = self._sockets[path.local_port]
         marker = MARKER if path.local_port == PORTS[500] else b""
         address, skip = (path.remote, path.remote_port), len(marker)
-        asked = dict.fromkeys(questions, 0)
-        waiting = deque(questions)
+        answered = dict.fromkeys(requests, 0)
+        waiting = deque(requests)
         under_way: dict[bytes, bytes] = {}
-        last: dict[bytes, bytes] = {}
-        begun = heard = time.monotonic()
+        last = []
+        heard = time.monotonic()
         while waiting or under_way:
             while waiting and len(under_way) < ASKED_AT_ONCE:
                 spi = waiting.popleft()
-                under_way[spi] = request = marker + questions[spi][asked[spi]]
+                under_way[spi] = request = marker + requests[spi][answered[spi]]
                 sock.sendto(request, address)
             if not select.select((sock,), (), (), 0.05)[0]:
                 if time.monotonic() - heard > PATIENCE_S:
@@ -183,25 +206,24 @@ class Initiator:
             heard = time.monotonic()
             for _ in range(ASKED_AT_ONCE):
                 try:
-                    answer = sock.recv(2048)[skip:]
+                    answer = sock.recv(65536)[skip:]
                 except BlockingIOError:
                     break
                 spi = answer[:8]
                 request = under_way.get(spi, b"")
-                if request[skip:][MESSAGE_ID] != answer[MESSAGE_ID] or not request:
+                if not request or request[skip:][MESSAGE_ID] != answer[MESSAGE_ID] or not answer[FLAGS] & FLAG_RESPONSE:
                     continue
                 del under_way[spi]
-                asked[spi] += 1
-                if asked[spi] < len(questions[spi]):
+                answered[spi] += 1
+                if answered[spi] < len(requests[spi]):
                     waiting.append(spi)
                 else:
-                    last[spi] = answer
-        took_s = time.monotonic() - begun
-        for spi, answer in last.items():
-            encrypted, protection = decode_message(answer).payloads[-1], self.table.sas[spi].incoming
-            assert isinstance(encrypted, Encrypted) and protection is not None
-            open_message(protection, answer, encrypted)
-        return took_s
+                    last.append(answer)
+        return last
+
+    def _path(self) -> IkePath:
+        """Of all IKE_SAs, when they stand."""
+        return next(iter(self.table.sas.values())).path
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -228,7 +250,9 @@ def drive(local: str, remote: str, tunnels: int, times: int, asked: int) -> None
             tasks: list[tuple[bytes, Task]] = [
                 (spi, RekeyIke() if kind == "ike" else RekeyChild(table.sas[spi].children[-1].spi_in)) for spi in spis
             ]
-            initiator.run([lambda s=spi, t=task: initiator.order(s, t) for spi, task in tasks], are_up)  # type: ignore[misc]
+            initiator.rekey(tasks)
+            if not are_up():
+                raise SystemExit("benchmark: not all were rekeyed")
         print(kind, flush=True)
     questions = initiator.seal_questions(asked)
     print("sealed", flush=True)
