@@ -27,7 +27,10 @@ def wake(sa: IkeSa, turn: Turn, fragments: Fragments) -> None:
 
 
 def _look_for_life(sa: IkeSa, turn: Turn) -> None:
-    """Ask whether the peer lives, unless its ESP says so."""
+    """Ask whether the peer lives, if it is time for that, unless its ESP says so."""
+    due = sa.liveness_due()
+    if due is None or due > turn.now:
+        return
     heard = max((turn.env.last_traffic(child.spi_in) for child in sa.children), default=0.0)
     sa.last_inbound = max(sa.last_inbound, heard)
     due = sa.liveness_due()
