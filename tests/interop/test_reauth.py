@@ -37,22 +37,29 @@ def test_a_tunnel_is_authenticated_anew_under_traffic(direct: Topology, whose: s
         assert pair.virtual_addresses(after) == [address]
 
 
-def test_strongswan_keeps_its_virtual_address(direct: Topology) -> None:
-    """It asks for the one that it has, while its old IKE_SA still holds it, in time to keep to our `reauth_time`."""
-    often = NEVER + "reauth_time = 3s\n over_time = 1s\n rand_time = 0s"
+@pytest.mark.parametrize("workers", [1, 3])
+def test_strongswan_keeps_its_virtual_address(direct: Topology, workers: int) -> None:
+    """It asks for the one that it has, while its old IKE_SA still holds it, in time to keep to our `reauth_time`.
+
+    With several workers the new IKE_SA comes to any of them; then the address, and the packets for it, come along.
+    """
+    # strongSwan takes a second longer now and then, when it asks again for an answer that it has missed.
+    often = NEVER + "reauth_time = 5s\n over_time = 3s\n rand_time = 0s"
     with paired(
         Role.RESPONDER,
         direct,
-        client={"connection": NEVER + "over_time = 1s", "child": NEVER},
+        client={"connection": NEVER + "over_time = 3s", "child": NEVER},
         server={"connection": often, "child": NEVER},
-        gateway="workers = 1",
+        gateway=f"workers = {workers}",
         settings={"make_before_break": "yes"},
     ) as pair:
         [address] = pair.virtual_addresses(pair.set_up())
         use_virtual_address(pair, direct, address)
+        times = 3 if workers == 1 else 7
         with Pings(direct.client, SERVER_INNER, source=address, interval_s=0.1) as pings:
-            eventually(lambda: pair.cygnet.count("ike_sas_established_total") >= 3, timeout_s=30.0)
-        assert pings.lost == []
+            eventually(lambda: pair.cygnet.count("ike_sas_established_total") >= times, timeout_s=60.0)
+        # Of a packet that meets the moment in which the route moves to another worker, the answer is lost.
+        assert len(pings.lost) <= (0 if workers == 1 else times)
         eventually(
             lambda: pair.cygnet.count(ESTABLISHED) == len(pair.strongswan.sas()) == 1, what="there is one IKE_SA"
         )

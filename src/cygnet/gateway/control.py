@@ -71,6 +71,37 @@ class LeaseReturn(Message, frozen=True, array_like=True, tag=True):
     blocks: tuple[int, ...]
 
 
+class AddressWanted(Message, frozen=True, array_like=True, tag=True):
+    """Worker: a peer of mine authenticates itself anew, and has this virtual address by another worker.
+
+    Supervisor, to the worker that has it: hand it over.
+    """
+
+    pool: str
+    address: bytes
+    peer: tuple[int, bytes]
+    """Type and data of its identity."""
+    worker: int = -1
+    """The one that wants it, as the supervisor says."""
+
+
+class AddressHanded(Message, frozen=True, array_like=True, tag=True):
+    """Worker, and supervisor to the one that wants it: the address is handed over; or not, if it isn't that peer's."""
+
+    pool: str
+    address: bytes
+    peer: tuple[int, bytes]
+    worker: int
+    is_given: bool
+
+
+class AddressReturned(Message, frozen=True, array_like=True, tag=True):
+    """Worker: no peer of mine has an address any more that was handed to me. Supervisor: one that you handed over is
+    yours again."""
+
+    address: bytes
+
+
 class LonelyPeer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A peer that should have no IKE_SA but `sa` with this identity of ours (RFC 7296 section 2.4)."""
 
@@ -204,6 +235,9 @@ AnyMessage = (
     | LeaseGrant
     | LeaseRecall
     | LeaseReturn
+    | AddressWanted
+    | AddressHanded
+    | AddressReturned
     | PeersAreAlone
     | PeersAreHeard
     | AddRoute

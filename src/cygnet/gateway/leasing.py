@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from cygnet.gateway.control import AnyMessage, LeaseGrant, LeaseRecall, LeaseRequest, LeaseReturn
 from cygnet.gateway.ledger import Ledger, PoolPlan
+from cygnet.gateway.lending import Lending
 from cygnet.gateway.pools import blocks_at_start
 from cygnet.gateway.routes import Routes
 from cygnet.ike.settings import PoolSettings
@@ -28,6 +29,7 @@ class Leasing:
         self._routes = routes
         self._send = send
         self._ledger = Ledger([PoolPlan(pool, workers) for pool in pools])
+        self.lending = Lending(self._ledger, routes=routes, send=send)
 
     def at_start(self, worker: int) -> list[tuple[str, tuple[int, ...]]]:
         """What a worker that is about to start has from the beginning: blocks by the name of their pool."""
@@ -56,6 +58,7 @@ class Leasing:
 
     def free(self, worker: int) -> None:
         """A worker is dead, and its routes are gone: its addresses are nobody's."""
+        self.lending.gone(worker)
         self._ledger.reclaim(worker)
         for plan in self._ledger.plans:
             self._settle(plan.name)
@@ -69,6 +72,7 @@ class Leasing:
                 for worker in range(self._workers):
                     blocks = tuple(block for pool, block in self._ledger.held_by(worker) if pool == old.name)
                     self._unroute(old.name, worker, blocks)
+                self.lending.forget(old.name)
         self._ledger.configure(plans.values())
 
     def _grant(self, worker: int, pool: str, blocks: tuple[int, ...]) -> None:

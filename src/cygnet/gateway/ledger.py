@@ -21,6 +21,10 @@ MAX_BLOCKS: Final = 1 << 32
 """Of one pool; what lies beyond in a pool larger than 2^44 addresses is not used."""
 
 
+NOBODY: Final = -1
+"""Who has leased what no worker has and none may have."""
+
+
 class PoolPlan:
     """How one pool is cut. Blocks are numbered from 0; the first and the last may be partly outside of the pool."""
 
@@ -139,6 +143,20 @@ class Ledger:
         shelf.returned.extend(returned)
         return returned
 
+    def owner(self, pool: str, address: bytes) -> int:
+        """The worker that has leased an address; NOBODY if none has. KeyError, ValueError if it isn't of the pool."""
+        shelf = self._shelves[pool]
+        if not shelf.plan.has(address):
+            raise ValueError(f"{pool} has no address {address.hex()}")
+        block = shelf.plan.block_of(int.from_bytes(address, "big"))
+        return next((worker for worker, blocks in shelf.leases.items() if block in blocks), NOBODY)
+
+    def withdraw(self, pool: str, worker: int, block: int) -> None:
+        """A worker is about to be dead, and a block of its is not to be leased again before NOBODY gives it back."""
+        leases = self._shelves[pool].leases
+        leases[worker].discard(block)
+        leases.setdefault(NOBODY, set()).add(block)
+
     def reclaim(self, worker: int) -> None:
         """A worker is dead: nobody has its addresses any more."""
         for shelf in self._shelves.values():
@@ -161,7 +179,7 @@ class Ledger:
 
     def holders(self, pool: str) -> list[int]:
         """The workers that have blocks of a pool."""
-        return [worker for worker, blocks in self._shelves[pool].leases.items() if blocks]
+        return [worker for worker, blocks in self._shelves[pool].leases.items() if blocks and worker != NOBODY]
 
     def held_by(self, worker: int) -> list[tuple[str, int]]:
         """Every block, by pool, that a worker has."""

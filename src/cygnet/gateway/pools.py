@@ -242,6 +242,17 @@ class AddressPools:
         pool = self._pools.get(name)
         return pool is not None and pool.plan.has(address)
 
+    def pool_of(self, pools: tuple[str, ...], address: bytes) -> str:
+        """Which of these pools a packed address belongs to; empty if none gives it."""
+        return next((name for name in pools if self.is_of(name, address) and not self._pools[name].is_retired), "")
+
+    def owns(self, address: bytes) -> bool:
+        """Whether a packed address is in a block that we have leased."""
+        number = int.from_bytes(address, "big")
+        return any(
+            pool.plan.has(address) and pool.plan.block_of(number) in pool.blocks for pool in self._pools.values()
+        )
+
     @property
     def in_use(self) -> int:
         """Addresses that peers have."""

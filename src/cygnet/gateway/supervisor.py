@@ -22,6 +22,9 @@ from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import Configuration
 from cygnet.gateway.control import (
     AddAddress,
+    AddressHanded,
+    AddressReturned,
+    AddressWanted,
     AddRoute,
     Answer,
     AnyMessage,
@@ -399,6 +402,12 @@ class Supervisor:
             self._leasing.lease(slot.index, message)
         elif isinstance(message, LeaseReturn):
             self._leasing.take_back(slot.index, message)
+        elif isinstance(message, AddressWanted):
+            self._leasing.lending.wanted(slot.index, message)
+        elif isinstance(message, AddressHanded):
+            self._leasing.lending.handed(slot.index, message)
+        elif isinstance(message, AddressReturned):
+            self._leasing.lending.returned(slot.index, message)
         elif isinstance(message, PeersAreAlone):
             for other in self._slots:
                 if other is not slot and other.channel is not None:

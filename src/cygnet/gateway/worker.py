@@ -19,6 +19,9 @@ from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.tun import NAME_PATTERN
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.gateway.control import (
+    AddressHanded,
+    AddressReturned,
+    AddressWanted,
     AnyMessage,
     Ask,
     Channel,
@@ -37,6 +40,7 @@ from cygnet.gateway.held_requests import HeldRequests
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import WAITING, Intake, Standing
+from cygnet.gateway.lent_addresses import LentAddresses
 from cygnet.gateway.lonely_peers import LonelyPeers, obey
 from cygnet.gateway.memory import guard_of_this_process, tame_collector
 from cygnet.gateway.name_servers import PeerServers
@@ -49,6 +53,7 @@ from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import ChildFailed, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment
+from cygnet.ike.exchanges.virtual_ip import is_held
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.settings import Settings
@@ -117,6 +122,9 @@ class Worker:
         self._counters = kit.counters
         self._counters.reset_gauges()
         self._pools = AddressPools(settings.pools, workers=kit.workers, reserved=gateway.echo, send=kit.channel.send)
+        self._lent = LentAddresses(
+            self._pools, holds=lambda peer, address: is_held(peer, address, self._table), send=kit.channel.send
+        )
         for pool, blocks in kit.leases:
             self._pools.granted(pool, blocks)
         ports = [s.port for s in kit.udp if not s.is_natt]
@@ -126,7 +134,7 @@ class Worker:
             settings,
             entropy=os.urandom,
             count=kit.counters.count,
-            addresses=self._pools,
+            addresses=self._pools if kit.workers == 1 else self._lent,
             last_traffic=self._last_traffic,
             last_sent=self._last_sent,
             packets_carried=self._packets_carried,
@@ -394,6 +402,9 @@ class Worker:
                 self._held.serve_again()
         elif isinstance(message, LeaseRecall):
             self._pools.recalled(message.pool, message.free, is_urgent=message.is_urgent)
+        elif isinstance(message, AddressWanted | AddressHanded | AddressReturned):
+            self._lent.on_message(message)
+            self._held.serve_again()
         elif isinstance(message, Ask):
             self._service.on_ask(message)
         elif isinstance(message, Interest):
@@ -439,6 +450,7 @@ class Worker:
         self._gauge()
         self._table.admission.is_out_of_memory = self._memory.tick(len(self._table.sas))
         self._pools.tick()
+        self._lent.tick()
         self._held.serve_again()
         self._events.tick()
         gc.collect(1)

@@ -38,6 +38,10 @@ class AddressAwaited(LocalError):
     """No virtual address is here now, and one may be in a moment: the request is to be taken again then."""
 
 
+class AddressElsewhere(AddressAwaited):
+    """The same of the one address that the peer asks for, and for which no other is to be given meanwhile."""
+
+
 class ChildlessUnsupported(LocalError):
     """The IKE_SA is to begin without a CHILD_SA, and the peer does not support that (RFC 6023 section 3)."""
 

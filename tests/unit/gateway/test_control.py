@@ -4,6 +4,9 @@ import pytest
 
 from cygnet.gateway.control import (
     MAX_WAITING,
+    AddressHanded,
+    AddressReturned,
+    AddressWanted,
     AddRoute,
     AnyMessage,
     Channel,
@@ -27,6 +30,9 @@ MESSAGES: list[AnyMessage] = [
     LeaseRecall("clients", 17),
     LeaseReturn("clients", ()),
     PeersAreHeard((bytes(8),)),
+    AddressWanted("v4", bytes(4), (2, b"c1@example.org")),
+    AddressHanded("v4", bytes(4), (2, b"c1@example.org"), 1, True),
+    AddressReturned(bytes(4)),
     PeersAreAlone((LonelyPeer(bytes(8), (2, b"gw.example.org"), (3, b"c1@example.org")),)),
     AddRoute("10.7.0.0/16"),
     DelRoute("fd00::/64"),

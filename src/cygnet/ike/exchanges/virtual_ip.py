@@ -5,9 +5,9 @@ from functools import lru_cache
 from cygnet.auth.identity import Identity
 from cygnet.iana import CfgAttribute, CfgType
 from cygnet.ike.connections import Connection
-from cygnet.ike.errors import AddressAwaited, InternalAddressFailure
+from cygnet.ike.errors import AddressAwaited, AddressElsewhere, InternalAddressFailure
 from cygnet.ike.exchanges.parts import Parts
-from cygnet.ike.sa import Turn
+from cygnet.ike.sa import Registry, Turn
 from cygnet.wire.payloads.configuration import Configuration, ConfigurationAttribute
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
@@ -93,9 +93,12 @@ def assign(
         is_asked = True
         wanted = attribute.value[:octets] if len(attribute.value) >= octets else bytes(octets)
         # RFC 7296 section 2.8.3: a peer that authenticates itself anew keeps its address, while it has both IKE_SAs.
-        is_kept = any(wanted) and wanted not in addresses and _is_held(identity, wanted, turn)
+        is_kept = any(wanted) and wanted not in addresses and is_held(identity, wanted, turn.table)
         try:
             address = wanted if is_kept else turn.env.addresses.acquire(pools, octets, wanted, identity)
+        except AddressElsewhere:
+            release(identity, tuple(addresses), turn)
+            raise
         except AddressAwaited:
             is_awaited = True
             continue
@@ -121,10 +124,10 @@ def release(identity: Identity, addresses: tuple[bytes, ...], turn: Turn) -> Non
     """As responder: an IKE_SA with that peer has these addresses no longer, or is not to have them; they are free
     unless another one has them too."""
     for address in addresses:
-        if not _is_held(identity, address, turn):
+        if not is_held(identity, address, turn.table):
             turn.env.addresses.release(address)
 
 
-def _is_held(identity: Identity, address: bytes, turn: Turn) -> bool:
+def is_held(identity: Identity, address: bytes, table: Registry) -> bool:
     """Whether an IKE_SA that stands with that peer has the address from us."""
-    return any(sa.has_leases and address in sa.virtual_ips for sa in turn.table.with_peer(identity))
+    return any(sa.has_leases and address in sa.virtual_ips for sa in table.with_peer(identity))

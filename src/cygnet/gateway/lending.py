@@ -1,0 +1,104 @@
+"""Who has a virtual address that went from one worker to another with its peer: the supervisor's side.
+
+The worker that a block is leased to owns its addresses. One of them may be handed over, and handed on, to workers that
+have an IKE_SA with its peer. The last of them has the packets for it, by a route of its own, until no IKE_SA of its has
+the address any more; then the one before, and in the end the owner.
+"""
+
+import ipaddress
+from collections.abc import Callable
+
+from cygnet.gateway.control import AddressHanded, AddressReturned, AddressWanted, AnyMessage
+from cygnet.gateway.ledger import NOBODY, Ledger
+from cygnet.gateway.routes import Routes
+
+
+class Lending:
+    """The addresses that were handed over. Workers are numbers."""
+
+    def __init__(self, ledger: Ledger, *, routes: Routes | None, send: Callable[[int, AnyMessage], bool]) -> None:
+        """`send` says whether a worker was reached."""
+        self._ledger = ledger
+        self._routes = routes
+        self._send = send
+        self._lent: dict[bytes, tuple[str, list[int]]] = {}
+        """The pool, and to whom it was handed: the one that has it now comes last."""
+
+    def __len__(self) -> int:
+        return len(self._lent)
+
+    def wanted(self, worker: int, message: AddressWanted) -> None:
+        """A peer of that worker wants an address: ask who has it."""
+        pool, address = message.pool, message.address
+        holder = self._lent[address][1][-1] if address in self._lent else self._ledger.owner(pool, address)
+        question = AddressWanted(pool, address, message.peer, worker)
+        if holder in (worker, NOBODY) or not self._send(holder, question):
+            self._send(worker, AddressHanded(pool, address, message.peer, worker, is_given=False))
+
+    def handed(self, worker: int, message: AddressHanded) -> None:
+        """That worker hands an address over, or does not."""
+        pool, address, receiver = message.pool, message.address, message.worker
+        holders = self._lent.get(address, (pool, []))[1]
+        is_given = message.is_given and (worker in holders or worker == self._ledger.owner(pool, address))
+        if is_given:
+            if receiver in holders:
+                holders.remove(receiver)
+            holders.append(receiver)
+            self._lent[address] = pool, holders
+            if self._routes is not None:
+                self._routes.add(_prefix(address), receiver)
+        if not self._send(receiver, AddressHanded(pool, address, message.peer, receiver, is_given)) and is_given:
+            self.returned(receiver, AddressReturned(address))
+
+    def returned(self, worker: int, message: AddressReturned) -> None:
+        """No peer of that worker has the address any more. When that is so of all, it is its owner's again."""
+        address = message.address
+        pool, holders = self._lent.get(address, ("", []))
+        if worker not in holders:
+            return
+        holders.remove(worker)
+        owner = self._ledger.owner(pool, address)
+        self._unroute(address, worker, holders, is_block=worker == owner and self._ledger.plan(pool).size == 1)
+        if holders:
+            return
+        del self._lent[address]
+        if owner != NOBODY:
+            self._send(owner, message)
+        elif not self._is_any_lent(pool, address):
+            self._ledger.give_back(pool, NOBODY, (self._block(pool, address),))
+
+    def gone(self, worker: int) -> None:
+        """That worker is dead. Of what it owned, blocks with an address that is lent are leased to nobody meanwhile."""
+        for address in list(self._lent):
+            self.returned(worker, AddressReturned(address))
+        for address, (pool, _) in self._lent.items():
+            if self._ledger.owner(pool, address) == worker:
+                self._ledger.withdraw(pool, worker, self._block(pool, address))
+
+    def forget(self, pool: str) -> None:
+        """That pool is no more, or has other addresses from now on."""
+        for address, (name, holders) in list(self._lent.items()):
+            if name == pool:
+                del self._lent[address]
+                for worker in holders:
+                    self._unroute(address, worker, [], is_block=False)
+
+    def _unroute(self, address: bytes, worker: int, holders: list[int], *, is_block: bool) -> None:
+        """Give the route to the one before; `is_block`: it is what the worker's block is routed by too, and stays."""
+        if self._routes is None:
+            return
+        if not is_block:
+            self._routes.discard(_prefix(address), worker)
+        elif holders:
+            self._routes.add(_prefix(address), holders[-1])
+
+    def _block(self, pool: str, address: bytes) -> int:
+        return self._ledger.plan(pool).block_of(int.from_bytes(address, "big"))
+
+    def _is_any_lent(self, pool: str, beside: bytes) -> bool:
+        block = self._block(pool, beside)
+        return any(name == pool and self._block(pool, address) == block for address, (name, _) in self._lent.items())
+
+
+def _prefix(address: bytes) -> str:
+    return f"{ipaddress.ip_address(address)}/{8 * len(address)}"

@@ -1,0 +1,140 @@
+"""Virtual addresses that go from one worker to another with their peer: a worker's side. For the supervisor's see
+`lending.py`.
+
+A peer that authenticates itself anew keeps its address (RFC 7296 section 2.8.3), also if its new IKE_SA comes to
+another worker than the old one. That worker asks for the address, and whoever has an IKE_SA with that peer hands it
+over; the request of the peer is held back until then. Of an address that no IKE_SA has nobody knows whose it was:
+that one is not handed over.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from cygnet.auth.identity import Identity
+from cygnet.gateway.control import AddressHanded, AddressReturned, AddressWanted, AnyMessage
+from cygnet.gateway.pools import AddressPools
+from cygnet.ike.errors import AddressElsewhere
+from cygnet.wire.payloads.configuration import ConfigurationAttribute
+
+MAX_ASKED: Final = 64
+"""Addresses that are asked for at a time. Peers that come besides get others: so many come only in a storm."""
+PATIENCE_TICKS: Final = 2
+"""For which an answer is awaited, and an address that nobody uses is kept."""
+
+
+class _Adopted:
+    """An address that another worker has handed to us, and that may have gone on to the next since."""
+
+    __slots__ = ("idle_ticks", "is_used", "peer")
+
+    def __init__(self, peer: Identity) -> None:
+        self.peer = peer
+        self.is_used = False
+        self.idle_ticks = 0
+
+
+class LentAddresses:
+    """The `VirtualAddresses` of a worker that is not alone: its pools, and what it has of others'."""
+
+    def __init__(
+        self,
+        pools: AddressPools,
+        *,
+        holds: Callable[[Identity, bytes], bool],
+        send: Callable[[AnyMessage], object],
+    ) -> None:
+        """`holds` says whether an IKE_SA that stands with that peer has the packed address from us."""
+        self._pools = pools
+        self._holds = holds
+        self._send = send
+        self._adopted: dict[bytes, _Adopted] = {}
+        self._away: dict[bytes, bool] = {}
+        """Addresses of our blocks that were handed over, and whether an IKE_SA here has them still."""
+        self._asked: dict[tuple[bytes, Identity], int] = {}
+        """What we wait for, and for how many ticks we have."""
+        self._denied: dict[tuple[bytes, Identity], int] = {}
+        """What we have asked for in vain, and how many ticks ago."""
+
+    # What the core asks.
+
+    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
+        """As `AddressPools.acquire`. Raises AddressElsewhere while another worker may have to hand it over."""
+        if any(wanted):
+            adopted = self._adopted.get(wanted)
+            if adopted is not None and adopted.peer == identity:
+                adopted.is_used = True
+                return wanted
+            pool = self._pools.pool_of(pools, wanted)
+            if pool and (wanted in self._away or not self._pools.owns(wanted)):
+                self._ask(pool, wanted, identity)
+        return self._pools.acquire(pools, octets, wanted, identity)
+
+    def release(self, address: bytes) -> None:
+        """No IKE_SA here has the address any more."""
+        adopted = self._adopted.get(address)
+        if adopted is not None:
+            # It goes back a little later: the request that it is for may come again.
+            adopted.is_used, adopted.idle_ticks = False, 0
+        if address in self._away:
+            self._away[address] = False
+        elif adopted is None:
+            self._pools.release(address)
+
+    def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
+        """As `AddressPools.attributes`."""
+        return self._pools.attributes(pools, addresses)
+
+    def _ask(self, pool: str, wanted: bytes, identity: Identity) -> None:
+        """Ask for it, or wait; return if it is not to be had."""
+        key = (wanted, identity)
+        if key in self._denied or (key not in self._asked and len(self._asked) >= MAX_ASKED):
+            return
+        if key not in self._asked:
+            self._asked[key] = 0
+            self._send(AddressWanted(pool, wanted, (identity.id_type, identity.data)))
+        raise AddressElsewhere
+
+    # What the supervisor says.
+
+    def on_message(self, message: AddressWanted | AddressHanded | AddressReturned) -> None:
+        """It has asked for an address, answered, or given one back."""
+        if isinstance(message, AddressWanted):
+            self._wanted(message)
+        elif isinstance(message, AddressHanded):
+            self._handed(message)
+        # Else if an IKE_SA here has it too, that goes on as if it had never been away.
+        elif self._away.pop(message.address, True) is False:
+            self._pools.release(message.address)
+
+    def _wanted(self, message: AddressWanted) -> None:
+        """Another worker has a peer for the address: hand it over, if it is that peer's."""
+        address = message.address
+        is_given = self._holds(Identity(*message.peer), address)
+        if is_given and address not in self._adopted:
+            self._away[address] = True
+        self._send(AddressHanded(message.pool, address, message.peer, message.worker, is_given))
+
+    def _handed(self, message: AddressHanded) -> None:
+        """The answer to what we have asked for."""
+        peer = Identity(*message.peer)
+        key = (message.address, peer)
+        self._asked.pop(key, None)
+        if message.is_given:
+            self._adopted[message.address] = _Adopted(peer)
+        else:
+            self._denied[key] = 0
+
+    def tick(self) -> None:
+        """To be called about once a second."""
+        for waiting in (self._asked, self._denied):
+            for key in list(waiting):
+                waiting[key] += 1
+                if waiting[key] > PATIENCE_TICKS:
+                    del waiting[key]
+                    if waiting is self._asked:
+                        self._denied[key] = 0
+        for address, adopted in list(self._adopted.items()):
+            adopted.idle_ticks += 1
+            if not adopted.is_used and adopted.idle_ticks > PATIENCE_TICKS:
+                del self._adopted[address]
+                self._send(AddressReturned(address))

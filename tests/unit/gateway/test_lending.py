@@ -1,0 +1,301 @@
+"""Virtual addresses that follow their peers from worker to worker: all workers and the supervisor together."""
+
+import random
+from collections import deque
+
+import pytest
+
+from cygnet.auth.identity import Identity, parse_identity
+from cygnet.gateway.control import (
+    AddressHanded,
+    AddressReturned,
+    AddressWanted,
+    AnyMessage,
+    LeaseGrant,
+    LeaseRecall,
+    LeaseRequest,
+    LeaseReturn,
+)
+from cygnet.gateway.leasing import Leasing
+from cygnet.gateway.ledger import PoolPlan
+from cygnet.gateway.lent_addresses import MAX_ASKED, PATIENCE_TICKS, LentAddresses
+from cygnet.gateway.pools import AddressPools
+from cygnet.ike.errors import AddressAwaited, AddressElsewhere
+from cygnet.ike.settings import PoolSettings
+
+POOL = PoolSettings(name="p", first=bytes((10, 0, 0, 1)), last=bytes((10, 0, 0, 12)))
+"""Small enough to be cut into single addresses."""
+BLOCKS = PoolSettings(name="p", first=bytes((10, 0, 0, 0)), last=bytes((10, 0, 0, 199)))
+"""Cut into blocks of four."""
+ANY = bytes(4)
+CAROL, DAVE = parse_identity("carol@example.org"), parse_identity("dave@example.org")
+
+
+class FakeRoutes:
+    """As `Routes`: the one that came last gets the packets."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, list[int]] = {}
+
+    def add(self, prefix: str, worker: int) -> None:
+        self.workers[prefix] = [*(w for w in self.workers.get(prefix, []) if w != worker), worker]
+
+    def discard(self, prefix: str, worker: int) -> None:
+        self.workers[prefix] = [w for w in self.workers.get(prefix, []) if w != worker]
+
+    def discard_all(self, worker: int) -> None:
+        for prefix in self.workers:
+            self.discard(prefix, worker)
+
+
+class Worker:
+    """Gives addresses to IKE_SAs, which are pairs of a peer and an address here."""
+
+    def __init__(self, gateway: "Gateway", number: int) -> None:
+        self.gateway = gateway
+        self.number = number
+        self.sas: list[tuple[Identity, bytes]] = []
+        self.pools = AddressPools((gateway.pool,), workers=len(gateway.numbers), send=self.send)
+        self.lent = LentAddresses(self.pools, holds=lambda *sa: sa in self.sas, send=self.send)
+        for pool, blocks in gateway.leasing.at_start(number):
+            self.pools.granted(pool, blocks)
+
+    def send(self, message: AnyMessage) -> bool:
+        self.gateway.to_supervisor.append((self.number, message))
+        return True
+
+    def set_up(self, peer: Identity, wanted: bytes = ANY) -> bytes | None:
+        """As IKE_AUTH does, until it need not wait any more."""
+        for _ in range(PATIENCE_TICKS + 2):
+            if (peer, wanted) in self.sas:
+                self.sas.append((peer, wanted))
+                return wanted
+            try:
+                address = self.lent.acquire(("p",), 4, wanted, peer)
+            except AddressAwaited:
+                self.gateway.settle()
+                continue
+            if address is not None:
+                self.sas.append((peer, address))
+            return address
+        return None
+
+    def end(self, peer: Identity, address: bytes) -> None:
+        self.sas.remove((peer, address))
+        if (peer, address) not in self.sas:
+            self.lent.release(address)
+
+    def receive(self, message: AnyMessage) -> None:
+        if isinstance(message, LeaseGrant):
+            self.pools.granted(message.pool, message.blocks)
+        elif isinstance(message, LeaseRecall):
+            self.pools.recalled(message.pool, message.free, is_urgent=message.is_urgent)
+        else:
+            assert isinstance(message, AddressWanted | AddressHanded | AddressReturned)
+            self.lent.on_message(message)
+
+
+class Gateway:
+    """Some workers and their supervisor."""
+
+    def __init__(self, pool: PoolSettings = POOL, workers: int = 3) -> None:
+        self.pool = pool
+        self.numbers = range(workers)
+        self.to_supervisor: deque[tuple[int, AnyMessage]] = deque()
+        self.to_workers: deque[tuple[int, AnyMessage]] = deque()
+        self.routes = FakeRoutes()
+        self.leasing = Leasing((pool,), workers, routes=self.routes, send=self.send)  # type: ignore[arg-type]
+        self.workers: dict[int, Worker] = {}
+        self.is_silent: set[int] = set()
+        for number in self.numbers:
+            self.workers[number] = Worker(self, number)
+
+    def send(self, worker: int, message: AnyMessage) -> bool:
+        assert worker in self.numbers
+        self.to_workers.append((worker, message))
+        return worker in self.workers
+
+    def step(self) -> None:
+        if self.to_supervisor:
+            worker, message = self.to_supervisor.popleft()
+            if isinstance(message, LeaseRequest):
+                self.leasing.lease(worker, message)
+            elif isinstance(message, LeaseReturn):
+                self.leasing.take_back(worker, message)
+            elif isinstance(message, AddressWanted):
+                self.leasing.lending.wanted(worker, message)
+            elif isinstance(message, AddressHanded):
+                self.leasing.lending.handed(worker, message)
+            elif isinstance(message, AddressReturned):
+                self.leasing.lending.returned(worker, message)
+        elif self.to_workers:
+            worker, message = self.to_workers.popleft()
+            if worker in self.workers and worker not in self.is_silent:
+                self.workers[worker].receive(message)
+
+    def settle(self) -> None:
+        while self.to_supervisor or self.to_workers:
+            self.step()
+
+    def tick(self, times: int = PATIENCE_TICKS + 2) -> None:
+        for _ in range(times):
+            for worker in self.workers.values():
+                worker.pools.tick()
+                worker.lent.tick()
+            self.settle()
+
+    def kill(self, number: int) -> None:
+        """It dies, and is started again."""
+        del self.workers[number]
+        self.to_supervisor = deque(item for item in self.to_supervisor if item[0] != number)
+        self.to_workers = deque(item for item in self.to_workers if item[0] != number)
+        self.routes.discard_all(number)
+        self.leasing.free(number)
+        self.workers[number] = Worker(self, number)
+
+    def routed_to(self, address: bytes) -> int:
+        """Which worker gets packets for an address; blocks of this pool are single addresses."""
+        return self.routes.workers[f"{'.'.join(map(str, address))}/32"][-1]
+
+    def all_free(self) -> bool:
+        """Whether one worker can have all of them, without giving one twice."""
+        self.tick()
+        assert len(self.leasing.lending) == 0
+        found = set()
+        while (address := self.workers[0].set_up(DAVE)) is not None:
+            assert address not in found
+            found.add(address)
+        return len(found) == PoolPlan(self.pool, 1).capacity
+
+
+def moved(gateway: Gateway, first: int, second: int) -> bytes:
+    """Carol authenticates herself anew with another worker than before; both IKE_SAs stand."""
+    address = gateway.workers[first].set_up(CAROL)
+    assert address is not None
+    assert gateway.workers[second].set_up(CAROL, address) == address
+    return address
+
+
+def test_a_peer_keeps_its_address_with_another_worker() -> None:
+    gateway = Gateway()
+    address = moved(gateway, 0, 1)
+    assert gateway.routed_to(address) == 1
+    gateway.workers[0].end(CAROL, address)
+    gateway.tick()
+    assert gateway.routed_to(address) == 1, "the old IKE_SA has no say in it any more"
+    assert gateway.workers[0].set_up(DAVE) != address and gateway.workers[2].set_up(DAVE, address) != address
+    gateway.workers[1].end(CAROL, address)
+    gateway.tick()
+    assert gateway.routed_to(address) == 0 and gateway.workers[0].pools.in_use == 1
+
+
+def test_from_worker_to_worker_and_back() -> None:
+    gateway = Gateway()
+    address = moved(gateway, 0, 1)
+    gateway.workers[0].end(CAROL, address)
+    for old, new in ((1, 2), (2, 0), (0, 2), (2, 1), (1, 0)):
+        assert gateway.workers[new].set_up(CAROL, address) == address
+        assert gateway.routed_to(address) == new
+        gateway.workers[old].end(CAROL, address)
+        gateway.tick()
+        assert gateway.routed_to(address) == new
+    gateway.workers[0].end(CAROL, address)
+    assert gateway.all_free()
+
+
+def test_where_the_new_ike_sa_fails_the_old_one_has_its_address_still() -> None:
+    gateway = Gateway()
+    address = moved(gateway, 0, 1)
+    gateway.workers[1].end(CAROL, address)
+    gateway.tick()
+    assert gateway.routed_to(address) == 0 and gateway.workers[0].sas == [(CAROL, address)]
+    gateway.workers[0].end(CAROL, address)
+    assert gateway.all_free()
+
+
+def test_another_peer_does_not_get_it_by_asking_for_it() -> None:
+    gateway = Gateway()
+    address = gateway.workers[0].set_up(CAROL)
+    assert address is not None
+    given = gateway.workers[1].set_up(DAVE, address)
+    assert given not in (None, address) and gateway.routed_to(address) == 0
+
+
+def test_an_address_that_nobody_has_is_not_waited_for_twice() -> None:
+    gateway = Gateway()
+    worker = gateway.workers[1]
+    wanted = next(a for a in (bytes((10, 0, 0, n)) for n in range(1, 13)) if gateway.workers[0].pools.owns(a))
+    assert worker.set_up(CAROL, wanted) not in (None, wanted)
+    assert worker.lent.acquire(("p",), 4, wanted, CAROL) is not None
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for_for_ever() -> None:
+    gateway = Gateway()
+    address = gateway.workers[0].set_up(CAROL)
+    assert address is not None
+    gateway.is_silent = {0}
+    with pytest.raises(AddressElsewhere):
+        gateway.workers[1].lent.acquire(("p",), 4, address, CAROL)
+    gateway.tick()
+    assert gateway.workers[1].lent.acquire(("p",), 4, address, CAROL) not in (None, address)
+
+
+def test_a_storm_of_wishes_is_not_waited_for() -> None:
+    gateway = Gateway()
+    worker = gateway.workers[1]
+    elsewhere = next(a for a in (bytes((10, 0, 0, n)) for n in range(1, 13)) if gateway.workers[0].pools.owns(a))
+    for number in range(MAX_ASKED):
+        with pytest.raises(AddressElsewhere):
+            worker.lent.acquire(("p",), 4, elsewhere, parse_identity(f"c{number}@example.org"))
+    assert worker.lent.acquire(("p",), 4, elsewhere, CAROL) not in (None, elsewhere)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_dies_takes_no_address_of_others_with_it(victim: int) -> None:
+    gateway = Gateway()
+    address = moved(gateway, 0, 1)
+    gateway.kill(victim)
+    gateway.tick()
+    others = [gateway.workers[n].set_up(DAVE) for n in gateway.numbers for _ in range(12)]
+    assert address not in others, "somebody has it still"
+    assert len({each for each in others if each is not None}) == 11
+    if victim == 0:
+        assert gateway.routed_to(address) == 1
+    for worker in gateway.workers.values():
+        for sa in list(worker.sas):
+            worker.end(*sa)
+    assert gateway.all_free()
+
+
+@pytest.mark.parametrize("pool", [POOL, BLOCKS], ids=["addresses", "blocks"])
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_no_address_is_two_peers_and_none_gets_lost(seed: int, pool: PoolSettings) -> None:
+    rng = random.Random(seed)
+    gateway = Gateway(pool)
+    peers = [parse_identity(f"c{number}@example.org") for number in range(6)]
+    for _ in range(300):
+        worker = gateway.workers[rng.choice(gateway.numbers)]
+        standing = [(each, sa) for each in gateway.workers.values() for sa in each.sas]
+        match rng.randrange(12):
+            case 0 | 1 | 2:
+                worker.set_up(rng.choice(peers))
+            case 3 | 4 | 5 | 6 if standing:
+                worker.set_up(*rng.choice(standing)[1])
+            case 7 | 8 | 9 if standing:
+                owner, sa = rng.choice(standing)
+                owner.end(*sa)
+            case 10:
+                gateway.tick(1)
+            case 11 if rng.random() < 0.2:
+                gateway.kill(worker.number)
+            case _:
+                gateway.step()
+        holders: dict[bytes, set[Identity]] = {}
+        for each in gateway.workers.values():
+            for peer, address in each.sas:
+                holders.setdefault(address, set()).add(peer)
+        assert all(len(found) == 1 for found in holders.values()), holders
+    for each in gateway.workers.values():
+        for sa in list(each.sas):
+            each.end(*sa)
+    assert gateway.all_free()
