@@ -12,6 +12,7 @@ KEPT_S: Final = 180.0
 """For how long a response can be had again: the 165 s for which strongSwan repeats a request, and some more."""
 _PAGE_S: Final = 15.0
 _LENGTH_BITS: Final = 24
+_LENGTH_MASK: Final = (1 << _LENGTH_BITS) - 1
 
 
 class KeptResponses:
@@ -41,18 +42,12 @@ class KeptResponses:
     def look(self, spi: bytes, answered: float) -> bytes:
         """A response; empty if it is forgotten."""
         page = self._pages.get(int(answered / _PAGE_S))
-        place = page[1].get(spi) if page is not None else None
-        if page is None or place is None:
-            return b""
-        start = place >> _LENGTH_BITS
-        return bytes(page[0][start : start + (place & (1 << _LENGTH_BITS) - 1)])
+        return _cut(page[0], page[1].get(spi)) if page is not None else b""
 
     def take(self, spi: bytes, answered: float) -> bytes:
         """The same, and keep it no longer."""
-        response = self.look(spi, answered)
-        if response:
-            del self._pages[int(answered / _PAGE_S)][1][spi]
-        return response
+        page = self._pages.get(int(answered / _PAGE_S))
+        return _cut(page[0], page[1].pop(spi, None)) if page is not None else b""
 
     def next_due(self) -> float | None:
         """When `forget` has something to do; None if nothing is kept."""
@@ -62,6 +57,13 @@ class KeptResponses:
         """Give up what nobody will ask for any more."""
         for number in [number for number in self._pages if _expiry(number) <= now]:
             del self._pages[number]
+
+
+def _cut(octets: bytearray, place: int | None) -> bytes:
+    if place is None:
+        return b""
+    start = place >> _LENGTH_BITS
+    return bytes(octets[start : start + (place & _LENGTH_MASK)])
 
 
 def _expiry(page: int) -> float:
