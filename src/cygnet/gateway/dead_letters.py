@@ -5,8 +5,8 @@ thousand a second a third of the processor. So while many come, the kernel is to
 (`cygnet.ike.spi.SpiSeal`), and drops what never was one. Somebody who has had SPIs of ours, or has seen some of other
 peers, can go on with those: what too much comes for, of which nothing is to be had, is barred one by one.
 
-Nothing is kept out that would not be dropped here as well, whatever address it comes from. It is looked again every few
-seconds whether it still comes: while the filter is in force, nobody sees it.
+Nothing is kept out that would not be dropped here as well, whatever address it comes from. A small part of it, chosen
+by chance, still gets in: by that it is seen whether it goes on.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,9 @@ LIMIT_PER_S: Final = 500
 LIMIT_EACH_PER_S: Final = 64
 """For one SPI. No peer repeats a request so often."""
 HOLD_S: Final = 10.0
-"""For so long nothing gets in; then it is looked whether more comes than is allowed."""
+"""What stays out does so for this long after more came than is allowed."""
+SAMPLE: Final = 1 / 1024
+"""Which part of it is let in: of fifty thousand a second so few that it costs nothing, though each comes alone."""
 MAX_COUNTED: Final = 4096
 """SPIs that are counted between two reviews."""
 
@@ -61,19 +63,28 @@ class DeadLetters:
         if elapsed_s < REVIEW_S:
             return
         self._reviewed = now
-        if self.came > LIMIT_PER_S * elapsed_s:
+        is_sampled = self._told is not None
+        strays = self.came
+        for spi, count in self._counts.items():
+            is_ours = spi[0] == self._node and self._seal.is_on(spi)
+            word = int.from_bytes(spi[4:], "big")
+            # Each that got in of what stays out stands for those that did not.
+            all_of_it = count
+            if is_sampled and not (is_ours and word not in self._barred):
+                all_of_it = round(count / SAMPLE)
+                strays += all_of_it - count
+            if is_ours and all_of_it > LIMIT_EACH_PER_S * elapsed_s:
+                self._bar(word, now)
+        if strays > LIMIT_PER_S * elapsed_s:
             self._until = now + HOLD_S
         for word, until in tuple(self._barred.items()):
             if until <= now:
                 del self._barred[word]
-        for spi, count in self._counts.items():
-            if count > LIMIT_EACH_PER_S * elapsed_s and spi[0] == self._node and self._seal.is_on(spi):
-                self._bar(int.from_bytes(spi[4:], "big"), now)
         self.came = 0
         self._counts.clear()
         rules = None
         if self._barred or self._until > now:
-            rules = SpiRules(self._node, self._seal, tuple(sorted(self._barred)))
+            rules = SpiRules(self._node, self._seal, tuple(sorted(self._barred)), SAMPLE)
         if rules != self._told:
             self._told = rules
             self._limit(rules)

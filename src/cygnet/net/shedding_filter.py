@@ -82,6 +82,8 @@ class SpiRules(msgspec.Struct, frozen=True):
     seal: SpiSeal
     barred: tuple[int, ...] = ()
     """The last words of SPIs for which nothing is to come; at most MAX_BARRED."""
+    sample: float = 0.0
+    """Which part of what stays out gets in all the same, so that it is seen what comes."""
 
     def at_most(self, n: int) -> "SpiRules":
         """The same with no more that are barred than that."""
@@ -141,7 +143,7 @@ def _by_spi(spis: SpiRules, ike: int) -> Source:
     )
     return [
         Label("for nobody"),
-        Instruction(Op.RETURN, _DROP),
+        Instruction(Op.JUMP, then="out"),
         Label("for an initiator"),
         Instruction(Op.LOAD_WORD, ike + _SPI_I),
         Instruction(Op.STORE, first),
@@ -166,13 +168,13 @@ def _by_spi(spis: SpiRules, ike: int) -> Source:
         Instruction(Op.AND, _NODE_AND_SEAL),
         Instruction(Op.XOR_X),
         Instruction(Op.JUMP_IF_EQUAL, spis.node << 24, then="sealed"),
-        Instruction(Op.RETURN, _DROP),
+        Instruction(Op.JUMP, then="out"),
         Label("sealed"),
         Instruction(Op.LOAD_STORED, second),
-        *_search([(key, "barred") for key in spis.barred], "open", "barred search"),
-        Label("barred"),
-        Instruction(Op.RETURN, _DROP),
-        Label("open"),
+        *_search([(key, "out") for key in spis.barred], "ours", "barred search"),
+        Label("out"),
+        *_by_chance(spis.sample, otherwise="ours"),
+        Label("ours"),
         Instruction(Op.RETURN, _PASS),
     ]
 
@@ -217,13 +219,13 @@ def _with_cookie(sources: Sources, whose: str, ike: int) -> Source:
     ]
 
 
-def _by_chance(share: float) -> Source:
-    """Pass that share of what comes here, and drop the others."""
+def _by_chance(share: float, otherwise: str = "in") -> Source:
+    """Pass that share of what comes here, by way of the label `otherwise`, and drop the others."""
     if share >= 1:
         return [Instruction(Op.RETURN, _PASS)]
     return [
         Instruction(Op.LOAD_WORD, _SKF_AD_RANDOM),
-        Instruction(Op.JUMP_IF_AT_LEAST, int(share * _WORDS), otherwise="in"),
+        Instruction(Op.JUMP_IF_AT_LEAST, int(share * _WORDS), otherwise=otherwise),
         Instruction(Op.RETURN, _DROP),
     ]
 

@@ -2,7 +2,15 @@ import os
 
 import pytest
 
-from cygnet.gateway.dead_letters import HOLD_S, LIMIT_EACH_PER_S, LIMIT_PER_S, MAX_COUNTED, REVIEW_S, DeadLetters
+from cygnet.gateway.dead_letters import (
+    HOLD_S,
+    LIMIT_EACH_PER_S,
+    LIMIT_PER_S,
+    MAX_COUNTED,
+    REVIEW_S,
+    SAMPLE,
+    DeadLetters,
+)
 from cygnet.ike.spi import SpiSeal, new_ike_spi
 from cygnet.net.shedding_filter import MAX_BARRED, SpiRules
 
@@ -13,6 +21,10 @@ MANY, FEW = int(LIMIT_EACH_PER_S * REVIEW_S) + 1, int(LIMIT_EACH_PER_S * REVIEW_
 
 def ours(drawn: int) -> bytes:
     return new_ike_spi(NODE, 0, lambda octets: drawn.to_bytes(octets, "big"), SEAL)
+
+
+def rules(*barred: int) -> SpiRules:
+    return SpiRules(NODE, SEAL, barred, SAMPLE)
 
 
 class Rig:
@@ -47,22 +59,38 @@ def test_a_few_strays_are_left_to_the_worker(rig: Rig) -> None:
 
 def test_when_many_come_what_is_not_ours_stays_out(rig: Rig) -> None:
     rig.interval([os.urandom(8) for _ in range(30_000)])
-    assert rig.told == [SpiRules(NODE, SEAL)]
+    assert rig.told == [rules()]
 
 
-def test_until_it_is_looked_whether_they_still_come(rig: Rig) -> None:
+def test_for_as_long_as_they_come_by_the_sample_that_gets_in(rig: Rig) -> None:
     rig.interval([os.urandom(8) for _ in range(30_000)])
+    for _ in range(int(3 * HOLD_S / REVIEW_S)):
+        rig.interval([os.urandom(8) for _ in range(round(30_000 * SAMPLE))])
+    assert rig.told == [rules()]
     rig.rest(HOLD_S - REVIEW_S)
-    assert rig.told == [SpiRules(NODE, SEAL)]
+    assert rig.told == [rules()], "they may come again"
     rig.rest(2 * REVIEW_S)
     assert rig.told[1:] == [None]
     rig.interval([os.urandom(8) for _ in range(30_000)])
-    assert rig.told[2:] == [SpiRules(NODE, SEAL)]
+    assert rig.told[2:] == [rules()]
+
+
+def test_what_is_barred_stays_so_by_the_sample_that_gets_in(rig: Rig) -> None:
+    rig.interval([ours(9), ours(5)], MANY)
+    for _ in range(int(3 * HOLD_S / REVIEW_S)):
+        rig.interval([ours(9)])
+    assert rig.told[-1] == rules(9), "and what nothing comes for does not"
+
+
+def test_what_is_not_barred_is_no_sample(rig: Rig) -> None:
+    rig.interval([ours(9)], MANY)
+    rig.interval([ours(5)], FEW)
+    assert rig.told == [rules(9)]
 
 
 def test_spis_of_ours_that_too_much_comes_for_are_barred_for_a_while(rig: Rig) -> None:
     rig.interval([ours(9), ours(5)], MANY)
-    assert rig.told == [SpiRules(NODE, SEAL, (5, 9))]
+    assert rig.told == [rules(5, 9)]
     rig.rest(HOLD_S + REVIEW_S)
     assert rig.told[1:] == [None]
 
@@ -71,7 +99,7 @@ def test_peers_that_ask_for_lost_sas_are_not(rig: Rig) -> None:
     """A worker has died, and its peers notice, each by itself."""
     for _ in range(5):
         rig.interval([ours(n) for n in range(1000)], FEW)
-    assert rig.told == [SpiRules(NODE, SEAL)], "nothing is barred"
+    assert rig.told == [rules()], "nothing is barred"
 
 
 def test_what_is_not_ours_is_never_barred(rig: Rig) -> None:
@@ -83,7 +111,7 @@ def test_what_is_not_ours_is_never_barred(rig: Rig) -> None:
 def test_there_is_room_for_so_many(rig: Rig) -> None:
     rig.interval([ours(n) for n in range(MAX_BARRED)], MANY)
     rig.interval([ours(n) for n in range(MAX_BARRED, MAX_BARRED + 10)], MANY)
-    assert rig.told[-1] == SpiRules(NODE, SEAL, tuple(range(10, MAX_BARRED + 10))), "the oldest make room"
+    assert rig.told[-1] == rules(*range(10, MAX_BARRED + 10)), "the oldest make room"
 
 
 def test_no_more_are_counted_than_there_is_room_for(rig: Rig) -> None:
@@ -92,4 +120,4 @@ def test_no_more_are_counted_than_there_is_room_for(rig: Rig) -> None:
         rig.letters.count(ours(n))
     assert rig.letters.came == MAX_COUNTED + 10
     rig.interval([ours(MAX_COUNTED + 1)], MANY)
-    assert rig.told[-1] == SpiRules(NODE, SEAL), "and who was not counted is not barred"
+    assert rig.told[-1] == rules(), "and who was not counted is not barred"

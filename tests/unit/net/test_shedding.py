@@ -440,6 +440,13 @@ class TestSpis:
             send(bound, for_spi(spi_of_ours(word)))
         assert received(bound) == 5
 
+    def test_a_sample_of_what_stays_out_gets_in(self, bound: UdpSocket, counters: CounterWriter) -> None:
+        Shedder([bound], counters).set_spis(SpiRules(NODE, SEAL, (0x12345678,), sample=0.25))
+        for octets in (for_spi(b"whatever"), for_spi(spi_of_ours()), datagram(exchange_type=ExchangeType.IKE_AUTH)):
+            send(bound, octets, 800)
+            # 200 are expected; six standard deviations of a binomial distribution are 74.
+            assert 126 <= received(bound) <= 274
+
     def test_without_rules_everything_gets_in_again(self, bound: UdpSocket, counters: CounterWriter) -> None:
         shedder = Shedder([bound], counters)
         shedder.set_spis(SpiRules(NODE, SEAL))
