@@ -86,7 +86,9 @@ def run_terminate(args: argparse.Namespace) -> int:
 def run_rekey(args: argparse.Namespace) -> int:
     """Begin to rekey what is meant."""
     answer = _order(args, "rekey", {**_chosen(args), "reauth": "yes" if args.reauth else "no"})
-    return _report(args, answer, f"{answer.get('matches', b'0').decode()} to be rekeyed")  # type: ignore[union-attr]
+    matches, ordered = (int(answer.get(key, b"0")) for key in ("matches", "ordered"))  # type: ignore[arg-type]
+    others = f"; not {matches - ordered}, which only their peers can authenticate anew" if args.reauth else ""
+    return _report(args, answer, f"{ordered} to be rekeyed{others if ordered < matches else ''}")
 
 
 def run_reload(args: argparse.Namespace) -> int:
@@ -134,5 +136,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 86400:
-        raise argparse.ArgumentTypeError(f'"{text}" is no time in seconds, from 0 to 86400')
+        raise argparse.ArgumentTypeError(f'"{text}" is no time in seconds, above 0 and up to 86400')
     return seconds

@@ -14,7 +14,7 @@ from cygnet.vici.message import Section, ViciError
 
 
 def add_daemon_options(parser: argparse.ArgumentParser) -> None:
-    """`--vici` and `--state-dir`, by which a gateway is found, and `--json`; and how to say that the usage is wrong."""
+    """`--vici` and `--state-dir`, by which a gateway is found, and `--json`."""
     parser.add_argument(
         *("--vici", "--uri"),
         metavar="SOCKET",
@@ -28,7 +28,6 @@ def add_daemon_options(parser: argparse.ArgumentParser) -> None:
         help="folder of the running gateway (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
-    parser.set_defaults(fail=parser.error)
 
 
 def control_socket(text: str) -> str:
@@ -45,11 +44,17 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
     """Which SAs are meant."""
     parser.add_argument("--ike", metavar="NAME", help="of this connection")
     parser.add_argument("--child", metavar="NAME", help="CHILD_SAs of this name")
-    parser.add_argument("--ike-id", metavar="N", type=int, help="the IKE_SA of this number")
-    parser.add_argument("--child-id", metavar="N", type=int, help="the CHILD_SA of this number")
+    parser.add_argument("--ike-id", metavar="N", type=_number, help="the IKE_SA of this number")
+    parser.add_argument("--child-id", metavar="N", type=_number, help="the CHILD_SA of this number")
     parser.add_argument("--peer", metavar="ADDR", type=_address, help="with the peer at this address")
     parser.add_argument("--vip", metavar="ADDR", type=_address, help="with this virtual address")
     parser.add_argument("--identity", metavar="ID", help="with the peer of this identity")
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'"{text}" is no number of an SA, as `cygnet sas` shows them')
+    return int(text)
 
 
 def filter_message(args: argparse.Namespace) -> dict[str, str | int]:

@@ -254,7 +254,10 @@ def _rows(measured: Measured) -> list[tuple[str, str]]:
         ("suite", results.suite),
         ("tunnels", f"{established} of {results.attempted} up{f' ({failures})' if failures else ''}"),
         ("echoes", f"{len(results.first_packets)} answered, {results.echo_failures} not"),
-        ("setup rate", f"{results.setup_rate:.0f} /s with {measured.workers} workers"),
+        (
+            "setup rate",
+            f"{results.setup_rate:.0f} /s with {measured.workers} worker{'' if measured.workers == 1 else 's'}",
+        ),
         ("setup delay", describe_percentiles(results.delays)),
         ("time to first packet", describe_percentiles(results.first_packets)),
         ("dropped by the kernel", f"gateway {measured.gateway_drops}, tester {results.kernel_drops}"),

@@ -1,15 +1,19 @@
 """The program `cygnet`: one module for each command, imported only when it is the one that is run."""
 
 import argparse
+import difflib
 import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cygnet
 from cygnet.cli.output import complain
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 COMMANDS: Final = {
     "gateway": "run the gateway in the foreground",
@@ -49,8 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
+        try:
+            status = _run(arguments)
+        finally:
+            # Also where argparse ends us, after --help.
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -71,9 +78,19 @@ def _give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says when it could not write, and of what command an unknown option was."""
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        if file is not None and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
+
 def build_parser(chosen: str = "") -> argparse.ArgumentParser:
     """The parser, with the arguments of the `chosen` command; the others are there by name."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cygnet",
         description="An IKEv2 gateway for the moment when everyone connects at once, and the load tester to prove it.",
     )
@@ -83,14 +100,32 @@ def build_parser(chosen: str = "") -> argparse.ArgumentParser:
         if name == chosen:
             module = importlib.import_module(f"cygnet.cli.{_SHARED_MODULES.get(name, name)}")
             getattr(module, f"add_{name}" if name in _SHARED_MODULES else "add_parser")(subparsers)
+            subparsers.choices[name].set_defaults(fail=subparsers.choices[name].error)
         else:
             subparsers.add_parser(name, help=text)
     return parser
 
 
+def _what_else(word: str) -> str:
+    """What to say to a word that is no command."""
+    if word.startswith("-"):
+        return f"{word} is no option of the program: a command comes first, and then its options"
+    near = difflib.get_close_matches(word, COMMANDS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+    return f'there is no command "{word}": {hint}'
+
+
 def _run(arguments: list[str]) -> int:
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else ""
-    args = build_parser(chosen).parse_args(arguments)
+    parser = build_parser(chosen)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    if not chosen and arguments[0] not in ("-h", "--help", "--version"):
+        parser.error(_what_else(arguments[0]))
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        args.fail(f"unrecognized arguments: {' '.join(unknown)}")
     # Not sooner: these take as long to import as the rest of `cygnet --help` takes in all.
     from cygnet.config.errors import ConfigError
     from cygnet.ike.errors import LocalError

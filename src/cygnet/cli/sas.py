@@ -63,12 +63,13 @@ def run_statusall(args: argparse.Namespace) -> int:
         version, stats = plain(client.request("version")), plain(client.request("stats"))
         pools = plain(client.request("get-pools"))
         connections = list(_listed(client, "list-conns", "list-conn", {}))
+        traps = list(_listed(client, "list-policies", "list-policy", {"trap": "yes"}))
         sas = list(_listed(client, "list-sas", "list-sa", {}))
     if args.json:
-        shown = {"version": version, "stats": stats, "pools": pools, "connections": connections, "sas": sas}
-        print(json.dumps(shown, indent=2))
+        shown = {"version": version, "stats": stats, "pools": pools, "connections": connections}
+        print(json.dumps({**shown, "traps": traps, "sas": sas}, indent=2))
     else:
-        print("\n".join(_statusall(version, stats, pools, connections, sas)))
+        print("\n".join(_statusall(version, stats, pools, connections, traps, sas)))
     return 0
 
 
@@ -88,14 +89,17 @@ def _sa_lines(name: str, sa: Any) -> Iterator[str]:
     yield f"{name} #{sa['uniqueid']}  {sa['state']}  {sa['remote-id']} @ {_end(sa, 'remote')} {vips}".rstrip()
     yield f"    {_proposal(sa)}, {sa['initiator-spi']}_i {sa['responder-spi']}_r, established {age}"
     for child in sa.get("child-sas", {}).values():
-        yield f"  {child['name']} #{child['uniqueid']}  {child['state']}  {_traffic(child)}"
-        yield (
-            f"    {_proposal(child)}, in {int(child['packets-in']):,} packets {int(child['bytes-in']):,} B, "
-            f"out {int(child['packets-out']):,} packets {int(child['bytes-out']):,} B"
+        yield f"  {child['name']} #{child['uniqueid']}  {child['state']}  {_traffic(child)}".rstrip()
+        yield "    " + _joined(
+            _proposal(child),
+            f"in {int(child['packets-in']):,} packets {int(child['bytes-in']):,} B",
+            f"out {int(child['packets-out']):,} packets {int(child['bytes-out']):,} B",
         )
 
 
-def _statusall(version: Any, stats: Any, pools: Any, connections: list[Shown], sas: list[Shown]) -> Iterator[str]:
+def _statusall(
+    version: Any, stats: Any, pools: Any, connections: list[Shown], traps: list[Shown], sas: list[Shown]
+) -> Iterator[str]:
     yield (
         f"Status of IKE {version['daemon']} daemon (cygnet {version['version']}, {version['sysname']} "
         f"{version['release']}, {version['machine']}):"
@@ -119,6 +123,11 @@ def _statusall(version: Any, stats: Any, pools: Any, connections: list[Shown], s
     yield "Connections:"
     for connection in connections:
         yield from _connection_lines(connection)
+    if traps:
+        yield "Routed Connections:"
+    for trap in traps:
+        yield f"{trap['child']:>12}:  ROUTED, {trap['mode']}"
+        yield f"{trap['child']:>12}:   {_traffic(trap)}"
     half_open = int(stats["ikesas"]["half-open"])
     yield f"Security Associations ({int(stats['ikesas']['total']) - half_open} up, {half_open} connecting):"
     for sa in sas:
@@ -147,23 +156,48 @@ def _statusall_sa(sa: Shown) -> Iterator[str]:
     ends = f"{sa['local-host']}[{sa['local-id']}]...{sa['remote-host']}[{sa['remote-id']}]"
     yield f"{label} {sa['state']}{age}, {ends}"
     initiator, responder = ("*", "") if sa.get("initiator") == "yes" else ("", "*")
-    rekeying = f", rekeying in {duration(int(sa['rekey-time']))}" if "rekey-time" in sa else ""
-    yield f"{label} IKEv2 SPIs: {sa['initiator-spi']}_i{initiator} {sa['responder-spi']}_r{responder}{rekeying}"
-    yield f"{label} IKE proposal: {_proposal(sa)}"
+    spis = f"IKEv2 SPIs: {sa['initiator-spi']}_i{initiator} {sa['responder-spi']}_r{responder}"
+    yield f"{label} " + _joined(spis, _in(sa, "rekey-time", "rekeying"), _in(sa, "reauth-time", "reauthentication"))
+    if proposal := _proposal(sa):
+        yield f"{label} IKE proposal: {proposal}"
+    for kind in ("queued", "active"):
+        if f"tasks-{kind}" in sa:
+            yield f"{label} Tasks {kind}: {' '.join(sa[f'tasks-{kind}'])}"
     for child in sa.get("child-sas", {}).values():
         label = f"{child['name']:>12}{{{child['uniqueid']}}}:"
         carrier = "ESP in UDP" if child.get("encap") == "yes" else "ESP"
-        yield f"{label}  {child['state']}, {child['mode']}, {carrier} SPIs: {child['spi-in']}_i {child['spi-out']}_o"
-        rekeying = f", rekeying in {duration(int(child['rekey-time']))}" if "rekey-time" in child else ""
-        yield f"{label}  {_proposal(child)}, {child['bytes-in']} bytes_i, {child['bytes-out']} bytes_o{rekeying}"
-        yield f"{label}   {_traffic(child)}"
+        spis = f"{carrier} SPIs: {child['spi-in']}_i {child['spi-out']}_o"
+        yield f"{label}  {child['state']}, {child['mode']}, reqid {child['reqid']}, {spis}"
+        carried = (_carried(child, way) for way in ("in", "out"))
+        yield f"{label}  " + _joined(_proposal(child), *carried, _in(child, "rekey-time", "rekeying"))
+        if traffic := _traffic(child):
+            yield f"{label}   {traffic}"
 
 
 def _end(sa: Shown, side: str) -> str:
     return f"{sa[f'{side}-host']}[{sa[f'{side}-port']}]"
 
 
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _in(sa: Shown, key: str, what: str) -> str:
+    return f"{what} in {duration(int(sa[key]))}" if key in sa else ""
+
+
+def _carried(child: Shown, way: str) -> str:
+    """As strongSwan has it: `84 bytes_i (1 pkt, 3s ago)`."""
+    packets = int(child[f"packets-{way}"])
+    last = f", {child[f'use-{way}']}s ago" if f"use-{way}" in child else ""
+    told = f" ({packets} pkt{'' if packets == 1 else 's'}{last})" if packets else ""
+    return f"{child[f'bytes-{way}']} bytes_{way[0]}{told}"
+
+
 def _traffic(child: Shown) -> str:
+    if not child.get("local-ts"):
+        # A data plane that carries nothing knows nothing of it.
+        return ""
     return f"{' '.join(child.get('local-ts', ()))} === {' '.join(child.get('remote-ts', ()))}"
 
 

@@ -79,7 +79,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     last_received: float
     """When the last authentic packet came, on the clock of `receive_esp`; 0.0 if none has."""
     last_sent: float
-    """When the last packet went out in UDP, on the same clock; 0.0 if none has."""
+    """When the last packet went out, on the same clock; 0.0 if none has."""
 
 
 class Carried(NamedTuple):

@@ -281,8 +281,7 @@ class UserspaceDataplane:
         except CryptoError:
             self._count("esp_nonce_exhausted")
             return False
-        if tunnel.is_udp_encapsulated:
-            tunnel.last_sent = self._clock()
+        tunnel.last_sent = self._clock()
         traffic_class = traffic_class_of(packet) & carriage.traffic_class_out
         self._send(esp, tunnel.path, tunnel.is_udp_encapsulated, traffic_class)
         if sa.sequence >= tunnel.packet_limit or sa.octets >= tunnel.octet_limit:

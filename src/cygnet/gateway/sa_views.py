@@ -45,6 +45,7 @@ def view_sa(sa: IkeSa, dataplane: Dataplane, now: float, children: tuple[ChildSa
         spi_r=sa.spi_r,
         is_behind_nat=sa.is_behind_nat,
         is_peer_behind_nat=sa.is_peer_behind_nat,
+        is_nat_feigned=sa.connection is not None and sa.connection.settings.encap,
         algorithms=(
             algorithms(suite.encr, suite.encr_key_bits, suite.integ, suite.prf, suite.ke)
             if suite is not None
@@ -71,7 +72,8 @@ _CHILD_STATES = {
 def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
     """One CHILD_SA."""
     carried, usage = dataplane.carried(child.spi_in) or (None, None)
-    last = usage.last_received if usage is not None else 0.0
+    received = usage.last_received if usage is not None else 0.0
+    sent = usage.last_sent if usage is not None else 0.0
     return ChildView(
         name=child.name,
         unique_id=unique_id(child.spi_in),
@@ -84,9 +86,10 @@ def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
         is_esn=carried.suite.is_esn if carried is not None else False,
         octets_in=usage.octets_in if usage is not None else 0,
         packets_in=usage.packets_in if usage is not None else 0,
-        used_in_s=_ago(last, now) if last else None,
+        used_in_s=_ago(received, now) if received else None,
         octets_out=usage.octets_out if usage is not None else 0,
         packets_out=usage.packets_out if usage is not None else 0,
+        used_out_s=_ago(sent, now) if sent else None,
         rekey_s=_until(child.rekey_due, now),
         life_s=_until(child.dies, now),
         installed_s=_ago(child.installed, now),

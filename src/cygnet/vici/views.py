@@ -44,6 +44,8 @@ class ChildView(msgspec.Struct, frozen=True, array_like=True):
     """Since the last packet came in."""
     octets_out: int
     packets_out: int
+    used_out_s: int | None
+    """Since the last packet went out."""
     rekey_s: int | None
     life_s: int | None
     installed_s: int
@@ -75,6 +77,7 @@ class ChildView(msgspec.Struct, frozen=True, array_like=True):
             "use-in": self.used_in_s,
             "bytes-out": self.octets_out,
             "packets-out": self.packets_out,
+            "use-out": self.used_out_s,
             "rekey-time": self.rekey_s,
             "life-time": self.life_s,
             "install-time": self.installed_s,
@@ -100,6 +103,8 @@ class SaView(msgspec.Struct, frozen=True, array_like=True):
     spi_r: bytes
     is_behind_nat: bool
     is_peer_behind_nat: bool
+    is_nat_feigned: bool
+    """Whether we have said that there is a NAT, for ESP to go in UDP (`encap`)."""
     algorithms: Algorithms
     established_s: int | None
     """Since it was established; None while it isn't."""
@@ -131,7 +136,8 @@ class SaView(msgspec.Struct, frozen=True, array_like=True):
             "responder-spi": self.spi_r.hex(),
             "nat-local": True if self.is_behind_nat else None,
             "nat-remote": True if self.is_peer_behind_nat else None,
-            "nat-any": True if self.is_behind_nat or self.is_peer_behind_nat else None,
+            "nat-fake": True if self.is_nat_feigned else None,
+            "nat-any": True if self.is_behind_nat or self.is_peer_behind_nat or self.is_nat_feigned else None,
             **self.algorithms.layout(),
             "established": self.established_s if is_established else None,
             "rekey-time": self.rekey_s if is_established else None,

@@ -44,6 +44,7 @@ def child_view(number: int) -> ChildView:
         used_in_s=1,
         octets_out=1234567,
         packets_out=1234,
+        used_out_s=3,
         rekey_s=3000,
         life_s=3600,
         installed_s=60,
@@ -68,6 +69,7 @@ def sa_view(number: int, name: str = "rw", remote: str = "192.0.2.1", identity: 
         spi_r=bytes((255 - number,)) * 8,
         is_behind_nat=False,
         is_peer_behind_nat=True,
+        is_nat_feigned=False,
         algorithms=Algorithms("AES_GCM_16", 128, "", "PRF_HMAC_SHA2_256", "CURVE_25519"),
         established_s=60,
         rekey_s=14000,
@@ -111,6 +113,7 @@ class FakeBackend:
         self.began = threading.Event()
         self.given_up = threading.Event()
         self.unfinished = 0
+        self.trapped: set[tuple[str, str]] = set()
         """SAs that do not end."""
         self.warnings: tuple[str, ...] = ()
 
@@ -154,7 +157,7 @@ class FakeBackend:
             await self._do("list-sas")
 
     async def traps(self) -> set[tuple[str, str]]:
-        return set()
+        return self.trapped
 
     async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
         await self._do("initiate", ike, child)
@@ -167,7 +170,7 @@ class FakeBackend:
     async def rekey(self, chosen: SaFilter, *, is_reauthentication: bool) -> Outcome:
         await self._do("rekey", chosen, is_reauthentication)
         matches = sum(fits(chosen, sa) for sa in self.sas_up)
-        return Outcome(matches, matches)
+        return Outcome(matches, max(0, matches - self.unfinished))
 
     async def pools(self, name: str, *, with_leases: bool) -> list[PoolUse]:
         return [PoolUse(pool, 254, len(self.sas_up)) for pool in self.store.pools.values()]

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.unit.cli.daemons import SAS, Daemon
 
 from cygnet.cli.main import main
-from cygnet.vici.views import SaFilter
+from cygnet.vici.views import Algorithms, SaFilter
 
 COMMANDS = (
     ("initiate", "net"),
@@ -57,11 +58,14 @@ class TestUsage:
         ("arguments", "says"),
         [
             (("initiate",), "the following arguments are required: NAME"),
-            (("initiate", "net", "--timeout", "0"), '"0" is no time in seconds, from 0 to 86400'),
+            (("initiate", "net", "--timeout", "0"), '"0" is no time in seconds, above 0 and up to 86400'),
             (("initiate", "net", "--timeout", "soon"), '"soon" is no time in seconds'),
             (("terminate",), "which SAs? Give the NAME of a connection, or one of --child, "),
             (("terminate", "rw", "--ike", "rw"), "NAME is the same as --ike: give one of them"),
-            (("terminate", "--ike-id", "x"), "invalid int value: 'x'"),
+            (("terminate", "--ike-id", "x"), '"x" is no number of an SA, as `cygnet sas` shows them'),
+            (("terminate", "rw", "--ike-id", "-1"), '"-1" is no number of an SA'),
+            (("rekey", "--child-id", "0"), '"0" is no number of an SA'),
+            (("sas", "--nonsense"), "unrecognized arguments: --nonsense"),
             (("rekey",), "which SAs? Give the NAME of a connection, or one of --child, "),
             (("rekey", "--peer", "nobody"), '"nobody" is no IP address'),
             (("reload", "now"), "unrecognized arguments: now"),
@@ -239,6 +243,13 @@ class TestSas:
         assert out.count("ESTABLISHED") <= len(SAS)
 
 
+class TestRekey:
+    def test_says_for_how_many_nothing_can_be_done_from_here(self, daemon: Daemon, cygnet: Shell) -> None:
+        daemon.backend.unfinished = 1
+        says = "1 to be rekeyed; not 1, which only their peers can authenticate anew\n"
+        assert cygnet("rekey", "rw", "--reauth") == (0, says, "")
+
+
 class TestStatusall:
     def test_says_what_the_gateway_says(self, cygnet: Shell) -> None:
         status, out, err = cygnet("statusall")
@@ -254,6 +265,10 @@ class TestStatusall:
             "Security Associations (2 up, 1 connecting):",
             "        site[3]: ESTABLISHED 60 seconds ago, "
             "198.51.100.1[gw.example.org]...2001:db8::3[branch.example.org]",
+            "         net{103}:  INSTALLED, TUNNEL, reqid 103, ESP in UDP SPIs: 01000003_i 02000003_o",
+            "         net{103}:  AES_GCM_16_128, 84 bytes_i (1 pkt, 1s ago), 1234567 bytes_o (1234 pkts, 3s ago), "
+            "rekeying in 50 minutes",
+            "         net{103}:   10.1.0.0/24 === 10.3.0.3/32",
         ):
             assert line in out.splitlines(), out
 
@@ -261,9 +276,39 @@ class TestStatusall:
         status, out, _ = cygnet("statusall", "--json")
         shown = json.loads(out)
         assert status == 0
-        assert set(shown) == {"version", "stats", "pools", "connections", "sas"}
+        assert set(shown) == {"version", "stats", "pools", "connections", "traps", "sas"}
         assert shown["stats"]["queues"] == {"critical": "1", "high": "2", "medium": "3", "low": "4"}
         assert [sa["uniqueid"] for sa in shown["sas"]] == ["1", "2", "3"]
+
+    def test_tasks_reauthentication_and_traps_are_shown(self, daemon: Daemon, cygnet: Shell) -> None:
+        busy = msgspec.structs.replace(SAS[0], tasks=("REKEY_IKE", "CREATE_CHILD"), reauth_s=7200)
+        daemon.backend.sas_up = (busy,)
+        daemon.backend.trapped = {("rw", "net")}
+        shown = cygnet("statusall")[1].splitlines()
+        for line in (
+            "          rw[1]: Tasks active: REKEY_IKE",
+            "          rw[1]: Tasks queued: CREATE_CHILD",
+            "Routed Connections:",
+            "         net:  ROUTED, TUNNEL",
+            "         net:   10.1.0.0/24 === dynamic",
+        ):
+            assert line in shown
+        assert any(line.endswith("rekeying in 4 hours, reauthentication in 2 hours") for line in shown)
+
+    def test_what_a_data_plane_does_not_know_leaves_no_gaps(self, daemon: Daemon, cygnet: Shell) -> None:
+        [child] = SAS[0].children
+        bare = msgspec.structs.replace(
+            child, algorithms=Algorithms(), local_ts=(), remote_ts=(), packets_in=0, octets_in=0, used_in_s=None
+        )
+        daemon.backend.sas_up = (msgspec.structs.replace(SAS[0], children=(bare,)),)
+        for command in ("statusall", "sas"):
+            lines = cygnet(command)[1].splitlines()
+            # Three spaces and a comma, or selectors of nothing.
+            assert not [line for line in lines if line.endswith((" ", "==="))]
+            assert not [line for line in lines if line.lstrip().startswith((",", "==="))]
+        assert "         net{101}:  0 bytes_i, 1234567 bytes_o (1234 pkts, 3s ago), rekeying in 50 minutes" in (
+            cygnet("statusall")[1].splitlines()
+        )
 
     def test_of_a_gateway_without_anything(self, daemon: Daemon, cygnet: Shell) -> None:
         daemon.backend.sas_up = ()

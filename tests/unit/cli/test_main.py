@@ -59,12 +59,35 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"cygnet {cygnet.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check"], ["status", "--nonsense"], ["--nonsense"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["check"], ["status", "--nonsense"], ["--nonsense"]])
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
     assert "usage: cygnet" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and all(name in err for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["stauts"], 'cygnet: error: there is no command "stauts": did you mean status?'),
+        (["zzz"], 'cygnet: error: there is no command "zzz": there are gateway, load, '),
+        (["--json", "sas"], "cygnet: error: --json is no option of the program: a command comes first"),
+        (["status", "--vici", "x"], "cygnet status: error: unrecognized arguments: --vici x"),
+    ],
+)
+def test_wrong_usage_says_what_to_do_instead(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -97,15 +120,15 @@ def test_a_reader_that_has_enough_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["check", "--json", "/nowhere"]])
-def test_a_full_disk_under_the_output_is_one_line(arguments: list[str]) -> None:
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["sas", "--help"], ["check", "--json", "/nowhere"]])
+def test_a_full_disk_under_the_output_is_one_line(arguments: list[str], buffering: str) -> None:
     with Path("/dev/full").open("w") as nowhere:
         command = [sys.executable, "-m", "cygnet", *arguments]
-        done = subprocess.run(command, stdout=nowhere, stderr=subprocess.PIPE, text=True, check=False)
-    if arguments != ["--version"]:  # which argparse prints, and forgives
-        assert done.returncode == 1
-        assert done.stderr == "cygnet: cannot write the output: No space left on device\n"
-    assert "Traceback" not in done.stderr
+        environment = {**os.environ, "PYTHONUNBUFFERED": buffering}
+        done = subprocess.run(command, stdout=nowhere, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == "cygnet: cannot write the output: No space left on device\n"
 
 
 def test_an_error_that_nobody_can_read_keeps_its_status() -> None:

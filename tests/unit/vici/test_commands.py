@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cygnet.config.store import Store
 from cygnet.ike.settings import PoolSettings, Settings
 from cygnet.vici.backend import Backend, PoolUse
-from cygnet.vici.commands import authorities, pools
+from cygnet.vici.commands import authorities, control, pools, sas
 from cygnet.vici.message import Encodable, Section
 from cygnet.vici.server import Call, Command, CommandError
 
@@ -156,3 +156,10 @@ def test_what_a_pool_tells_is_loaded_and_shown() -> None:
     }
     with pytest.raises(CommandError, match="is no IP address"):
         client.run("load-pool", {"v4": {"addrs": b"10.3.0.0/24", "dns": [b"dns.example.org"]}})
+
+
+@pytest.mark.parametrize("command", ["terminate", "rekey", "list-sas"])
+def test_a_number_that_no_sa_can_have_does_not_mean_all_of_them(command: str) -> None:
+    client = Client(control.table, sas.table)
+    with pytest.raises(CommandError, match="ike-id is to be a number from 1 on, not -1"):
+        client.run(command, {"ike": b"rw", "ike-id": b"-1"})

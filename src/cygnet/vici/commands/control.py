@@ -28,12 +28,20 @@ def filter_of(call: Call) -> SaFilter:
     return SaFilter(
         ike=call.text("ike"),
         child=call.text("child"),
-        ike_id=max(call.number("ike-id"), 0),
-        child_id=max(call.number("child-id"), 0),
+        ike_id=_id_of(call, "ike-id"),
+        child_id=_id_of(call, "child-id"),
         peer=call.text("peer"),
         identity=call.text("identity"),
         vip=call.text("vip"),
     )
+
+
+def _id_of(call: Call, name: str) -> int:
+    """The number of an SA; 0 for none. Raises CommandError: a wrong one must not mean every SA."""
+    number = call.number(name)
+    if number < 0:
+        raise CommandError(f"{name} is to be a number from 1 on, not {number}")
+    return number
 
 
 async def _log(call: Call, name: str, text: str) -> None:
@@ -85,7 +93,8 @@ async def _rekey(backend: Backend, call: Call) -> Encodable:
     if chosen.is_any:
         raise CommandError("missing rekey selector")
     outcome = await backend.rekey(chosen, is_reauthentication=call.is_true("reauth"))
-    return _outcome(outcome, "", "" if outcome.matches else "no matching SAs to rekey found")
+    # strongSwan tells `matches` only.
+    return _outcome(outcome, "ordered", "" if outcome.matches else "no matching SAs to rekey found")
 
 
 async def _order_trap(backend: Backend, is_installed: bool, call: Call) -> Encodable:
@@ -107,6 +116,6 @@ def _outcome(outcome: Outcome, done: str, error: str) -> Encodable:
     return {
         "success": not error,
         "matches": outcome.matches,
-        **({done: outcome.done} if done else {}),
+        done: outcome.done,
         "errmsg": error or None,
     }

@@ -18,7 +18,8 @@ def table(backend: Backend) -> dict[str, Command]:
 
 
 async def _list_sas(backend: Backend, call: Call) -> Encodable:
-    async for packets in backend.sas(filter_of(call)):
+    chosen = filter_of(call)
+    async for packets in backend.sas(chosen):
         await call.forward("list-sa", packets)
     return {}
 
