@@ -6,7 +6,7 @@ one that names only us. A secret without owners is anybody's, at the rank of `%a
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from cygnet.auth.identity import ANY_IDENTITY, EXACT, Identity, MatchKey, matches
 
@@ -36,10 +36,6 @@ class _Rank(NamedTuple):
     age: int
 
 
-_LOCALS_REMEMBERED: Final = 1024
-"""A load tester is a fleet, with an identity of ours for each tunnel."""
-
-
 class SharedSecrets:
     """The secrets of a configuration, ready to be found.
 
@@ -63,7 +59,8 @@ class SharedSecrets:
         self._has_wildcards = any(
             owner.is_pattern and not owner.is_any for entry in self._entries for owner in entry.owners
         )
-        self._by_local: dict[Identity, bytes | None] = {}
+        self._by_local: dict[MatchKey | None, bytes | None] = {}
+        """For peers that no secret names: by our identity, None for all those that no secret names either."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -73,15 +70,17 @@ class SharedSecrets:
 
     def find(self, local: Identity, remote: Identity) -> bytes | None:
         """The secret for our identity `local` and the peer's `remote`; None if there is none."""
-        if self._has_wildcards or remote.match_key in self._by_owner:
+        named = self._by_owner
+        if self._has_wildcards or (named and remote.match_key in named):
             return self._search(local, remote)
-        # No secret names the peer: then all such peers share one, which depends on our identity alone.
+        # No secret names the peer: then all such peers share one, which depends on our identity alone, if on that. A
+        # load tester is a fleet, with an identity of ours for each tunnel, which it needs no secret of its own for.
+        own = local.match_key if named else None
+        key = own if own in named else None
         try:
-            return self._by_local[local]
+            return self._by_local[key]
         except KeyError:
-            if len(self._by_local) >= _LOCALS_REMEMBERED:
-                self._by_local.clear()
-            found = self._by_local[local] = self._search(local, remote)
+            found = self._by_local[key] = self._search(local, remote)
             return found
 
     def _search(self, local: Identity, remote: Identity) -> bytes | None:

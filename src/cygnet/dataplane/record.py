@@ -5,6 +5,7 @@ each half has come: without it sequence numbers would repeat, replays be accepte
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -22,6 +23,7 @@ from cygnet.ike.shared_objects import SharedObjects
 _APART: Final = frozenset({"spi_in", "suite", "carriage", "path", "is_udp_encapsulated"})
 """The record's key, what all tunnels share, and what the tunnel knows better."""
 _CARRIED: Final = tuple(name for name in InstallChild.__struct_fields__ if name not in _APART)
+_carried_of: Final = attrgetter(*_CARRIED)
 _Child: Final[Any] = msgspec.defstruct(
     "_Child",
     [(name, get_type_hints(InstallChild)[name]) for name in _CARRIED],
@@ -68,7 +70,7 @@ class TunnelRecords:
             TunnelRecord(
                 self.shared.refer(child.suite),
                 self.shared.refer(child.carriage),
-                _Child(*[getattr(child, name) for name in _CARRIED]),
+                _Child(*_carried_of(child)),
                 value.path,
                 value.is_udp_encapsulated,
                 value.last_received,

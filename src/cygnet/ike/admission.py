@@ -302,7 +302,7 @@ def _prf_offered(datagram: bytes, header: Header) -> int:
 def prefix_of(address: bytes, limits: AdmissionSettings) -> bytes:
     """The prefix by which a packed address is counted. Those of the two families differ in length."""
     bits = limits.source_prefix_ipv4 if len(address) == _IPV4_OCTETS else limits.source_prefix_ipv6
-    octets, rest = divmod(bits, 8)
+    octets, rest = bits >> 3, bits & 7
     if not rest:
         return address[:octets]
     return address[:octets] + bytes((address[octets] & (0xFF00 >> rest) & 0xFF,))

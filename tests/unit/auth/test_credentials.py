@@ -94,6 +94,21 @@ def test_a_large_fleet_is_not_searched() -> None:
     assert len(ranked) == 2
 
 
+def test_a_fleet_of_ours_without_secrets_of_its_own_is_searched_for_once() -> None:
+    searched: list[str] = []
+
+    class Counting(SharedSecrets):
+        def _search(self, local: Identity, remote: Identity) -> bytes | None:
+            searched.append(str(local))
+            return super()._search(local, remote)
+
+    among = Counting([SharedSecret(b"named", (parse_identity("c7@example.org"),))])
+    found = {find(among, f"c{number}@example.org", "gw.example.org") for number in range(50) if number != 7}
+    assert found == {None} and len(searched) == 1
+    assert [find(among, "C7@example.org", "gw.example.org") for _ in range(3)] == ["named"] * 3
+    assert len(searched) == 2
+
+
 def test_secrets_are_not_printed() -> None:
     among = secrets(("hunter2", "gw"))
     assert "hunter2" not in repr(among) + str(among)
