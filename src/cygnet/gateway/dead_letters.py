@@ -18,6 +18,8 @@ from cygnet.net.shedding_filter import MAX_BARRED, SpiRules
 REVIEW_S: Final = 0.5
 LIMIT_PER_S: Final = 500
 """As many are dropped by the worker: half a percent of the processor."""
+BURST: Final = 1024
+"""As many between two reviews are too many already."""
 LIMIT_EACH_PER_S: Final = 64
 """For one SPI. No peer repeats a request so often."""
 HOLD_S: Final = 10.0
@@ -61,6 +63,9 @@ class DeadLetters:
         """Look what has come, if it is time for that."""
         elapsed_s = now - self._reviewed
         if elapsed_s < REVIEW_S:
+            if self.came >= BURST and self._until <= now:
+                self._until = now + HOLD_S
+                self._tell(now)
             return
         self._reviewed = now
         is_sampled = self._told is not None
@@ -82,6 +87,10 @@ class DeadLetters:
                 del self._barred[word]
         self.came = 0
         self._counts.clear()
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """Have the kernel know what to keep out, if that is something else than before."""
         rules = None
         if self._barred or self._until > now:
             rules = SpiRules(self._node, self._seal, tuple(sorted(self._barred)), SAMPLE)

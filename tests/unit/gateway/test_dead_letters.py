@@ -3,6 +3,7 @@ import os
 import pytest
 
 from cygnet.gateway.dead_letters import (
+    BURST,
     HOLD_S,
     LIMIT_EACH_PER_S,
     LIMIT_PER_S,
@@ -59,6 +60,19 @@ def test_a_few_strays_are_left_to_the_worker(rig: Rig) -> None:
 
 def test_when_many_come_what_is_not_ours_stays_out(rig: Rig) -> None:
     rig.interval([os.urandom(8) for _ in range(30_000)])
+    assert rig.told == [rules()]
+
+
+def test_a_burst_is_not_waited_for(rig: Rig) -> None:
+    rig.now += 0.01
+    for number in range(BURST):
+        rig.letters.review(rig.now)
+        assert rig.told == [], number
+        rig.letters.count(os.urandom(8))
+    rig.letters.review(rig.now)
+    assert rig.told == [rules()]
+    rig.letters.count(ours(9))
+    rig.letters.review(rig.now)
     assert rig.told == [rules()]
 
 
