@@ -5,7 +5,8 @@ The worker has no privileges for either: it asks the supervisor.
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute
@@ -22,8 +23,6 @@ All of IPv6 but the peer's address is 128."""
 
 IsPooled = Callable[[int, int, int], bool]
 """Whether a range of addresses, as octets and numbers, lies within one pool, whose blocks are routed already."""
-
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class HostNetwork:
@@ -160,19 +159,28 @@ def prefixes_behind(
         first, last = int.from_bytes(selector.start, "big"), int.from_bytes(selector.end, "big")
         if first > last or is_pooled(len(selector.start), first, last):
             continue
-        peer = ipaddress.ip_network(remote)
-        low, high = ipaddress.ip_address(selector.start), ipaddress.ip_address(selector.end)
-        for network in ipaddress.summarize_address_range(low, high):
-            for part in _without(network, peer, is_client=is_client):
-                if len(prefixes) < MAX_PREFIXES:
-                    prefixes[str(part)] = None
+        wanted, left_out = _split(selector.start, selector.end, remote, is_client)
+        for prefix in left_out:
+            _log.debug("no route to %s, which the peer itself is in", prefix)
+        for prefix in wanted[: MAX_PREFIXES - len(prefixes)]:
+            prefixes[prefix] = None
     return tuple(prefixes)
 
 
-def _without(network: _Network, peer: _Network, *, is_client: bool) -> Iterator[_Network]:
-    if network.version != peer.version or not peer.subnet_of(network):  # type: ignore[arg-type]
-        yield network
-    elif is_client:
-        yield from network.address_exclude(peer)  # type: ignore[arg-type]
-    else:
-        _log.debug("no route to %s, which the peer itself is in", network)
+@lru_cache(maxsize=256)
+def _split(start: bytes, end: bytes, remote: str, is_client: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The prefixes that a range of addresses is made of: those that get a route, and those that the peer is in.
+
+    A CHILD_SA and its successors ask for the same, and to work it out takes longer than to make their keys.
+    """
+    peer = ipaddress.ip_network(remote)
+    wanted: list[str] = []
+    left_out: list[str] = []
+    for network in ipaddress.summarize_address_range(ipaddress.ip_address(start), ipaddress.ip_address(end)):
+        if network.version != peer.version or not peer.subnet_of(network):  # type: ignore[arg-type]
+            wanted.append(str(network))
+        elif is_client:
+            wanted += map(str, network.address_exclude(peer))  # type: ignore[arg-type]
+        else:
+            left_out.append(str(network))
+    return tuple(wanted), tuple(left_out)
