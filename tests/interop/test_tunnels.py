@@ -1,11 +1,14 @@
 """Tunnels that carry traffic: between Cygnet and strongSwan in both roles, and between two Cygnets."""
 
 import ipaddress
+import re
 
 import pytest
+from tests.interop.cygnet_gateway import Cygnet
 from tests.interop.namespaces import Namespace
 from tests.interop.pairs import CLIENT_INNER, SERVER_INNER, Pair, Role, child_of, paired, two_cygnets
 from tests.interop.polling import eventually
+from tests.interop.strongswan import StrongSwan, client_config, server_config
 from tests.interop.topologies import Topology
 from tests.interop.watch import EspWatch
 
@@ -78,6 +81,27 @@ def test_virtual_addresses_of_both_families(direct: Topology, role: Role) -> Non
             use_virtual_address(pair, direct, virtual)
             assert direct.client.ping(server_inner, source=virtual, count=2) == 2
             assert direct.server.ping(virtual, source=server_inner, count=2) == 2
+
+
+def test_a_host_with_several_virtual_addresses_uses_each(direct: Topology) -> None:
+    """Tunnels to one network, told apart by these addresses alone, with several workers that could have them."""
+    numbers = range(4)
+    clients = "".join(
+        client_config(
+            direct.server_address, name=f"home{n}", identity=f"c{n}@example.org", child="start_action = start"
+        )
+        for n in numbers
+    )
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    with (
+        StrongSwan("strongswan", direct.server, server_config()),
+        Cygnet(direct.client, f"gateway {{\nworkers = 3\n}}\n{clients}") as cygnet,
+    ):
+        eventually(lambda: cygnet.established == len(numbers), what="all have their tunnel")
+        addresses = re.findall(r"10\.3\.0\.\d+", cygnet.swanctl("--list-sas"))
+        for address in set(addresses):
+            assert direct.client.ping(SERVER_INNER, source=address, count=2) == 2
+        assert len(set(addresses)) == len(numbers)
 
 
 def test_the_virtual_address_that_is_asked_for_is_given(direct: Topology) -> None:

@@ -29,9 +29,15 @@ LAST_PAUSE_S: Final = 60.0
 all come back to it in the same moment, and again after each failure."""
 
 
-def initiating_worker(connection: str, workers: int) -> int:
-    """Which of `workers` sets up a connection of that name: always the same."""
-    return zlib.crc32(connection.encode()) % workers
+def initiating_worker(connection: ConnectionSettings, workers: int) -> int:
+    """Which of `workers` sets a connection up: always the same.
+
+    It is one for all that lead to the same network, such as those of a host with several virtual addresses: the route
+    to that network leads to one worker, whatever the source of a packet.
+    """
+    behind = [selector for child in connection.children for selector in child.remote_ts if not selector.is_dynamic]
+    key = behind[0].first + behind[0].last if behind else connection.name.encode()
+    return zlib.crc32(key) % workers
 
 
 def path_to_peer(
@@ -119,7 +125,7 @@ class Initiations:
         self._started = {
             connection.settings.name: connection
             for connection in table.env.connections.all()
-            if initiating_worker(connection.settings.name, self._workers) == self._worker and _to_start(connection)
+            if initiating_worker(connection.settings, self._workers) == self._worker and _to_start(connection)
         }
         under_way = {each.connection.settings.name for each in (*self._by_sa.values(), *self._pauses.values())}
         for name, connection in self._started.items():

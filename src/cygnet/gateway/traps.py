@@ -116,7 +116,7 @@ class Traps:
         wanted: dict[bytes, tuple[Connection, Child]] = {}
         for connection in env.connections.all():
             name = connection.settings.name
-            is_ours = initiating_worker(name, self._workers) == self._worker
+            is_ours = initiating_worker(connection.settings, self._workers) == self._worker
             for child in connection.children:
                 which = (name, child.settings.name)
                 is_trapped = which in self._lost or (is_ours and child.settings.start_action.has_trap)

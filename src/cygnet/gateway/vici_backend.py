@@ -304,7 +304,7 @@ class GatewayBackend:
         """The worker that sets a connection up. Raises CommandError if there is none such."""
         for connection in self.store.connections.values():
             if ike in ("", connection.name) and (not child or child in [each.name for each in connection.children]):
-                worker = initiating_worker(connection.name, self._counters.writers - 1)
+                worker = initiating_worker(connection, self._counters.writers - 1)
                 if worker not in self._workers():
                     raise CommandError(f"worker {worker} is not there just now")
                 return worker

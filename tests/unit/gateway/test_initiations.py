@@ -13,6 +13,7 @@ from cygnet.ike.environment import Environment
 from cygnet.ike.errors import LocalError
 from cygnet.ike.path import Path
 from cygnet.ike.sa import ChildSa
+from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings, StartAction
 from cygnet.ike.spi import new_ike_spi
 from cygnet.ike.tasks import CreateChild, Task
@@ -139,7 +140,19 @@ def test_starts_what_is_to_be_started_on_one_worker_each() -> None:
     started = [[name for _, name, _ in Rig(*connections, worker=w, workers=3).initiated] for w in range(3)]
     assert sorted(name for names in started for name in names) == sorted(f"out{number}" for number in range(20))
     assert all(started)
-    assert all(initiating_worker(name, 3) == worker for worker in range(3) for name in started[worker])
+    assert all(initiating_worker(connection(name), 3) == worker for worker in range(3) for name in started[worker])
+
+
+def test_what_leads_to_the_same_network_is_set_up_by_one_worker() -> None:
+    """The route to it leads to one: which of several tunnels a packet takes is decided there, by its source."""
+
+    def leading_to(name: str, network: str) -> ConnectionSettings:
+        children = (ChildSettings(name="net", remote_ts=(parse_selector(network),)),)
+        return ConnectionSettings(name=name, remote_addrs=("127.0.0.1",), children=children)
+
+    same = {initiating_worker(leading_to(f"out{n}", "0.0.0.0/0"), 64) for n in range(20)}
+    others = {initiating_worker(leading_to("out", f"10.{n}.0.0/16"), 64) for n in range(200)}
+    assert len(same) == 1 and len(others) > 50
 
 
 def test_tries_as_often_as_it_is_told_with_growing_pauses(caplog: pytest.LogCaptureFixture) -> None:

@@ -309,7 +309,7 @@ def test_the_trap_of_what_was_lost_is_where_it_was(world: World) -> None:
     """The peer may have set it up, with whatever worker it met; all other traps are with the one that sets them up."""
     settings = client_settings(connections=(connection(TRAP),))
     server(world)
-    other = next(worker for worker in range(2) if worker != initiating_worker("home", 2))
+    other = next(worker for worker in range(2) if worker != initiating_worker(connection(TRAP), 2))
     client = TrappedHost(world, settings, worker=other, workers=2)
     assert len(client.traps) == 0
     client.traps.lost(Revive("home", PATH, (), ("net", "gone")))
