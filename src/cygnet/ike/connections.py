@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from heapq import merge
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
 import msgspec
@@ -111,8 +111,8 @@ class Connection:
     def with_local_id(self, identity: Identity) -> "Connection":
         """The same connection for another identity of ours; it shares all else, so a fleet of them is cheap."""
         twin = Connection.__new__(Connection)
-        for name in _SHARED_BY_TWINS:
-            setattr(twin, name, getattr(self, name))
+        for name, value in zip(_SHARED_BY_TWINS, _shared_by_twins(self), strict=True):
+            setattr(twin, name, value)
         twin.origin = self.origin or self
         twin.settings = msgspec.structs.replace(
             self.settings, local=msgspec.structs.replace(self.settings.local, id=identity)
@@ -125,6 +125,7 @@ class Connection:
 
 
 _SHARED_BY_TWINS: Final = tuple(name for name in Connection.__slots__ if name != "settings")
+_shared_by_twins: Final = attrgetter(*_SHARED_BY_TWINS)
 
 
 class _Part:

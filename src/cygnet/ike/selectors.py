@@ -256,5 +256,5 @@ def preceded(policy: tuple[TrafficSelector, ...], packet: TrafficSelector) -> tu
 
 
 def is_within(inner: Sequence[TrafficSelector], outer: Sequence[TrafficSelector]) -> bool:
-    """Whether each of `inner` is covered by one of `outer`: a responder may narrow, never widen."""
-    return all(any(_contains(o, i) for o in outer) for i in inner)
+    """Whether each of `inner` is covered by one of `outer`, which is ours: a responder may narrow, never widen."""
+    return inner == outer or all(any(_contains(o, i) for o in outer) for i in inner)
