@@ -62,38 +62,66 @@ def decode(octets: bytes) -> Section:
     """Take a message apart; raises ViciError."""
     root: Section = {}
     stack: list[Section] = [root]
+    section = root
     items: list[bytes] | None = None
-    reader = _Reader(octets)
-    while reader.has_more():
-        kind = reader.u8()
+    at, end = 0, len(octets)
+    while at < end:
+        kind = octets[at]
+        at += 1
         if items is not None:
             if kind == _LIST_ITEM:
-                items.append(reader.value())
+                start, at = _value_at(octets, at)
+                items.append(octets[start:at])
             elif kind == _LIST_END:
                 items = None
             else:
                 raise ViciError("an element that is no item stands in a list")
         elif kind == _KEY_VALUE:
-            name = reader.name()
-            stack[-1][name] = reader.value()
+            name, at = _name_at(octets, at)
+            start, at = _value_at(octets, at)
+            section[name] = octets[start:at]
         elif kind == _SECTION_START:
             if len(stack) > MAX_DEPTH:
                 raise ViciError(f"more than {MAX_DEPTH} sections within each other")
+            name, at = _name_at(octets, at)
             inner: Section = {}
-            stack[-1][reader.name()] = inner
+            section[name] = inner
             stack.append(inner)
+            section = inner
         elif kind == _SECTION_END:
             if len(stack) == 1:
                 raise ViciError("a section ends that did not begin")
             stack.pop()
+            section = stack[-1]
         elif kind == _LIST_START:
+            name, at = _name_at(octets, at)
             items = []
-            stack[-1][reader.name()] = items
+            section[name] = items
         else:
             raise ViciError(f"unknown element type {kind}")
     if items is not None or len(stack) > 1:
         raise ViciError("the message ends within a list or a section")
     return root
+
+
+def _name_at(octets: bytes, at: int) -> tuple[str, int]:
+    """The name that begins there, and where it ends."""
+    end = at + 1 + octets[at] if at < len(octets) else at + 1
+    if end > len(octets):
+        raise ViciError("the message is cut off")
+    try:
+        return octets[at + 1 : end].decode(), end
+    except UnicodeDecodeError:
+        raise ViciError("a name is not UTF-8") from None
+
+
+def _value_at(octets: bytes, at: int) -> tuple[int, int]:
+    """Where the value begins and ends whose length stands there."""
+    start = at + _U16.size
+    end = start + (octets[at] << 8 | octets[at + 1]) if start <= len(octets) else start
+    if end > len(octets):
+        raise ViciError("the message is cut off")
+    return start, end
 
 
 def encode(message: Encodable) -> bytes:
@@ -158,35 +186,3 @@ def _sized(value: Scalar) -> bytes:
     if len(octets) > _MAX_VALUE_OCTETS:
         raise ViciError(f"a value of {len(octets)} octets")
     return _U16.pack(len(octets)) + octets
-
-
-class _Reader:
-    __slots__ = ("_at", "_octets")
-
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
-        self._at = 0
-
-    def has_more(self) -> bool:
-        return self._at < len(self._octets)
-
-    def u8(self) -> int:
-        return self._take(1)[0]
-
-    def name(self) -> str:
-        try:
-            return self._take(self.u8()).decode()
-        except UnicodeDecodeError:
-            raise ViciError("a name is not UTF-8") from None
-
-    def value(self) -> bytes:
-        (octets,) = _U16.unpack(self._take(_U16.size))
-        return self._take(octets)
-
-    def _take(self, octets: int) -> bytes:
-        end = self._at + octets
-        if end > len(self._octets):
-            raise ViciError("the message is cut off")
-        taken = self._octets[self._at : end]
-        self._at = end
-        return taken
