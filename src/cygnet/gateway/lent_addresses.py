@@ -108,9 +108,12 @@ class LentAddresses:
 
     def _wanted(self, message: AddressWanted) -> None:
         """Another worker has a peer for the address: hand it over, if it is that peer's."""
-        address = message.address
-        is_given = self._holds(Identity(*message.peer), address)
-        if is_given and address not in self._adopted:
+        peer, address = Identity(*message.peer), message.address
+        adopted = self._adopted.get(address)
+        is_held = self._holds(peer, address)
+        # Its IKE_SA here may have ended a moment ago, while the peer has older ones with other workers.
+        is_given = is_held or (adopted is not None and adopted.peer == peer)
+        if is_held and adopted is None:
             self._away[address] = True
         self._send(AddressHanded(message.pool, address, message.peer, message.worker, is_given))
 

@@ -36,6 +36,7 @@ from cygnet.ike.settings import (
     ConnectionSettings,
     Settings,
     StartAction,
+    Unique,
 )
 from cygnet.ike.spi import worker_of_ike_spi
 from cygnet.ike.tasks import Probe
@@ -300,6 +301,53 @@ def test_initial_contact_reaches_the_sa_that_another_worker_has() -> None:
         assert process.counters.value('ike_sas_closed_total{reason="initial_contact"}') == len(spis) - 1
         clients.ping(newest)
         clients.wait(lambda: len(clients.echoes) == 1)
+
+
+def with_unique(unique: Unique) -> Settings:
+    settings = responder_settings()
+    connection = msgspec.structs.replace(settings.connections[0], unique=unique)
+    return msgspec.structs.replace(settings, connections=(connection,))
+
+
+def test_of_a_peers_ike_sas_the_last_stands_whichever_workers_have_them() -> None:
+    with gateway(settings=with_unique(Unique.REPLACE)) as (process, clients):
+        owners: list[int] = []
+        while len(set(owners)) < 2 or len(owners) < 6:
+            (spi,) = clients.establish(1, prefix="same")
+            owners.append(owner(clients, spi))
+            clients.wait(lambda: process.counters.value(ESTABLISHED) == 1)
+            assert list(clients.table.sas) == [spi] and len(owners) < 40
+
+
+def test_of_a_peers_ike_sas_that_come_at_once_one_stands() -> None:
+    with gateway(settings=with_unique(Unique.REPLACE)) as (process, clients):
+        for _ in range(5):
+            spis = [clients.start("same") for _ in range(8)]
+            clients.wait(lambda spis=spis: all(spi in clients.established for spi in spis))  # type: ignore[misc]
+            clients.wait(lambda: process.counters.value(ESTABLISHED) == 1)
+            clients.run(0.1)
+            assert process.counters.value(ESTABLISHED) == 1
+            clients.wait(lambda: process.counters.value("pool_addresses_in_use") == 1)
+
+
+def test_a_peer_keeps_its_address_whichever_worker_it_meets() -> None:
+    with gateway(workers=3) as (process, clients):
+        (spi,) = clients.establish(1, prefix="same")
+        address, standing, owners = clients.address(spi), [spi], [owner(clients, spi)]
+        while len(set(owners)) < 3 or len(owners) < 9:
+            spi = clients.start("same0", vip=address)
+            clients.wait(lambda spi=spi: spi in clients.established)  # type: ignore[misc]
+            assert clients.address(spi) == address and len(owners) < 60
+            standing.append(spi)
+            owners.append(owner(clients, spi))
+            if len(standing) > 2:
+                clients.driver.delete(standing.pop(0))
+        clients.ping(spi)
+        clients.wait(lambda: len(clients.echoes) == 1)
+        assert process.counters.value("pool_addresses_in_use") == 1
+        other = clients.start("other0", vip=address)
+        clients.wait(lambda: other in clients.established)
+        assert clients.address(other) != address
 
 
 def test_a_worker_that_runs_out_gets_what_the_other_has_to_spare() -> None:

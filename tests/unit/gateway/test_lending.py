@@ -280,7 +280,9 @@ def test_whatever_happens_no_address_is_two_peers_and_none_gets_lost(seed: int, 
             case 0 | 1 | 2:
                 worker.set_up(rng.choice(peers))
             case 3 | 4 | 5 | 6 if standing:
-                worker.set_up(*rng.choice(standing)[1])
+                peer, address = rng.choice(standing)[1]
+                gateway.settle()
+                assert worker.set_up(peer, address) == address
             case 7 | 8 | 9 if standing:
                 owner, sa = rng.choice(standing)
                 owner.end(*sa)
