@@ -29,6 +29,7 @@ from cygnet.gateway.embedded import GatewayProcess
 from cygnet.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
 from cygnet.ike.errors import LocalError
 from cygnet.ike.sa import Turn
+from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import (
     AdmissionSettings,
     AuthSettings,
@@ -454,14 +455,17 @@ def test_an_interrupt_during_the_stop_ends_it_at_once() -> None:
 
 
 def initiator_settings(port: int, natt_port: int, connections: int) -> Settings:
-    """A gateway that sets up connections to another by itself."""
+    """A gateway that sets up connections to another by itself, each to a network of its own."""
     model = responder_settings().connections[0]
-    child = ChildSettings(
-        name="net",
-        esp_proposals=model.children[0].esp_proposals,
-        remote_ts=model.children[0].local_ts,
-        start_action=StartAction.START,
-    )
+    children = [
+        ChildSettings(
+            name="net",
+            esp_proposals=model.children[0].esp_proposals,
+            remote_ts=(parse_selector(f"10.{100 + number}.0.0/16"),),
+            start_action=StartAction.START,
+        )
+        for number in range(connections)
+    ]
     return Settings(
         connections=tuple(
             ConnectionSettings(
@@ -475,7 +479,7 @@ def initiator_settings(port: int, natt_port: int, connections: int) -> Settings:
                 vips=(bytes(4),),
                 children=(child,),
             )
-            for number in range(connections)
+            for number, child in enumerate(children)
         ),
         secrets=SECRETS,
     )
