@@ -1,7 +1,7 @@
 """What a flood costs honest peers: `cygnet load` against a gateway that is flooded, and against one that is not.
 
     python -m benchmarks.attack [--rounds 3] [--seconds 10] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
-        [--json FILE] [--readme]
+        [--strangers] [--json FILE] [--readme]
 
 The gateway has core 0. The honest tester (a closed loop) and the flood share core 1, so the flood takes time from
 the tester whether it hits or not. Therefore each measurement has a control: the same flood, at the same rate, to a
@@ -10,6 +10,10 @@ socket that nobody reads. The ratio of the two set-up rates is what the gateway 
 Everything runs on the loopback device of one network namespace, with sources all over 127.0.0.0/8, and ends by
 itself. Each measurement has a fresh daemon. Reported are the medians of the rounds: set-up rate of honest peers, the
 daemon's CPU share, by how much its memory grew (the honest tunnels included), and the rate at which the flood came.
+
+The honest peers have one address. A few of them have had tunnels before the flood begins, as most peers of a gateway
+have, and Cygnet knows the address by that. With `--strangers` they have not: then it makes a difference to a flood from
+forged addresses (`forged`), in which those that are known go first.
 
 strongSwan (`--peer strongswan`) runs with its protection on, and limits for one source that let the tester through.
 """
@@ -42,6 +46,8 @@ SECRET = "a-shared-secret"
 CONCURRENCY = 64
 LEAD_S = 1.5
 """How long the flood has gone on when the honest peers begin: cookies and limits are in force then."""
+KNOWN = 16
+"""Honest peers that have had tunnels before."""
 GOAL = 0.8
 
 
@@ -130,13 +136,13 @@ def flooding(namespace: Namespace, kind: str, port: int, options: argparse.Names
         report.append(process.communicate(timeout=seconds + 30)[0])
 
 
-def load(namespace: Namespace, seconds: float) -> dict[str, object]:
-    """What `cygnet load` says of honest peers in a closed loop of so many seconds."""
+def load(namespace: Namespace, seconds: float, count: int = 1_000_000) -> dict[str, object]:
+    """What `cygnet load` says of honest peers in a closed loop of so many seconds, or so many peers."""
     command = namespace.command(
         *("taskset", "-c", str(TESTER_CORE), sys.executable, "-m", "cygnet", "load", TARGET),
         *("--psk", SECRET, "--id", "c{n}@example.org", "--remote-id", "gw.example.org"),
         *("--proposal", "aes128gcm16-prfsha256-x25519", "--esp", "aes128gcm16", "--vip"),
-        *("--count", "1000000", "--max-duration", str(seconds), "--concurrency", str(CONCURRENCY)),
+        *("--count", str(count), "--max-duration", str(seconds), "--concurrency", str(CONCURRENCY)),
         *("--retransmit-timeout", "1", "--quiet", "--json"),
     )
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
@@ -150,6 +156,8 @@ def load(namespace: Namespace, seconds: float) -> dict[str, object]:
 def measure(peer: str, kind: str, options: argparse.Namespace, *, is_hit: bool) -> Figures:
     """A fresh daemon, a flood of it or of the sink, and honest peers."""
     with Namespace("attack") as namespace, sink(namespace), PEERS[peer](namespace) as daemon:
+        if not options.strangers:
+            load(namespace, options.seconds, KNOWN)
         before = daemon.pss_octets()
         with flooding(namespace, kind, 500 if is_hit else SINK_PORT, options) as report:
             cpu, begun = daemon.cpu_seconds(), time.monotonic()
@@ -211,6 +219,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50_000.0, help="datagrams of the flood a second, at most")
     parser.add_argument("--kind", action="append", choices=KINDS, help="which flood; may be repeated (default all)")
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="which daemon (default cygnet)")
+    parser.add_argument(
+        "--strangers", action="store_true", help="nobody has come from the honest peers' address before"
+    )
     common.add_output(parser, "attack")
     options = parser.parse_args()
     common.check_machine()
