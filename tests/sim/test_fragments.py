@@ -12,6 +12,7 @@ from tests.sim.world import (
     SECRET,
     Host,
     ListPool,
+    SlowPool,
     World,
     agree,
     change_connection,
@@ -28,7 +29,7 @@ from tests.sim.world import (
 from cygnet.auth.identity import Identity, parse_identity
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike import fragments
-from cygnet.ike.effects import Send
+from cygnet.ike.effects import HeldBack, Retransmitted, Send
 from cygnet.ike.path import Path
 from cygnet.ike.protected import datagrams_of, seal_fragments
 from cygnet.ike.sa import Turn
@@ -249,6 +250,28 @@ def test_a_retransmission_brings_what_was_missing() -> None:
     assert lost and agree(client, gateway)
     assert gateway.counters["messages_reassembled_total"] == 1
     assert drops(gateway)["fragment_duplicate"] > 0
+
+
+def test_a_request_that_is_held_back_keeps_its_fragments_until_it_is_served() -> None:
+    world = World()
+    world.fragment_size = 160
+    pool = SlowPool()
+    client = Host(world, CLIENT, client_settings())
+    gateway = Host(world, GATEWAY, gateway_settings(), pool)
+    client.initiate(gateway, client_connection())
+    world.run(0.5)
+    octets = held(gateway)
+    (back,) = gateway.of_kind(HeldBack)
+    assert isinstance(back, HeldBack)
+    for _ in range(3):
+        gateway.receive(back.datagram, back.path)
+        assert held(gateway) == octets > 0
+    assert gateway.of_kind(HeldBack) == [back] * 4
+    pool.free.append(bytes((10, 3, 0, 7)))
+    gateway.receive(back.datagram, back.path)
+    world.run(0.5)
+    assert agree(client, gateway)
+    assert held(gateway) == 0 and not client.of_kind(Retransmitted)
 
 
 def test_a_path_too_narrow_for_our_requests_is_met_with_smaller_fragments() -> None:

@@ -12,6 +12,7 @@ from tests.sim.world import (
     Host,
     ListPool,
     Nat,
+    SlowPool,
     Weather,
     World,
     agree,
@@ -22,10 +23,9 @@ from tests.sim.world import (
     gateway_settings,
 )
 
-from cygnet.auth.identity import Identity, parse_identity
+from cygnet.auth.identity import parse_identity
 from cygnet.iana import CfgAttribute, ExchangeType, KeId, ProtocolId
 from cygnet.ike.effects import HeldBack, PhaseDone, Retransmitted, Send
-from cygnet.ike.errors import AddressAwaited
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import AdmissionSettings, ChildSettings, RetransmitPolicy, SharedSecret
@@ -282,16 +282,6 @@ def test_an_empty_pool_fails_the_child_and_says_so() -> None:
     assert client.closed == ["internal_address_failure"]
     assert gateway.counters['child_sas_refused_total{reason="internal_address_failure"}'] == 1
     assert gateway.closed == ["deleted_by_peer"], "the initiator has no use for an IKE_SA alone, and says so"
-
-
-class SlowPool(ListPool):
-    """Its addresses have to be fetched."""
-
-    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
-        address = super().acquire(pools, octets, wanted, identity)
-        if address is None:
-            raise AddressAwaited
-        return address
 
 
 def test_a_request_that_waits_for_an_address_is_answered_when_there_is_one() -> None:

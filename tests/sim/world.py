@@ -30,6 +30,7 @@ from cygnet.ike.effects import (
     UseChild,
 )
 from cygnet.ike.environment import Environment
+from cygnet.ike.errors import AddressAwaited
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.record import SaStore
@@ -83,6 +84,16 @@ class ListPool:
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         return self._attributes
+
+
+class SlowPool(ListPool):
+    """Its addresses have to be fetched."""
+
+    def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
+        address = super().acquire(pools, octets, wanted, identity)
+        if address is None:
+            raise AddressAwaited
+        return address
 
 
 def gateway_settings(**changes: object) -> Settings:

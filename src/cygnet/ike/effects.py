@@ -250,7 +250,10 @@ class PhaseDone(msgspec.Struct, frozen=True, gc=False):
 
 
 class HeldBack(msgspec.Struct, frozen=True, gc=False):
-    """A request can't be answered yet: hand the datagram in again in a moment. Nothing has come of it so far."""
+    """A request can't be answered yet: hand the datagram in again in a moment. Nothing has come of it so far.
+
+    Of a request in fragments it is the last, which completes it again.
+    """
 
     sa: bytes
     """Our SPI of its IKE_SA, which has one such request at a time."""

@@ -92,6 +92,8 @@ class _Assembly(msgspec.Struct, gc=False, eq=False):
     """Of the message, so far."""
     held: int = 0
     """What all of it costs us, roughly."""
+    last: tuple[int, int] = (0, 0)
+    """The number of the fragment that came last, and what that costs us."""
 
 
 class _Shelf:
@@ -117,13 +119,15 @@ class _Shelf:
 class Fragments:
     """What a worker keeps of messages in fragments."""
 
-    __slots__ = ("_half_open", "_proven", "_repeats")
+    __slots__ = ("_half_open", "_proven", "_repeats", "_whole")
 
     def __init__(self) -> None:
         self._half_open = _Shelf()
         self._proven = _Shelf()
         # Requests whose peers repeat them although their answers, large ones, have gone out: message ID and how often.
         self._repeats: dict[bytes, tuple[int, int]] = {}
+        self._whole: tuple[_Shelf, tuple[bytes, bool], _Assembly] | None = None
+        """The message that was put together last."""
 
     def __len__(self) -> int:
         """Messages that are held in part."""
@@ -181,6 +185,7 @@ class Fragments:
         if len(assembly.parts) < assembly.total:
             return None
         shelf.pop(key)
+        self._whole = shelf, key, assembly
         turn.env.count("messages_reassembled_total")
         chain = b"".join([assembly.parts[number] for number in range(1, assembly.total + 1)])
         return assembly.inner_type, chain, assembly.first
@@ -205,11 +210,27 @@ class Fragments:
             assembly.inner_type = piece.inner_type
             assembly.first = datagram
             cost += len(datagram)
+        assembly.last = piece.number, cost
         assembly.held += cost
         shelf.held += cost
-        # Never this one: it alone is far below the limit.
+        self._bound(shelf, turn)
+
+    def _bound(self, shelf: _Shelf, turn: Turn) -> None:
+        # Never the one that came last: it alone is far below the limit.
         while shelf.held > MAX_HELD_OCTETS:
             self._abandon(shelf, shelf.oldest(), "limit", turn)
+
+    def reopen(self, turn: Turn) -> None:
+        """What was put together just now can't be served yet: its last fragment, handed in again, shall complete it."""
+        assert self._whole is not None
+        (shelf, key, assembly), self._whole = self._whole, None
+        number, cost = assembly.last
+        assembly.octets -= len(assembly.parts.pop(number))
+        assembly.held -= cost
+        if assembly.parts:
+            shelf.assemblies[key] = assembly
+            shelf.held += assembly.held
+            self._bound(shelf, turn)
 
     # Answering again.
 

@@ -5,7 +5,7 @@ yet, and what is dropped, go no further than here.
 """
 
 from cygnet.crypto.errors import CryptoError, InvalidKeyExchange
-from cygnet.iana import ExchangeType
+from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike import nat, requests
 from cygnet.ike.effects import HeldBack
 from cygnet.ike.errors import (
@@ -37,6 +37,7 @@ _INFORMATIONAL = ExchangeType.INFORMATIONAL
 _INIT_SENT = SaState.INIT_SENT
 _NEW = Arrival.NEW
 _REPEATED = Arrival.REPEATED
+_SKF = PayloadType.SKF
 _STALE = Arrival.STALE
 
 
@@ -93,7 +94,8 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
     except ProtocolViolation as error:
         _fail_request(sa, header, request, error, turn)
     except AddressAwaited:
-        # The last fragment alone does no harm, and the peer sends all of them again.
+        if header.next_payload == _SKF:
+            fragments.reopen(turn)
         turn.effects.append(HeldBack(sa.spi, datagram, path))
     return has_moved or plaintext != b""
 
