@@ -96,8 +96,8 @@ class AddressHanded(Message, frozen=True, array_like=True, tag=True):
 
 
 class AddressReturned(Message, frozen=True, array_like=True, tag=True):
-    """Worker: no peer of mine has an address any more that was handed to me. Supervisor: one that you handed over is
-    yours again."""
+    """Worker: no peer of mine has an address any more that was handed to me. Supervisor: one that you handed over, or
+    on, is yours again."""
 
     address: bytes
 

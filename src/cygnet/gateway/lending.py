@@ -60,6 +60,7 @@ class Lending:
         owner = self._ledger.owner(pool, address)
         self._unroute(address, worker, holders, is_block=worker == owner and self._ledger.plan(pool).size == 1)
         if holders:
+            self._send(holders[-1], message)
             return
         del self._lent[address]
         if owner != NOBODY:

@@ -25,12 +25,14 @@ PATIENCE_TICKS: Final = 2
 class _Adopted:
     """An address that another worker has handed to us, and that may have gone on to the next since."""
 
-    __slots__ = ("idle_ticks", "is_used", "peer")
+    __slots__ = ("has_gone_on", "idle_ticks", "is_used", "peer")
 
     def __init__(self, peer: Identity) -> None:
         self.peer = peer
         self.is_used = False
         self.idle_ticks = 0
+        self.has_gone_on = False
+        """Whether the next one has it, and the packets for it."""
 
 
 class LentAddresses:
@@ -61,7 +63,7 @@ class LentAddresses:
         """As `AddressPools.acquire`. Raises AddressElsewhere while another worker may have to hand it over."""
         if any(wanted):
             adopted = self._adopted.get(wanted)
-            if adopted is not None and adopted.peer == identity:
+            if adopted is not None and adopted.peer == identity and not adopted.has_gone_on:
                 adopted.is_used = True
                 return wanted
             pool = self._pools.pool_of(pools, wanted)
@@ -102,6 +104,8 @@ class LentAddresses:
             self._wanted(message)
         elif isinstance(message, AddressHanded):
             self._handed(message)
+        elif message.address in self._adopted:
+            self._adopted[message.address].has_gone_on = False
         # Else if an IKE_SA here has it too, that goes on as if it had never been away.
         elif self._away.pop(message.address, True) is False:
             self._pools.release(message.address)
@@ -113,7 +117,9 @@ class LentAddresses:
         is_held = self._holds(peer, address)
         # Its IKE_SA here may have ended a moment ago, while the peer has older ones with other workers.
         is_given = is_held or (adopted is not None and adopted.peer == peer)
-        if is_held and adopted is None:
+        if adopted is not None:
+            adopted.has_gone_on = adopted.has_gone_on or is_given
+        elif is_held:
             self._away[address] = True
         self._send(AddressHanded(message.pool, address, message.peer, message.worker, is_given))
 

@@ -203,6 +203,21 @@ def test_from_worker_to_worker_and_back() -> None:
     assert gateway.all_free()
 
 
+def test_back_to_a_worker_that_has_had_it_a_moment_ago() -> None:
+    """The packets come along, also if that worker has not given it back yet."""
+    gateway = Gateway()
+    address = moved(gateway, 0, 1)
+    gateway.workers[0].end(CAROL, address)
+    for old, new in ((1, 0), (0, 1), (1, 2), (2, 0), (0, 1)):
+        assert gateway.workers[new].set_up(CAROL, address) == address
+        assert gateway.routed_to(address) == new
+        gateway.workers[old].end(CAROL, address)
+    gateway.tick()
+    assert gateway.routed_to(address) == 1
+    gateway.workers[1].end(CAROL, address)
+    assert gateway.all_free()
+
+
 def test_where_the_new_ike_sa_fails_the_old_one_has_its_address_still() -> None:
     gateway = Gateway()
     address = moved(gateway, 0, 1)
