@@ -16,8 +16,7 @@ from typing import Final, Self
 from tests.interop.ownership import marked_environment, marked_name
 from tests.interop.polling import eventually
 
-PING_INTERVAL_S: Final = 0.02
-PING_PATIENCE_S: Final = 1.0
+PING_PATIENCE_S: Final = 2.0
 DEVICE_NAME_OCTETS: Final = 15
 
 _PINGS_RECEIVED = re.compile(r"(\d+) received")
@@ -105,11 +104,13 @@ class Namespace:
 
         Without `source` the kernel chooses one; `options` are further ones of ping(8).
         """
-        # Not `-w`: with it, `-c` counts replies and ping sends until it has them.
+        # All at once (`-l`), since the interval (`-i`) is also how long ping waits for the last answers once it has had
+        # some; `-W` is for when it had none. Not `-w`: with it, `-c` counts answers and ping sends until it has them.
+        patience = str(PING_PATIENCE_S)
         answer = self.run(
-            *("ping", "-n", "-q", "-c", str(count), "-i", str(PING_INTERVAL_S), "-s", str(payload_octets)),
-            *("-W", str(PING_PATIENCE_S), *options, *(("-I", source) if source else ()), destination),
-            timeout_s=count * PING_INTERVAL_S + PING_PATIENCE_S + 10.0,
+            *("ping", "-n", "-q", "-c", str(count), "-l", str(count), "-s", str(payload_octets)),
+            *("-i", patience, "-W", patience, *options, *(("-I", source) if source else ()), destination),
+            timeout_s=PING_PATIENCE_S + 10.0,
             check=False,
         )
         received = _PINGS_RECEIVED.search(answer.stdout)

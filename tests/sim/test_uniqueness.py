@@ -162,13 +162,13 @@ def test_both_begin_at_once_and_say_that_they_have_no_other(unique: Unique) -> N
         )
         east.initiate(west, east_site)
         west.initiate(east, west_site)
-        world.run(60.0 + LINGER_S)
+        world.run(5.0 + LINGER_S)
         assert agree(east, west), seed
         assert 1 <= len(east.table.sas) <= 2, seed
         closed = east.closed + west.closed
-        assert set(closed) <= {"initial_contact", "timeout_informational", "replaced", "deleted_by_peer"}, seed
-        crossed += "timeout_informational" in closed
-    assert crossed, "one end forgets what the other has, and that is found out"
+        assert set(closed) <= {"replaced", "deleted_by_peer"}, "neither forgets what the other may have"
+        crossed += "deleted_by_peer" in closed
+    assert crossed
 
 
 def test_what_we_have_begun_alone_goes_on_other_workers_too() -> None:

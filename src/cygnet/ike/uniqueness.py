@@ -27,6 +27,8 @@ _YIELD = Demand.YIELD
 
 CROSSING_S: Final = 10.0
 """An IKE_SA that is no older may have come while another was set up."""
+UNDER_WAY_S: Final = 0.5
+"""What we sent the peer so shortly before may have reached it since."""
 
 
 def _policy(sa: IkeSa) -> Unique:
@@ -57,9 +59,17 @@ def enforce(sa: IkeSa, turn: Turn, *, is_alone: bool) -> None:
 
 
 def initial_contact(sa: IkeSa, turn: Turn) -> None:
-    """The peer says that it has no IKE_SA but this."""
-    if _policy(sa) is not _NEVER:
-        _displace_rivals(sa, _FORGET, turn)
+    """The peer says that it has no IKE_SA but this: it had none when it put its message together.
+
+    What was set up while it set this one up it may have by now, where both ends began at once. So it is told of that.
+    """
+    if _policy(sa) is _NEVER:
+        return
+    begun = sa.handshake.started if sa.handshake is not None else turn.now
+    for other in turn.table.rivals(sa):
+        is_older = other.established < begun - UNDER_WAY_S
+        answer_demand(other, _FORGET if is_older else _DELETE, turn)
+    _claim(sa, _FORGET, turn)
 
 
 def said_initial_contact(sa: IkeSa, turn: Turn) -> None:
