@@ -97,6 +97,20 @@ def test_what_the_other_workers_are_asked(unique: Unique) -> None:
     assert asked == ([(GATEWAY_ID, CLIENT_ID, demands[unique])] if unique in demands else [])
 
 
+@pytest.mark.parametrize(("ago_s", "is_told"), [(0.2, False), (0.8, True)])
+def test_a_peer_is_told_what_goes_if_it_came_up_while_it_began_another(ago_s: float, is_told: bool) -> None:
+    """With another worker it has begun an IKE_SA and said INITIAL_CONTACT, and both ends have this one as well."""
+    world = World()
+    gateway = gateway_with(world, Unique.NO)
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection())
+    world.run(1.0)
+    gateway.carry_out(gateway.table.drop_peer(CLIENT_ID, bytes(8), world.now, begun=world.now - ago_s))
+    world.run(1.0)
+    assert client.closed == (["deleted_by_peer"] if is_told else [])
+    assert gateway.closed == ["initial_contact"]
+
+
 @pytest.mark.parametrize("demand", [Demand.FORGET, Demand.DELETE, Demand.YIELD])
 def test_what_a_worker_does_when_it_is_asked(demand: Demand) -> None:
     world = World()
@@ -166,7 +180,8 @@ def test_both_begin_at_once_and_say_that_they_have_no_other(unique: Unique) -> N
         assert agree(east, west), seed
         assert 1 <= len(east.table.sas) <= 2, seed
         closed = east.closed + west.closed
-        assert set(closed) <= {"replaced", "deleted_by_peer"}, "neither forgets what the other may have"
+        assert "timeout_informational" not in closed, "neither forgets what the other may have"
+        assert set(closed) <= {"initial_contact", "replaced", "deleted_by_peer"}, seed
         crossed += "deleted_by_peer" in closed
     assert crossed
 
@@ -237,6 +252,7 @@ class Worker(Host):
                     local_id=word.local_id,
                     demand=word.demand,
                     remote=word.remote,
+                    begun=word.begun,
                 )
             )
 

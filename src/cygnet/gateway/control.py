@@ -6,6 +6,7 @@ for the other: what the kernel doesn't take is kept, up to a bound. A worker tha
 
 import asyncio
 import logging
+import math
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -113,6 +114,8 @@ class LonelyPeer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What yours are to do: a `Demand`."""
     remote: str = ""
     """Its address in that IKE_SA."""
+    begun: float = math.inf
+    """When it began that, as the clock of all workers has it."""
 
 
 class PeersAreAlone(Message, frozen=True, array_like=True, tag=True):

@@ -37,7 +37,7 @@ class LonelyPeers:
         if not self._peers:
             self._again(self._tell)
         ids = (local.id_type, local.data), (remote.id_type, remote.data)
-        self._peers.append(LonelyPeer(effect.sa, *ids, int(effect.demand), effect.remote))
+        self._peers.append(LonelyPeer(effect.sa, *ids, int(effect.demand), effect.remote, effect.begun))
         self._octets += octets
 
     def _tell(self) -> None:
@@ -57,5 +57,6 @@ def obey(message: PeersAreAlone, driver: Driver) -> None:
             local_id=Identity(*peer.local_id),
             demand=Demand(peer.demand),
             remote=peer.remote,
+            begun=peer.begun,
         )
         driver.carry_out(effects)

@@ -4,6 +4,7 @@ The core calls nobody. Every entry point appends effects to a list, in the order
 the daemon and the load tester carry them out with sockets and a data plane, the simulation with a fake network.
 """
 
+import math
 from enum import IntEnum
 
 import msgspec
@@ -214,6 +215,8 @@ class InitialContact(msgspec.Struct, frozen=True, gc=False):
     demand: Demand = Demand.FORGET
     remote: str = ""
     """The peer's address: one that comes from the same may be authenticating itself anew."""
+    begun: float = math.inf
+    """When it began that IKE_SA, as the clock of all workers has it: what was set up later it may have besides."""
 
 
 class SaClosed(msgspec.Struct, frozen=True, gc=False):

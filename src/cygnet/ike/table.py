@@ -5,6 +5,7 @@ This is the core's whole surface: a datagram in (`receive`), a command in (`init
 of it leaves: errors become answers, closed SAs and counters.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -209,8 +210,10 @@ class IkeTable:
         local_id: Identity | None = None,
         demand: Demand = Demand.FORGET,
         remote: str = "",
+        begun: float = math.inf,
     ) -> list[Effect]:
-        """Have every IKE_SA with that peer but `keep`, in which it is at `remote`, do what is demanded.
+        """Have every IKE_SA with that peer but `keep`, which it began then, and in which it is at `remote`, do what is
+        demanded.
 
         With `local_id` only those in which that was our identity.
         """
@@ -221,7 +224,7 @@ class IkeTable:
             return turn.effects
         for sa in self._of_peer(identity, keep, local_id):
             if sa.spi not in self.claims:
-                uniqueness.answer_demand(sa, demand, turn, asker=keep, remote=remote)
+                uniqueness.answer_demand(sa, demand, turn, asker=keep, remote=remote, begun=begun)
         return turn.effects
 
     def _of_peer(self, identity: Identity, keep: bytes, local_id: Identity | None) -> list[IkeSa]:

@@ -8,6 +8,7 @@ whoever passes it on, for all of them: an IKE_SA whose own word is still on its 
 that came before, and who asked will hear of it. So one of the two stands, by `keep` the first and else the last.
 """
 
+import math
 from typing import Final
 
 from cygnet.ike.effects import Demand, InitialContact
@@ -59,17 +60,9 @@ def enforce(sa: IkeSa, turn: Turn, *, is_alone: bool) -> None:
 
 
 def initial_contact(sa: IkeSa, turn: Turn) -> None:
-    """The peer says that it has no IKE_SA but this: it had none when it put its message together.
-
-    What was set up while it set this one up it may have by now, where both ends began at once. So it is told of that.
-    """
-    if _policy(sa) is _NEVER:
-        return
-    begun = sa.handshake.started if sa.handshake is not None else turn.now
-    for other in turn.table.rivals(sa):
-        is_older = other.established < begun - UNDER_WAY_S
-        answer_demand(other, _FORGET if is_older else _DELETE, turn)
-    _claim(sa, _FORGET, turn)
+    """The peer says that it has no IKE_SA but this: it had none when it put its message together."""
+    if _policy(sa) is not _NEVER:
+        _displace_rivals(sa, _FORGET, turn, begun=sa.handshake.started if sa.handshake is not None else turn.now)
 
 
 def said_initial_contact(sa: IkeSa, turn: Turn) -> None:
@@ -80,19 +73,22 @@ def said_initial_contact(sa: IkeSa, turn: Turn) -> None:
     _displace_rivals(sa, _CONFIRM, turn)
 
 
-def answer_demand(sa: IkeSa, demand: Demand, turn: Turn, *, asker: bytes = b"", remote: str = "") -> None:
+def answer_demand(
+    sa: IkeSa, demand: Demand, turn: Turn, *, asker: bytes = b"", remote: str = "", begun: float = math.inf
+) -> None:
     """Another IKE_SA with the same peer stands, here or on another worker, and this one is to do as it demands.
 
-    `asker` is its SPI, and `remote` the address that the peer has in it.
+    `asker` is its SPI, `remote` the address that the peer has in it, and `begun` when the peer began it: what came up
+    later it may have as well, where both ends began at once, so it is told that this goes.
     """
-    if demand is _FORGET:
+    if demand is _FORGET and sa.established < begun - UNDER_WAY_S:
         turn.table.close(sa, "initial_contact", turn)
     elif sa.is_ending:
         return
     elif demand is _CONFIRM and turn.now - sa.established < CROSSING_S:
         turn.table.request(sa, Probe(), turn)
-    elif demand in (_DELETE, _CONFIRM):
-        sa.ending = "replaced"
+    elif demand in (_DELETE, _CONFIRM, _FORGET):
+        sa.ending = "initial_contact" if demand is _FORGET else "replaced"
         turn.table.request(sa, DeleteIke(), turn)
     elif sa.path.remote != remote:
         turn.effects.append(InitialContact(asker, sa.local_id, sa.remote_id, _REFUSE))
@@ -105,14 +101,14 @@ def refused(sa: IkeSa | None, turn: Turn) -> None:
         turn.table.request(sa, DeleteIke(), turn)
 
 
-def _displace_rivals(sa: IkeSa, demand: Demand, turn: Turn) -> None:
+def _displace_rivals(sa: IkeSa, demand: Demand, turn: Turn, *, begun: float = math.inf) -> None:
     for other in turn.table.rivals(sa):
-        answer_demand(other, demand, turn)
-    _claim(sa, demand, turn)
+        answer_demand(other, demand, turn, begun=begun)
+    _claim(sa, demand, turn, begun=begun)
 
 
-def _claim(sa: IkeSa, demand: Demand, turn: Turn) -> None:
+def _claim(sa: IkeSa, demand: Demand, turn: Turn, *, begun: float = math.inf) -> None:
     """Ask it of the other workers too."""
     if turn.env.workers > 1:
         turn.table.claims.add(sa.spi)
-    turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, demand, sa.path.remote))
+    turn.effects.append(InitialContact(sa.spi, sa.local_id, sa.remote_id, demand, sa.path.remote, begun))
