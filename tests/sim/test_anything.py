@@ -29,10 +29,11 @@ from tests.sim.world import (
 
 from cygnet.crypto.protection import _AeadProtection
 from cygnet.dataplane.echo import build_echo_request
+from cygnet.dataplane.userspace import LINGER_S
 from cygnet.iana import ProtocolId
 from cygnet.ike import requests
 from cygnet.ike.effects import InstallChild
-from cygnet.ike.exchanges.child import LINGER_S, PATIENCE_S
+from cygnet.ike.exchanges.child import PATIENCE_S
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal

@@ -24,7 +24,8 @@ from tests.sim.world import (
     sa_of,
 )
 
-from cygnet.ike.exchanges.child import LINGER_S, PATIENCE_S
+from cygnet.dataplane.userspace import LINGER_S
+from cygnet.ike.exchanges.child import PATIENCE_S
 from cygnet.ike.sa import ChildState, IkeSa
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import ChildSettings

@@ -16,7 +16,7 @@ from tests.sim.world import (
     gateway_settings,
 )
 
-from cygnet.ike.exchanges.child import LINGER_S
+from cygnet.dataplane.userspace import LINGER_S
 
 TUNNELS = 8
 HOUR = 3600.0

@@ -24,6 +24,7 @@ from tests.sim.world import (
 )
 
 from cygnet.auth.identity import parse_identity
+from cygnet.dataplane.echo import build_echo_request
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.effects import SaReauthenticated, Send
 from cygnet.ike.path import Path
@@ -123,6 +124,68 @@ def test_no_packet_is_lost() -> None:
     assert isinstance(client, Carrier) and isinstance(gateway, Carrier)
     assert sum((client.received + gateway.received).values()) == len(sent), (client.lost, gateway.lost)
     assert client.counters["reauthentications_total"] >= 5
+
+
+class Slow(Carrier):
+    """Whose ESP packets take longer than IKE messages."""
+
+    def _send_esp(self, *packet: object) -> None:
+        self.world.at(0.2, lambda: super(Slow, self)._send_esp(*packet))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_no_packet_is_lost_that_comes_after_the_delete(whose: str) -> None:
+    world = World(seed=5)
+    reauth = {"reauth_time_s": 5.0, "over_time_s": 3.0, "rand_time_s": 1.0}
+    client_time, gateway_time = (reauth, None) if whose == "ours" else (None, reauth)
+    ends = Pair(world, client=client_time, gateway=gateway_time, kind=Slow)
+    world.run(1.0)
+    sent = chat(ends, 1500, 0.02)
+    world.run(1.0)
+    client, gateway = ends.client, ends.gateway
+    assert isinstance(client, Carrier) and isinstance(gateway, Carrier)
+    assert sum((client.received + gateway.received).values()) == len(sent), (client.lost, gateway.lost)
+    assert client.counters["reauthentications_total"] >= 4
+
+
+class Fast(Carrier):
+    """Whose ESP packets overtake IKE messages."""
+
+    def _send_esp(self, packet: bytes, path: Path, *how: object) -> None:
+        peer = self.world.hosts[path.remote]
+        assert isinstance(peer, Carrier)
+        back = Path(path.remote, path.remote_port, path.local, path.local_port)
+        peer.dataplane.receive_esp(packet, back, self.world.now)
+
+
+def test_no_packet_is_lost_that_comes_before_the_answer() -> None:
+    world = World(seed=5, weather=Weather(delay=0.5))
+    ends = Pair(world, kind=Fast)
+    client, gateway = ends.client, ends.gateway
+    assert isinstance(client, Carrier) and isinstance(gateway, Carrier)
+    while not gateway.established:
+        world.run(0.1)
+    assert not client.established
+    packet = build_echo_request(
+        bytes((10, 1, 0, 1)), sa_of(gateway).virtual_ips[0], identifier=1, sequence=1, payload=b""
+    )
+    assert gateway.dataplane.send_inner(packet)
+    assert client.lost == {"esp_early": 1}
+    world.run(1.0)
+    assert client.established and client.received == {packet: 1}
+
+
+def test_what_ends_for_good_takes_nothing_more() -> None:
+    world = World(seed=5)
+    ends = Pair(world, kind=Slow)
+    world.run(1.0)
+    client, gateway = ends.client, ends.gateway
+    assert isinstance(client, Carrier) and isinstance(gateway, Carrier)
+    chat(ends, 1, 0.0)
+    client.delete(sa_of(client).spi)
+    world.run(1.0)
+    assert not client.received and not gateway.received
+    assert client.lost == gateway.lost == {"esp_unknown_spi": 1}
 
 
 def test_no_packet_is_lost_while_the_answer_is() -> None:

@@ -27,8 +27,8 @@ from tests.sim.world import (
 )
 
 from cygnet.auth.identity import Identity
+from cygnet.dataplane.userspace import LINGER_S
 from cygnet.ike.effects import Demand, Effect, InitialContact
-from cygnet.ike.exchanges.child import LINGER_S
 from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings, Unique
 
 ELSEWHERE = "192.0.2.77"

@@ -78,9 +78,10 @@ class ListPool:
                 return address
         return None
 
-    def release(self, address: bytes) -> None:
+    def release(self, address: bytes) -> bool:
         self.used.remove(address)
         self.free.append(address)
+        return False
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         return self._attributes

@@ -24,6 +24,9 @@ Moved: TypeAlias = Callable[[bytes, Path], None]
 PathMtu: TypeAlias = Callable[[Path], int]
 """How many octets the path takes in one IP packet, header included, as far as is known."""
 
+Awaited: TypeAlias = Callable[[bytes], bool]
+"""Whether an SA with that SPI of ours is being set up."""
+
 Unsent: TypeAlias = Callable[[bytes, Flow], bool]
 """Given an inner packet that no SA is for; False if it is to be dropped."""
 
@@ -38,6 +41,7 @@ COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
         "esp_ignored": "ESP packets that came although no data plane is configured",
         "esp_short": "ESP packets too short to have a header",
         "esp_unknown_spi": "ESP packets of no SA of ours",
+        "esp_early": "ESP packets that came before the answer by which their SA stands; they are held until then",
         "esp_replayed": "ESP packets whose sequence number was seen before",
         "esp_too_old": "ESP packets whose sequence number is left of the replay window",
         "esp_integrity": "ESP packets that are not authentic",
@@ -99,8 +103,12 @@ class Dataplane(Protocol):
         the older one send until then, for some seconds.
         """
 
-    def remove(self, spi_in: bytes) -> None:
-        """Carry it no longer; nothing happens if it isn't there."""
+    def remove(self, spi_in: bytes, *, is_succeeded: bool = False) -> None:
+        """Carry it no longer; nothing happens if it isn't there.
+
+        With `is_succeeded` its traffic goes on in another one, and what is on the way in this is still received for
+        some seconds.
+        """
 
     def use(self, spi_in: bytes) -> None:
         """Send on it from now on, though it was installed not to; nothing happens if the SA isn't there."""

@@ -17,7 +17,7 @@ class NullDataplane:
     def install(self, child: InstallChild) -> None:
         """Do nothing."""
 
-    def remove(self, spi_in: bytes) -> None:
+    def remove(self, spi_in: bytes, *, is_succeeded: bool = False) -> None:
         """Do nothing."""
 
     def use(self, spi_in: bytes) -> None:

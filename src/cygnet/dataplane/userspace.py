@@ -15,6 +15,7 @@ from typing import Final
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
 from cygnet.dataplane.base import (
+    Awaited,
     Carried,
     Count,
     InnerSink,
@@ -26,6 +27,7 @@ from cygnet.dataplane.base import (
     Unsent,
     Usage,
 )
+from cygnet.dataplane.early import EarlyPacket, EarlyPackets
 from cygnet.dataplane.inner import Flow, parse_flow
 from cygnet.dataplane.record import TunnelRecords
 from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
@@ -51,6 +53,11 @@ YIELD_S: Final = 10.0
 """For which an SA that yields lets the older one send, if the peer sends nothing on it. The answer that tells the peer
 of it may be lost, and asked for again; but the peer may also have forgotten the older one."""
 
+LINGER_S: Final = 5.0
+"""For which an SA that was succeeded and removed still receives: what was on the way, or comes in another order."""
+MIN_LINGERING: Final = 64
+"""No more linger than stand, but so many may: peers may rekey as often as they like."""
+
 _SPI_OCTETS = 4
 _IPV4_ADDRESS_OCTETS = 4
 
@@ -72,6 +79,7 @@ class UserspaceDataplane:
         too_big: TooBig | None = None,
         limit_reached: LimitReached | None = None,
         unsent: Unsent | None = None,
+        is_awaited: Awaited = lambda spi_in: False,
         entropy: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,7 +88,7 @@ class UserspaceDataplane:
         `moved` is told of packets from another path than a UDP-encapsulated SA's own, so that IKE can decide whether to
         follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone. `too_big`
         is told of inner packets that the path does not take and that must not be fragmented; without it, they are sent.
-        `unsent` is given what no SA is for.
+        `unsent` is given what no SA is for. Packets for an SA that `is_awaited` are held until it is installed.
         """
         self._sink = sink
         self._send = send
@@ -98,6 +106,12 @@ class UserspaceDataplane:
         self._yielding: deque[tuple[float, bytes]] = deque()
         """What lets an older one send, with when it does no longer."""
 
+        self._early = EarlyPackets(is_awaited)
+        self._lingering: dict[bytes, Tunnel] = {}
+        """What is removed, and receives yet."""
+        self._leaving: deque[tuple[float, bytes, Tunnel]] = deque()
+        """The same with when each does no longer."""
+
     def __len__(self) -> int:
         """How many CHILD_SAs are installed."""
         return len(self._by_spi)
@@ -109,6 +123,7 @@ class UserspaceDataplane:
         the older one send until then, for YIELD_S at most.
         """
         spi_in = child.spi_in
+        self._lingering.pop(spi_in, None)
         if spi_in in self._by_spi:
             self.remove(spi_in)
         tunnel = self._by_spi[spi_in] = Tunnel(child)
@@ -117,6 +132,9 @@ class UserspaceDataplane:
             self._yielding.append((self._clock() + YIELD_S, spi_in))
         elif not tunnel.is_waiting:
             self._table.add(child)
+        if self._early:
+            for packet in self._early.take(spi_in):
+                self.receive_esp(*packet)
 
     def use(self, spi_in: bytes) -> None:
         """Send on it from now on, though it was installed not to; nothing happens if the SA isn't there."""
@@ -135,11 +153,20 @@ class UserspaceDataplane:
             tunnel.is_retired = True
             self._table.discard(tunnel.child)
 
-    def remove(self, spi_in: bytes) -> None:
-        """Carry it no longer; nothing happens if it isn't there."""
+    def remove(self, spi_in: bytes, *, is_succeeded: bool = False) -> None:
+        """Carry it no longer; nothing happens if it isn't there.
+
+        With `is_succeeded` its traffic goes on in another one, and this one receives for LINGER_S yet.
+        """
         tunnel = self._by_spi.pop(spi_in, None)
-        if tunnel is not None:
-            self._table.discard(tunnel.child)
+        if tunnel is None:
+            return
+        self._table.discard(tunnel.child)
+        if is_succeeded:
+            self._lingering[spi_in] = tunnel
+            self._leaving.append((self._clock() + LINGER_S, spi_in, tunnel))
+            if len(self._leaving) > max(MIN_LINGERING, len(self._by_spi)):
+                self._forget_oldest()
 
     def update_path(self, spi_in: bytes, path: Path, is_udp_encapsulated: bool) -> None:
         """Send to the peer on another path from now on; nothing happens if the SA isn't there."""
@@ -153,6 +180,10 @@ class UserspaceDataplane:
         self._by_spi.rest(now, limit)
         while self._yielding and self._yielding[0][0] <= now:
             self.use(self._yielding.popleft()[1])
+        while self._leaving and self._leaving[0][0] <= now:
+            self._forget_oldest()
+        for _ in range(self._early.expire(now)):
+            self._count("esp_unknown_spi")
 
     def carried(self, spi_in: bytes) -> Carried | None:
         """The SA and what it has carried so far; None if it isn't there. One that is asleep stays so."""
@@ -177,12 +208,15 @@ class UserspaceDataplane:
         self._by_spi = RestingMap[Tunnel](self._records)
         self._table = TunnelTable(self._by_spi.__getitem__)
         self._yielding.clear()
+        self._lingering.clear()
+        self._leaving.clear()
 
     def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
         """Take an ESP packet, from its SPI on: decrypt it, check it against its SA's selectors, and deliver it."""
-        tunnel = self._by_spi.get(datagram[:_SPI_OCTETS])
+        spi_in = datagram[:_SPI_OCTETS]
+        tunnel = self._by_spi.get(spi_in) or self._lingering.get(spi_in)
         if tunnel is None:
-            self._count("esp_unknown_spi" if len(datagram) >= _SPI_OCTETS else "esp_short")
+            self._receive_unknown(spi_in, EarlyPacket(datagram, path, now, traffic_class))
             return
         sa = tunnel.inbound(self._entropy)
         newest = sa.window.highest
@@ -206,6 +240,12 @@ class UserspaceDataplane:
         if path is not tunnel.path and sa.window.highest > newest:
             self._follow(tunnel, path)
         self._admit(tunnel, next_header, packet, traffic_class)
+
+    def _receive_unknown(self, spi_in: bytes, packet: EarlyPacket) -> None:
+        if len(spi_in) < _SPI_OCTETS:
+            self._count("esp_short")
+        else:
+            self._count("esp_early" if self._early.hold(spi_in, packet) else "esp_unknown_spi")
 
     def send_inner(self, packet: bytes) -> bool:
         """Send an inner packet through the tunnel whose selectors cover it; False, counted, if it was not sent."""
@@ -233,6 +273,12 @@ class UserspaceDataplane:
             self._count("inner_no_tunnel")
             return False
         return self._transmit(tunnel, packet, flow)
+
+    def _forget_oldest(self) -> None:
+        _, spi_in, tunnel = self._leaving.popleft()
+        # Another one may have its SPI by now.
+        if self._lingering.get(spi_in) is tunnel:
+            del self._lingering[spi_in]
 
     def _admit(self, tunnel: Tunnel, next_header: int, packet: bytes, traffic_class: int) -> None:
         if next_header == _DUMMY:

@@ -71,16 +71,16 @@ class LentAddresses:
                 self._ask(pool, wanted, identity)
         return self._pools.acquire(pools, octets, wanted, identity)
 
-    def release(self, address: bytes) -> None:
-        """No IKE_SA here has the address any more."""
+    def release(self, address: bytes) -> bool:
+        """No IKE_SA here has the address any more. Whether the peer has gone on with it to another worker."""
         adopted = self._adopted.get(address)
         if adopted is not None:
             # It goes back a little later: the request that it is for may come again.
             adopted.is_used, adopted.idle_ticks = False, 0
         if address in self._away:
             self._away[address] = False
-        elif adopted is None:
-            self._pools.release(address)
+            return True
+        return self._pools.release(address) if adopted is None else adopted.has_gone_on
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """As `AddressPools.attributes`."""

@@ -283,12 +283,13 @@ class AddressPools:
             raise AddressAwaited
         return None
 
-    def release(self, address: bytes) -> None:
-        """The address is free again."""
+    def release(self, address: bytes) -> bool:
+        """The address is free again: nobody has it, so False."""
         number = int.from_bytes(address, "big")
         for pool in self._pools.values():
             if pool.plan.octets == len(address) and pool.plan.first <= number <= pool.plan.last and pool.put(number):
-                return
+                break
+        return False
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """What a client is told of by those of `pools` that its packed `addresses` are from, each thing once."""

@@ -64,7 +64,6 @@ def view_sa(sa: IkeSa, dataplane: Dataplane, now: float, children: tuple[ChildSa
 _CHILD_STATES = {
     ChildState.INSTALLED: "INSTALLED",
     ChildState.REPLACED: "REKEYED",
-    ChildState.RETIRED: "DELETED",
 }
 """As strongSwan calls them."""
 

@@ -310,6 +310,7 @@ class Worker:
             path_mtu=PathMtus().mtu,
             too_big=self._inner.too_big if has_tun else None,
             unsent=self._unsent if has_tun else None,
+            is_awaited=lambda spi_in: self._table.owner_of(spi_in) != b"",
         )
         if has_tun:
             self._endpoint.ask_for_traffic_class()

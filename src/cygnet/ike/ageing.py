@@ -40,10 +40,7 @@ def see_to(sa: IkeSa, turn: Turn) -> None:
         turn.table.request(sa, RekeyIke(), turn)
     for child in sa.children:
         if child.dies <= now:
-            if child.is_retired:
-                children.remove(sa, child, turn)
-            else:
-                children.close(sa, child, turn)
+            children.close(sa, child, turn)
         elif child.rekey_due <= now:
             children.change(sa, child, rekey_due=NEVER)
             turn.table.request(sa, RekeyChild(child.spi_in), turn)

@@ -73,6 +73,8 @@ class RemoveChild(msgspec.Struct, frozen=True, gc=False):
     sa: bytes
     """Our SPI of the IKE_SA that it belonged to: after a rekeying another one than it was installed with."""
     spi_in: bytes
+    is_succeeded: bool = False
+    """Its traffic goes on in another one: for a little while, what was on the way in this is still to be taken."""
 
 
 class UsageLimits(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -32,8 +32,9 @@ class VirtualAddresses(Protocol):
         may be had in a moment.
         """
 
-    def release(self, address: bytes) -> None:
-        """The address is free again."""
+    def release(self, address: bytes) -> bool:
+        """No IKE_SA here has the address any more. Whether the peer has it yet, in one on another worker; else it is
+        free."""
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """What a client is told of by those of `pools` that its packed `addresses` are from, each thing once."""
@@ -68,8 +69,9 @@ class NoAddresses:
         """None: there are no addresses."""
         return None
 
-    def release(self, address: bytes) -> None:
+    def release(self, address: bytes) -> bool:
         """Nothing was given."""
+        return False
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """Nothing to tell."""

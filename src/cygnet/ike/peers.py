@@ -1,5 +1,7 @@
 """Which IKE_SAs stand with which peer, for INITIAL_CONTACT (RFC 7296 section 2.4)."""
 
+from itertools import islice
+
 from cygnet.auth.identity import Identity
 
 
@@ -36,6 +38,12 @@ class PeerIndex:
         """Our SPIs of all IKE_SAs with that peer."""
         found = self._spis.get(_key(identity), ())
         return (found,) if isinstance(found, bytes) else tuple(found)
+
+    def newest(self, identity: Identity, besides: bytes) -> bytes | None:
+        """Our SPI of the IKE_SA with that peer that came last, but for one; None if there is no other."""
+        found = self._spis.get(_key(identity), besides)
+        newest = (found,) if isinstance(found, bytes) else islice(reversed(found), 2)
+        return next((spi for spi in newest if spi != besides), None)
 
     def has(self, identity: Identity) -> bool:
         """Whether there is any."""

@@ -121,8 +121,6 @@ class ChildState(IntEnum):
     INSTALLED = 0
     REPLACED = 1
     """Another one has taken its place; its Delete is to come, from whoever made the other one."""
-    RETIRED = 2
-    """Deleted between the ends. What was on the way is still taken, for a little while."""
 
 
 # Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
@@ -132,7 +130,6 @@ _ESTABLISHED = SaState.ESTABLISHED
 _HALF_OPEN = SaState.HALF_OPEN
 _INIT_SENT = SaState.INIT_SENT
 _REPLACED = SaState.REPLACED
-_RETIRED = ChildState.RETIRED
 
 
 class Idleness(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -170,11 +167,6 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Of the key exchange that it was made with; KeId.NONE if without."""
     idleness: Idleness | None = None
     """None where it may carry nothing for as long as it stands."""
-
-    @property
-    def is_retired(self) -> bool:
-        """Whether it is gone but for what is on the way."""
-        return self.state == _RETIRED
 
 
 class Proof(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -417,14 +409,14 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
     def child_with(self, spi_out: bytes) -> ChildSa | None:
         """The CHILD_SA whose outbound SPI this is: the one by which the peer names it (RFC 7296 section 1.4.1)."""
         for child in self.children:
-            if child.spi_out == spi_out and not child.is_retired:
+            if child.spi_out == spi_out:
                 return child
         return None
 
     def child_in(self, spi_in: bytes) -> ChildSa | None:
         """The CHILD_SA with that inbound SPI of ours."""
         for child in self.children:
-            if child.spi_in == spi_in and not child.is_retired:
+            if child.spi_in == spi_in:
                 return child
         return None
 
@@ -445,16 +437,12 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it is established and waits for nothing, so that it may be packed until something comes.
-
-        Not while it has a CHILD_SA that is to be forgotten a few seconds after its end.
-        """
+        """Whether it is established and waits for nothing, so that it may be packed until something comes."""
         return (
             self.state == _ESTABLISHED
             and self.handshake is None
             and self.message_ids.outstanding is None
             and not self.pending
-            and _RETIRED not in [child.state for child in self.children]
         )
 
     def liveness_due(self) -> float | None:

@@ -393,9 +393,14 @@ class IkeTable:
             self._peers.remove(sa.remote_id, sa.spi)
         elif sa.state == _HALF_OPEN:
             self.admission.left(sa)
+        is_kept = sa.has_leases and virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
+        if sa.children:
+            # RFC 7296 section 2.8.3: with an IKE_SA that was authenticated anew in its place, they go on there.
+            newest = self.sas.view(self._peers.newest(sa.remote_id, sa.spi) or NO_SPI)
+            heirs = {child.name for child in newest.children} if newest is not None else frozenset()
         for child in sa.children:
             self._children.pop(child.spi_in, None)
-            turn.effects.append(RemoveChild(sa.spi, child.spi_in))
+            turn.effects.append(RemoveChild(sa.spi, child.spi_in, is_kept or child.name in heirs))
         if sa.handshake is not None and sa.handshake.spi_in and not sa.children:
             self._children.pop(sa.handshake.spi_in, None)
         if sa.draft is not None:
@@ -403,8 +408,6 @@ class IkeTable:
             rival = self.sas.get(sa.draft.rival)
             if rival is not None and rival.predecessor == sa.spi:
                 self.close(rival, reason, turn)
-        if sa.has_leases:
-            virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
         self._fragments.forget(sa, turn)
         words = sa.message_ids.last_words() if is_answered else None
         if words is not None:

@@ -179,7 +179,7 @@ class Driver:
             if kind is RemoveChild:
                 # Told of before it is done: until then it is known what the CHILD_SA has carried.
                 self._on_event(effect)
-                self.dataplane.remove(effect.spi_in)  # type: ignore[union-attr]
+                self.dataplane.remove(effect.spi_in, is_succeeded=effect.is_succeeded)  # type: ignore[union-attr]
                 continue
             change = self._changes.get(kind)
             if change is not None:

@@ -133,6 +133,7 @@ _DROPS: Final = (
 # What a data plane counts besides the packets that it carries.
 _DATAPLANE_EVENTS: Final = (
     "esp_unknown_spi",
+    "esp_early",
     "esp_short",
     "esp_integrity",
     "esp_replayed",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cygnet.crypto.encr import ENCR
 from cygnet.crypto.keymat import ChildSuite
+from cygnet.dataplane.base import Awaited
 from cygnet.dataplane.userspace import ETHERNET_MTU, UserspaceDataplane
 from cygnet.iana import EncrId, TsType
 from cygnet.ike.carriage import DEFAULT_CARRIAGE, Carriage
@@ -105,7 +106,9 @@ SENT_AT = 7.0
 class Plane:
     """A userspace data plane, with everything that it emits."""
 
-    def __init__(self, path_mtu: Callable[[Path], int] | None = None) -> None:
+    def __init__(
+        self, path_mtu: Callable[[Path], int] | None = None, is_awaited: Awaited = lambda spi_in: False
+    ) -> None:
         """With `path_mtu` it refuses what is too big for the path."""
         self.sink = Sink()
         self.sent: list[tuple[bytes, Path, bool]] = []
@@ -121,6 +124,7 @@ class Plane:
             moved=lambda spi_in, path: self.moves.append((spi_in, path)),
             clock=lambda: SENT_AT,
             path_mtu=path_mtu or (lambda path: ETHERNET_MTU),
+            is_awaited=is_awaited,
             too_big=(lambda packet, room: self.too_big.append((packet, room))) if path_mtu is not None else None,
         )
 

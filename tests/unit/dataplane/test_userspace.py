@@ -16,7 +16,7 @@ from cygnet.crypto.keymat import ChildSuite
 from cygnet.crypto.protection import make_protection
 from cygnet.dataplane.base import COUNTERS, Dataplane, Usage
 from cygnet.dataplane.null import NullDataplane
-from cygnet.dataplane.userspace import YIELD_S
+from cygnet.dataplane.userspace import LINGER_S, MIN_LINGERING, YIELD_S
 from cygnet.esp.sa import OutboundSa
 from cygnet.iana import EncrId, IntegId
 from cygnet.ike.effects import InstallChild
@@ -113,6 +113,55 @@ def test_removed_tunnel_carries_nothing(gateway: Plane, client: Plane) -> None:
     assert not gateway.plane.send_inner(TO_CLIENT)
     assert gateway.counts == ["esp_unknown_spi", "inner_no_tunnel"]
     assert (gateway.sink.packets, gateway.plane.usage(END.spi_in), len(gateway.plane)) == ([], None, 0)
+
+
+class TestRemovedAndSucceeded:
+    """What was on the way in it is still taken."""
+
+    NEXT = child(2, remote=END.ts_remote)
+
+    def test_receives_for_a_while(self, gateway: Plane, client: Plane) -> None:
+        first, second, late = (esp_from(client, FROM_CLIENT) for _ in range(3))
+        gateway.plane.receive_esp(first, GATEWAY_PATH, 0.0)
+        let_rest(gateway)
+        gateway.plane.install(self.NEXT)
+        gateway.plane.remove(END.spi_in, is_succeeded=True)
+        assert gateway.plane.carried(END.spi_in) is None and len(gateway.plane) == 1
+        gateway.plane.rest(SENT_AT + LINGER_S - 0.1)
+        gateway.plane.receive_esp(second, GATEWAY_PATH, 0.0)
+        assert gateway.sink.packets == [(FROM_CLIENT, END.spi_in)] * 2
+        gateway.plane.receive_esp(first, GATEWAY_PATH, 0.0)
+        assert gateway.counts == ["esp_replayed"]
+        gateway.plane.rest(SENT_AT + LINGER_S)
+        gateway.plane.receive_esp(late, GATEWAY_PATH, 0.0)
+        assert gateway.counts == ["esp_replayed", "esp_unknown_spi"]
+
+    def test_sends_no_longer(self, gateway: Plane) -> None:
+        gateway.plane.remove(END.spi_in, is_succeeded=True)
+        assert not gateway.plane.send_inner(TO_CLIENT) and not gateway.plane.send_through(END.spi_in, TO_CLIENT)
+        gateway.plane.use(END.spi_in)
+        assert not gateway.plane.send_inner(TO_CLIENT)
+
+    def test_does_not_keep_its_spi_from_another(self, gateway: Plane, client: Plane) -> None:
+        old = esp_from(client, FROM_CLIENT)
+        gateway.plane.remove(END.spi_in, is_succeeded=True)
+        gateway.plane.install(child(1, remote=(selector("10.3.0.9/32"),)))
+        gateway.plane.receive_esp(old, GATEWAY_PATH, 0.0)
+        assert gateway.counts == ["esp_integrity"]
+        gateway.plane.rest(SENT_AT + LINGER_S)
+        assert len(gateway.plane) == 1 and gateway.plane.child(END.spi_in) is not None
+
+    def test_are_no_more_than_stand(self, gateway: Plane, client: Plane) -> None:
+        esp = esp_from(client, FROM_CLIENT)
+        gateway.plane.install(self.NEXT)
+        gateway.plane.remove(END.spi_in, is_succeeded=True)
+        brief = child(3, remote=END.ts_remote)
+        for _ in range(3 * MIN_LINGERING):
+            gateway.plane.install(brief)
+            gateway.plane.remove(brief.spi_in, is_succeeded=True)
+        assert len(gateway.plane._lingering) <= len(gateway.plane._leaving) == MIN_LINGERING
+        gateway.plane.receive_esp(esp, GATEWAY_PATH, 0.0)
+        assert gateway.counts == ["esp_unknown_spi"]
 
 
 def test_closed_plane_carries_nothing(gateway: Plane, client: Plane) -> None:

@@ -80,10 +80,10 @@ class Worker:
             return address
         return None
 
-    def end(self, peer: Identity, address: bytes) -> None:
+    def end(self, peer: Identity, address: bytes) -> bool:
+        """Whether the peer goes on with it elsewhere."""
         self.sas.remove((peer, address))
-        if (peer, address) not in self.sas:
-            self.lent.release(address)
+        return (peer, address) in self.sas or self.lent.release(address)
 
     def receive(self, message: AnyMessage) -> None:
         if isinstance(message, LeaseGrant):
@@ -180,11 +180,11 @@ def test_a_peer_keeps_its_address_with_another_worker() -> None:
     gateway = Gateway()
     address = moved(gateway, 0, 1)
     assert gateway.routed_to(address) == 1
-    gateway.workers[0].end(CAROL, address)
+    assert gateway.workers[0].end(CAROL, address)
     gateway.tick()
     assert gateway.routed_to(address) == 1, "the old IKE_SA has no say in it any more"
     assert gateway.workers[0].set_up(DAVE) != address and gateway.workers[2].set_up(DAVE, address) != address
-    gateway.workers[1].end(CAROL, address)
+    assert not gateway.workers[1].end(CAROL, address)
     gateway.tick()
     assert gateway.routed_to(address) == 0 and gateway.workers[0].pools.in_use == 1
 
@@ -196,7 +196,7 @@ def test_from_worker_to_worker_and_back() -> None:
     for old, new in ((1, 2), (2, 0), (0, 2), (2, 1), (1, 0)):
         assert gateway.workers[new].set_up(CAROL, address) == address
         assert gateway.routed_to(address) == new
-        gateway.workers[old].end(CAROL, address)
+        assert gateway.workers[old].end(CAROL, address)
         gateway.tick()
         assert gateway.routed_to(address) == new
     gateway.workers[0].end(CAROL, address)

@@ -238,7 +238,7 @@ def worker() -> WorkerRig:
 
 
 def removed(spi_in: bytes) -> RemoveChild:
-    return RemoveChild(*(spi_in if field == "spi_in" else SA for field in RemoveChild.__struct_fields__))
+    return RemoveChild(SA, spi_in)
 
 
 def test_a_worker_tells_of_children_that_have_a_script_and_of_no_others(worker: WorkerRig) -> None:

@@ -19,6 +19,17 @@ def test_sas_of_a_peer_come_and_go() -> None:
     assert (peers.of(CAROL), peers.of(DAVE)) == ((), (b"2",))
 
 
+def test_the_newest_but_for_one() -> None:
+    peers = PeerIndex()
+    assert peers.newest(CAROL, b"1") is None
+    for number in (b"1", b"2", b"3"):
+        peers.add(CAROL, number)
+    assert (peers.newest(CAROL, b"2"), peers.newest(CAROL, b"3")) == (b"3", b"2")
+    peers.remove(CAROL, b"3")
+    peers.remove(CAROL, b"2")
+    assert (peers.newest(CAROL, b"1"), peers.newest(CAROL, b"2")) == (None, b"1")
+
+
 def test_what_is_not_there_can_be_removed() -> None:
     peers = PeerIndex()
     peers.remove(CAROL, b"1")

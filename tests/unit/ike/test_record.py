@@ -197,7 +197,6 @@ def test_a_counter_never_goes_back(steps: list[bool], start: int) -> None:
         {"state": SaState.DELETING},
         {"handshake": Handshake(0.0)},
         {"pending": (Probe(),)},
-        {"children": (ChildSa("net", bytes(4), bytes(4), state=ChildState.RETIRED, dies=NOW + 5.0),)},
     ],
 )
 def test_what_waits_for_something_is_not_packed(changes: dict[str, Any]) -> None:

@@ -44,8 +44,8 @@ class _Pool:
         net = 10 << 24 if octets == 4 else 0xFD << 120
         return (net + self._last).to_bytes(octets, "big")
 
-    def release(self, address: bytes) -> None:
-        pass
+    def release(self, address: bytes) -> bool:
+        return False
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         return ()

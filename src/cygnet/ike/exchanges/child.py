@@ -31,12 +31,9 @@ _ESP = ProtocolId.ESP
 _ESP_TFC_PADDING_NOT_SUPPORTED = NotifyType.ESP_TFC_PADDING_NOT_SUPPORTED
 _INSTALLED = ChildState.INSTALLED
 _REPLACED = ChildState.REPLACED
-_RETIRED = ChildState.RETIRED
 
 ESP_SPI_OCTETS = 4
 
-LINGER_S = 5.0
-"""For which a CHILD_SA that was replaced and deleted still receives: what was on the way, or comes in another order."""
 PATIENCE_S = 60.0
 """For which an SA that the peer is to delete, having made its successor, waits for that before we do."""
 
@@ -233,20 +230,13 @@ def replace_by_successor(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
 
 
 def end(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
-    """Both ends know that it is deleted: stop using it, and let its successor take over where that has not happened.
-
-    One that has a successor still takes for a while what is on the way.
-    """
+    """Both ends know that it is deleted: stop using it, and let its successor take over where that has not happened."""
     for other in sa.children:
         if other.replaces == child.spi_in:
             if other.state == _INSTALLED:
                 turn.effects.append(UseChild(other.spi_in))
             change(sa, other, replaces=b"")
-    if child.state == _REPLACED:
-        turn.effects.append(RetireChild(child.spi_in))
-        change(sa, child, state=_RETIRED, rekey_due=NEVER, dies=turn.now + LINGER_S, idleness=None)
-    else:
-        remove(sa, child, turn)
+    remove(sa, child, turn)
 
 
 def close(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
@@ -269,7 +259,7 @@ def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     """Forget it."""
     sa.children = tuple([other for other in sa.children if other is not child])
     turn.table.release_child_spi(child.spi_in)
-    turn.effects.append(RemoveChild(sa.spi, child.spi_in))
+    turn.effects.append(RemoveChild(sa.spi, child.spi_in, child.state == _REPLACED))
 
 
 def _carriage(child: Child, parts: Parts) -> Carriage:

@@ -73,7 +73,8 @@ def _answer(sa: IkeSa, parts: Parts, named: Notify | None, turn: Turn) -> tuple[
 def _refuse_if_full(sa: IkeSa, old: ChildSa | None, turn: Turn) -> None:
     """An authenticated peer may want many CHILD_SAs, not any number. Raises NoAdditionalSas.
 
-    One that takes the place of another is none more, as long as no more linger that were replaced than there stand.
+    One that takes the place of another is none more, as long as fewer that were replaced await their Delete than there
+    stand.
     """
     standing = [child.state for child in sa.children].count(_INSTALLED)
     limit = turn.env.settings.child_sa_limit

@@ -120,12 +120,14 @@ def assign(
     return given, (Configuration(_CFG_REPLY, tuple(attributes)),)
 
 
-def release(identity: Identity, addresses: tuple[bytes, ...], turn: Turn) -> None:
+def release(identity: Identity, addresses: tuple[bytes, ...], turn: Turn) -> bool:
     """As responder: an IKE_SA with that peer has these addresses no longer, or is not to have them; they are free
-    unless another one has them too."""
+    unless another one has them too. Whether one has any of them."""
+    is_kept = False
     for address in addresses:
-        if not is_held(identity, address, turn.table):
-            turn.env.addresses.release(address)
+        if is_held(identity, address, turn.table) or turn.env.addresses.release(address):
+            is_kept = True
+    return is_kept
 
 
 def is_held(identity: Identity, address: bytes, table: Registry) -> bool:
