@@ -14,6 +14,7 @@ from tests.sim.world import (
     GATEWAY,
     Host,
     ListPool,
+    Weather,
     World,
     agree,
     change_connection,
@@ -214,6 +215,44 @@ def test_section_2_8_2_both_notice(world: World, pair: tuple[Host, Host], lowest
     assert sorted(loser.closed) == sorted(winner.closed) == ["redundant", "rekeyed"]
 
 
+def cross(pair: tuple[Host, Host], mail: Mail, now: float) -> None:
+    """Both have answered the other's request to rekey the IKE_SA; what A has made has the lowest nonce."""
+    for host, nonce_i in zip(pair, (0x10, 0x80), strict=True):
+        entropy_with_nonces(host, nonce_i, 0x90)
+        order(host, RekeyIke(), now)
+    for host in pair:
+        mail.carry(host)
+
+
+@pytest.mark.parametrize("is_client", [True, False], ids=["client", "gateway"])
+def test_section_2_8_2_an_answer_is_lost(world: World, pair: tuple[Host, Host], is_client: bool) -> None:
+    """A can ask for it again: B does not delete the old IKE_SA before A has deleted the redundant one."""
+    a, b = pair if is_client else pair[::-1]
+    mail = Mail(world, a, b)
+    cross((a, b), mail, world.now)
+    mail.lose(b)
+    mail.release()
+    assert len(b.table.sas) == 3, "the old one, what both have made of it, and no more to be said"
+    world.run(5.0)  # one retransmission
+    assert agree(a, b)
+    assert len(sa_of(a).children) == 1
+    assert sorted(a.closed) == sorted(b.closed) == ["redundant", "rekeyed"]
+
+
+def test_section_2_8_2_the_peer_does_not_delete_what_is_redundant(world: World, pair: tuple[Host, Host]) -> None:
+    """It is to, but not waited for without end."""
+    a, b = pair
+    mail = Mail(world, a, b)
+    cross((a, b), mail, world.now)
+    mail.carry(a)
+    a.is_down = True
+    world.run(PATIENCE_S + 1)
+    deleting = [sa for sa in b.table.sas.values() if sa.state == SaState.DELETING]
+    assert len(deleting) == 2 and len(b.table.sas) == 3, "it deletes both itself"
+    world.run(200.0)
+    assert len(b.table.sas) == 1 and sorted(b.closed) == ["redundant", "rekeyed"]
+
+
 def test_section_2_8_2_only_one_notices(world: World, pair: tuple[Host, Host]) -> None:
     """B has rekeyed when A's delayed request arrives: TEMPORARY_FAILURE; A forgets its attempt, and B's SA inherits."""
     a, b = pair
@@ -316,3 +355,19 @@ def test_a_peer_that_closes_the_old_child_before_we_know_of_the_new_one(world: W
     assert agree(a, b)
     assert len(a.children) == 1 and old_a not in a.children
     assert not a.closed and not b.closed
+
+
+@pytest.mark.parametrize("seed", [4, 12, 26, 30, 32])
+def test_both_rekey_at_once_in_bad_weather(seed: int) -> None:
+    """Seeds with which one end kept a redundant IKE_SA: its maker never got the answer that it was made with."""
+    world = World(seed)
+    gateway = Host(world, GATEWAY, gateway_settings(retransmit=client_settings().retransmit), ListPool(counted(1)))
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection())
+    world.run(1.0)
+    world.weather = Weather(loss=0.1, duplication=0.1, delay=0.03, jitter=0.3)
+    for host in (client, gateway):
+        order(host, RekeyIke(), world.now)
+    world.run(15.0)
+    assert agree(client, gateway)
+    assert len(sa_of(client).children) == 1

@@ -314,7 +314,7 @@ def test_a_message_that_is_not_cut_into_more_pieces_stays_as_it_is() -> None:
     turn = Turn(client.env, client.table, world.now)
     sa.send_request(ExchangeType.INFORMATIONAL, (VendorId(bytes(900)),), turn)
     client.carry_out(turn.effects)
-    client.table._schedule(sa)
+    client.table.schedule(sa)
     first = [send.datagram for _, send in world.sent[-2:]]
     world.run(6.0)
     assert client.counters["retransmissions_total"] >= 3

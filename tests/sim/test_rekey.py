@@ -175,7 +175,7 @@ def test_a_peer_that_never_can_is_given_up(world: World) -> None:
     # As if it had been closing it for ever.
     sa_of(ends.gateway).pending = (DeleteChild(task.spi_in),)
     sa_of(ends.gateway).quiet_until = world.now + 10_000
-    ends.gateway.table._settle = lambda sa, turn: ends.gateway.table._schedule(sa)  # type: ignore[method-assign]
+    ends.gateway.table._settle = lambda sa, turn: ends.gateway.table.schedule(sa)  # type: ignore[method-assign]
     ends.order(ends.client, RekeyChild(next(iter(ends.client.children))))
     world.run(60.0)
     assert agree(ends.client, ends.gateway)

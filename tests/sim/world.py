@@ -60,6 +60,7 @@ CLIENT, GATEWAY = "192.0.2.1", "198.51.100.1"
 
 Address = tuple[str, int]
 NOWHERE: Address = ("0.0.0.0", 0)
+_FEW = 5
 
 
 class ListPool:
@@ -223,11 +224,17 @@ class Host:
         if self.is_down:
             return
         effects = self.table.receive(datagram, path, self.world.now)
-        sa = self.table.serving
-        if sa is not None and self.table.sas.look(sa.spi) is sa:
-            due = sa.next_timer()
-            assert due is None or 0 < sa.wheel_slot <= TimerWheel.slot_of(due), "nobody would wake it in time"
+        self.check_timers()
         self.carry_out(effects)
+
+    def check_timers(self) -> None:
+        """Whatever was served, each IKE_SA will be woken in time: the one that was, and where there are few all."""
+        sas, served = self.table.sas, self.table.serving
+        spis = sas if len(sas) <= _FEW else [served.spi] if served is not None else []
+        for sa in map(sas.look, spis):
+            if isinstance(sa, IkeSa):
+                due = sa.next_timer()
+                assert due is None or 0 < sa.wheel_slot <= TimerWheel.slot_of(due), "nobody would wake it in time"
 
     def carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -405,7 +412,9 @@ class World:
             if event is not None and event <= nearest:
                 heapq.heappop(self._events)[2]()
             elif host is not None:
-                host.carry_out(host.table.handle_timers(self.now))
+                effects = host.table.handle_timers(self.now)
+                host.check_timers()
+                host.carry_out(effects)
         self.now = end
 
 

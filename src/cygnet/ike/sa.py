@@ -72,6 +72,9 @@ class Registry(Protocol):
     def adopt(self, sa: "IkeSa") -> None:
         """Keep an IKE_SA that was made to take the place of another."""
 
+    def schedule(self, sa: "IkeSa") -> None:
+        """See to it that `sa`, which is not the one that is served, is woken in time for what it waits for now."""
+
     def inherit(self, old: "IkeSa", heir: "IkeSa", turn: "Turn") -> None:
         """Note that the CHILD_SAs of `old` are those of `heir` now, and begin what it has to do."""
 

@@ -312,7 +312,7 @@ class IkeTable:
         self.sas[sa.spi] = sa
         self.serving = self.serving or sa
         ike_sa_init.start(sa, turn)
-        self._schedule(sa)
+        self.schedule(sa)
         return sa
 
     def release_child_spi(self, spi_in: bytes) -> None:
@@ -336,7 +336,16 @@ class IkeTable:
     def adopt(self, sa: IkeSa) -> None:
         """Keep an IKE_SA that is to take the place of another."""
         self.sas[sa.spi] = sa
-        self._schedule(sa)
+        self.schedule(sa)
+
+    def schedule(self, sa: IkeSa) -> None:
+        """See to it that the wheel wakes the SA no later than it wants to be woken."""
+        due = sa.next_timer()
+        # Already in a slot that comes up sooner: it will look again then.
+        if due is None or (sa.wheel_slot and not TimerWheel.is_before(due, sa.wheel_slot)):
+            return
+        if self.sas.look(sa.spi) is sa:
+            sa.wheel_slot = self._wheel.add(sa.spi, due)
 
     def inherit(self, old: IkeSa, heir: IkeSa, turn: Turn) -> None:
         """The CHILD_SAs of `old` are those of `heir` now; it begins with what it has to do."""
@@ -345,6 +354,7 @@ class IkeTable:
             self._roamers.add(heir.spi)
         for child in heir.children:
             self._children[child.spi_in] = heir.spi
+        self.schedule(old)
         self._settle(heir, turn)
 
     def established(self, sa: IkeSa, turn: Turn, told: tuple[ConfigurationAttribute, ...] = ()) -> None:
@@ -464,16 +474,7 @@ class IkeTable:
         """After an SA was served: begin what it has to do next, and see to its timer."""
         if sa.pending:
             requests.start_next(sa, turn)
-        self._schedule(sa)
-
-    def _schedule(self, sa: IkeSa) -> None:
-        """See to it that the wheel wakes the SA no later than it wants to be woken."""
-        due = sa.next_timer()
-        # Already in a slot that comes up sooner: it will look again then.
-        if due is None or (sa.wheel_slot and not TimerWheel.is_before(due, sa.wheel_slot)):
-            return
-        if self.sas.look(sa.spi) is sa:
-            sa.wheel_slot = self._wheel.add(sa.spi, due)
+        self.schedule(sa)
 
     def _expire(self, turn: Turn) -> None:
         for spi in self._first.take_expired(turn.now):

@@ -39,7 +39,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         # The CHILD_SAs go with it, unnamed (RFC 7296 section 1.4.1).
         sa.send_response(datagram, _INFORMATIONAL, (), turn)
         if is_ike_deleted:
-            rekey_ike.give_way(sa, turn)
+            rekey_ike.deleted(sa, turn)
         reason = "authentication_failed" if is_rejected else rekey_ike.reason_of_delete(sa)
         turn.table.close(sa, reason, turn, is_answered=True)
         return

@@ -3,6 +3,9 @@
 The new IKE_SA inherits the CHILD_SAs, the virtual addresses and what is still to be asked; the old one is deleted by
 whoever made the new one. If both ends made one, the one made with the lowest of the four nonces is deleted by who made
 it, and the other one inherits. Until that is known the peer's one is the `rival` of ours.
+
+Whoever made the heir keeps the old one until the peer has deleted its own: that says that it has got the answer, for
+which it can ask in the old one alone. Without it, it would not know what it is to delete.
 """
 
 import msgspec
@@ -82,14 +85,18 @@ def inherit_early(sa: IkeSa, turn: Turn) -> None:
             _replace(old, sa, turn)
 
 
-def give_way(sa: IkeSa, turn: Turn) -> None:
-    """The peer deletes an IKE_SA that we are rekeying: forget that, and let the peer's own heir have what it has.
+def deleted(sa: IkeSa, turn: Turn) -> None:
+    """The peer deletes an IKE_SA. If we are rekeying it, forget that, and let the peer's own heir have what it has.
 
     RFC 7296 section 2.8.2: it has rekeyed it without noticing that we do too.
     """
     rival = _rival_of(sa, turn)
     if rival is not None:
         _replace(sa, rival, turn)
+    old = turn.table.sa(sa.predecessor) if sa.is_replaced and sa.predecessor else None
+    if old is not None:
+        # It was the redundant one: nothing more is to be said in the one that both had rekeyed.
+        turn.table.request(old, DeleteIke(), turn)
 
 
 def reason_of_delete(sa: IkeSa) -> str:
@@ -142,12 +149,14 @@ def finish(sa: IkeSa, task: RekeyIke, parts: Parts, turn: Turn) -> None:
         heir.ending = "redundant"
         turn.table.request(heir, DeleteIke(), turn)
         return
-    if rival is not None:
-        rival.state, rival.dies = _REPLACED, turn.now + children.PATIENCE_S
-        rival.ending = "redundant"
     _replace(sa, heir, turn)
     sa.ending = "rekeyed"
-    turn.table.request(sa, DeleteIke(), turn)
+    if rival is None:
+        turn.table.request(sa, DeleteIke(), turn)
+    else:
+        rival.state, rival.dies = _REPLACED, turn.now + children.PATIENCE_S
+        rival.ending = "redundant"
+        turn.table.schedule(rival)
     if is_ending:
         turn.table.request(heir, DeleteIke(), turn)
 
