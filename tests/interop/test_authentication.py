@@ -71,6 +71,26 @@ def test_child_is_refused(direct: Topology, role: Role, client: dict[str, Any], 
             assert not sa["child-sas"]
 
 
+@both_roles
+def test_a_virtual_address_is_to_be_asked_for(direct: Topology, role: Role) -> None:
+    """The server has a pool, and the client no `vips`: FAILED_CP_REQUIRED. strongSwan keeps the IKE_SA, we end it."""
+    with paired(role, direct, client={"virtual_ips": ""}) as pair:
+        if role is Role.RESPONDER:
+            for _ in "in IKE_AUTH", "in CREATE_CHILD_SA":
+                with pytest.raises(AssertionError, match="received FAILED_CP_REQUIRED notify"):
+                    pair.strongswan.initiate("net")
+            pair.cygnet.await_count('child_sas_refused_total{reason="failed_cp_required"}', 2)
+            pair.cygnet.await_count("child_sas", 0)
+            pair.cygnet.await_count('ike_sas{state="established"}', 1)
+            [sa] = pair.strongswan.sas()
+            assert not sa["child-sas"]
+            eventually(lambda: "CHILD_SA refused to the peer: failed_cp_required" in pair.cygnet.log())
+        else:
+            eventually(lambda: "home: given up after 1 attempts: failed_cp_required" in pair.cygnet.log())
+            assert "expected a virtual IP request, sending FAILED_CP_REQUIRED" in pair.strongswan.log()
+            eventually(pair.is_bare)
+
+
 def test_a_child_that_was_refused_is_asked_for_again_in_the_same_ike_sa(direct: Topology) -> None:
     client, server = {"connection": "keyingtries = 0"}, {"local_ts": "10.9.0.0/24"}
     with paired(Role.INITIATOR, direct, client=client, server=server) as pair:

@@ -20,14 +20,14 @@ from tests.sim.world import (
 )
 
 from cygnet.iana import NotifyType, ProtocolId
-from cygnet.ike.effects import ChildFailed, InstallChild, SaEstablished
+from cygnet.ike.effects import ChildFailed, ChildRefused, InstallChild, SaEstablished
 from cygnet.ike.errors import ProtocolViolation, Scope
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
-from cygnet.ike.settings import ChildSettings, ConnectionSettings
+from cygnet.ike.settings import Childless, ChildSettings, ConnectionSettings
 from cygnet.ike.states import SaState
-from cygnet.ike.tasks import CreateChild, Reauthenticate
+from cygnet.ike.tasks import CreateChild, Reauthenticate, RekeyIke
 
 RIGHT = gateway_settings().connections[0].children
 WRONG = {
@@ -51,7 +51,7 @@ def begin(
     return client, gateway
 
 
-def order(world: World, host: Host, task: CreateChild | Reauthenticate) -> None:
+def order(world: World, host: Host, task: CreateChild | Reauthenticate | RekeyIke) -> None:
     host.carry_out(host.table.order(sa_of(host).spi, task, world.now))
     world.run(1.0)
 
@@ -84,6 +84,37 @@ def test_the_child_comes_later_with_the_same_address(world: World, reason: str) 
     client.delete(sa_of(client).spi)
     world.run(1.0)
     assert not gateway.pool.used and not gateway.table.sas
+
+
+@pytest.fixture
+def guest(world: World) -> tuple[Host, Host]:
+    """A client that has not asked for a virtual address where it should have, and the gateway."""
+    return begin(world, connection=msgspec.structs.replace(CONNECTION, vips=(), childless=Childless.FORCE))
+
+
+def test_who_has_not_asked_for_an_address_gets_no_child_with_the_first_request(world: World) -> None:
+    """RFC 7296 section 2.19: FAILED_CP_REQUIRED. The gateway keeps the IKE_SA, and the client ends it."""
+    client, gateway = begin(world, connection=msgspec.structs.replace(CONNECTION, vips=()))
+    assert gateway.of_kind(ChildRefused) == [ChildRefused(gateway.established[0].sa, "failed_cp_required")]
+    assert gateway.counters['child_sas_refused_total{reason="failed_cp_required"}'] == 1
+    assert (client.closed, gateway.closed) == (["failed_cp_required"], ["deleted_by_peer"])
+    assert not gateway.of_kind(InstallChild) and not gateway.table._children
+
+
+def test_who_has_not_asked_for_an_address_gets_no_child_later(world: World, guest: tuple[Host, Host]) -> None:
+    client, gateway = guest
+    assert agree(client, gateway) and [e.reason for e in client.of_kind(ChildFailed)] == ["failed_cp_required"]  # type: ignore[union-attr]
+    assert gateway.of_kind(ChildRefused) == [ChildRefused(sa_of(gateway).spi, "failed_cp_required")]
+    order(world, client, RekeyIke())
+    order(world, client, CreateChild("net"))
+    assert len(gateway.of_kind(ChildRefused)) == 2 and not gateway.children and agree(client, gateway)
+
+
+def test_a_gateway_that_begins_a_child_itself_asks_for_no_address_first(world: World, guest: tuple[Host, Host]) -> None:
+    """What the peer must ask for in its own requests it need not have for ours."""
+    client, gateway = guest
+    order(world, gateway, CreateChild("net"))
+    assert len(gateway.children) == 1 and agree(client, gateway)
 
 
 @pytest.mark.parametrize(

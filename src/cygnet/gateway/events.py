@@ -10,6 +10,7 @@ from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.effects import (
     ChildFailed,
+    ChildRefused,
     ChildRekeyed,
     Effect,
     HeldBack,
@@ -110,6 +111,7 @@ class Events:
             SaMoved: self._sa_moved,
             SaRekeyed: self._sa_rekeyed,
             ChildFailed: self._child_failed,
+            ChildRefused: self._child_refused,
             Revive: revive,
             HeldBack: lambda effect: self.hold(effect),
         }
@@ -224,6 +226,11 @@ class Events:
         if self._may_log(logging.WARNING):
             about_it = about(self._name_of(effect.sa), unique_id(effect.sa))
             _chd.warning("CHILD_SA %s not set up: %s", effect.name, effect.reason, extra=about_it)
+
+    def _child_refused(self, effect: ChildRefused) -> None:
+        if self._may_log(logging.INFO):
+            about_it = about(self._name_of(effect.sa), unique_id(effect.sa))
+            _chd.info("CHILD_SA refused to the peer: %s", effect.reason, extra=about_it)
 
     def _child_removed(self, effect: RemoveChild) -> None:
         spi_in = effect.spi_in

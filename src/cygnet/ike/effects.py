@@ -120,6 +120,14 @@ class ChildFailed(msgspec.Struct, frozen=True, gc=False):
     """The peer's error notify, in lower case."""
 
 
+class ChildRefused(msgspec.Struct, frozen=True, gc=False):
+    """The peer asked for a CHILD_SA that we will not have. The IKE_SA stands, or is about to."""
+
+    sa: bytes
+    reason: str
+    """Our error notify, in lower case."""
+
+
 class ChildStands(msgspec.Struct, frozen=True, gc=False):
     """A further CHILD_SA was to be set up, and there is one of that name already."""
 
@@ -289,6 +297,7 @@ Effect = (
     | RetireChild
     | ChildRekeyed
     | ChildFailed
+    | ChildRefused
     | ChildStands
     | RekeyFailed
     | SaRekeyed

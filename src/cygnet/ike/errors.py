@@ -164,6 +164,13 @@ class InternalAddressFailure(ProtocolViolation):
     scope = Scope.CHILD
 
 
+class FailedCpRequired(ProtocolViolation):
+    """A peer has to ask for a virtual address, and has not (RFC 7296 section 2.19)."""
+
+    notify = NotifyType.FAILED_CP_REQUIRED
+    scope = Scope.CHILD
+
+
 class NoAdditionalSas(ProtocolViolation):
     """We don't set up further SAs within this IKE_SA (RFC 7296 section 1.3)."""
 

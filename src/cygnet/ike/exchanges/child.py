@@ -9,8 +9,14 @@ from cygnet.crypto.keymat import ChildSuite, derive_child_keys
 from cygnet.iana import NotifyType, ProtocolId
 from cygnet.ike.carriage import Carriage
 from cygnet.ike.connections import Child
-from cygnet.ike.effects import InstallChild, RemoveChild, RetireChild, UsageLimits, UseChild
-from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, TsUnacceptable
+from cygnet.ike.effects import ChildRefused, InstallChild, RemoveChild, RetireChild, UsageLimits, UseChild
+from cygnet.ike.errors import (
+    FailedCpRequired,
+    InvalidSyntax,
+    NoChildProposalChosen,
+    ProtocolViolation,
+    TsUnacceptable,
+)
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.lifetimes import FIRST_OF_MANY, NEVER
 from cygnet.ike.nat import pack_address
@@ -61,9 +67,12 @@ def ends(sa: IkeSa) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
 def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -> Agreed:
     """As responder: choose a child of the connection for the offer; with a `name`, only that one.
 
-    Raises TsUnacceptable or NoChildProposalChosen, whichever says better why none fits.
+    Raises TsUnacceptable or NoChildProposalChosen, whichever says better why none fits; FailedCpRequired for a peer
+    that has none of the addresses that it was to ask for.
     """
     assert sa.connection is not None
+    if sa.connection.settings.pools and not (sa.has_leases or sa.is_line_ours or name):
+        raise FailedCpRequired("the peer has not asked for a virtual address")
     offer = parts.need(SecurityAssociation)
     offered_i = parts.need(TrafficSelectorsInitiator).selectors
     offered_r = parts.need(TrafficSelectorsResponder).selectors
@@ -95,6 +104,13 @@ def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -
     if has_traffic:
         raise NoChildProposalChosen("no child with this traffic accepts one of the proposals")
     raise TsUnacceptable("no child covers any of the traffic asked for")
+
+
+def refuse(sa: IkeSa, error: ProtocolViolation, turn: Turn) -> None:
+    """As responder: note that the peer gets that error in place of a CHILD_SA."""
+    reason = error.notify.name.lower()
+    turn.env.count(f'child_sas_refused_total{{reason="{reason}"}}')
+    turn.effects.append(ChildRefused(sa.spi, reason))
 
 
 def answer(agreed: Agreed, spi_in: bytes) -> tuple[Payload, Payload, Payload]:

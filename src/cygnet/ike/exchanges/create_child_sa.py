@@ -37,7 +37,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         payloads = _answer(sa, parts, named, turn)
     except ProtocolViolation as error:
         if error.scope is Scope.CHILD:
-            turn.env.count(f'child_sas_refused_total{{reason="{error.notify.name.lower()}"}}')
+            children.refuse(sa, error, turn)
         raise
     sa.send_response(datagram, _CREATE_CHILD_SA, payloads, turn)
 

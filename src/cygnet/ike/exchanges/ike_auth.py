@@ -158,7 +158,7 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
             sa.virtual_ips, sa.has_leases = (), False
             raise
         # The IKE_SA stands all the same, and so does its address: for the CHILD_SA that is asked for in it next.
-        turn.env.count(f'child_sas_refused_total{{reason="{error.notify.name.lower()}"}}')
+        children.refuse(sa, error, turn)
         return (*reply, error_notify(error))
     spi_in = turn.table.new_child_spi(sa)
     nonce_i, nonce_r = handshake.nonce_i, handshake.nonce_r
