@@ -54,6 +54,8 @@ COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
         "esp_nonce_exhausted": "Inner packets not sent because their SA's cipher has used its last nonce",
         "esp_ecn": "Inner packets dropped because congestion was marked outside, and they have no room for the mark",
         "inner_malformed": "Inner packets that are no sound IP packets",
+        "inner_fragment": "Fragments of inner packets that were not sent, since transport mode is for whole packets",
+        "inner_options": "Inner packets not sent, since transport mode has no place for their IP options",
         "inner_no_tunnel": "Inner packets not sent because no SA is for them",
         "trap_sprung": "Inner packets for which an SA is set up; they are held until it stands",
         "trap_dropped": "Inner packets not sent because their SA can't be set up now, or too many wait for it",

@@ -33,6 +33,7 @@ from cygnet.dataplane.record import TunnelRecords
 from cygnet.dataplane.selection import TunnelTable, permits_inbound, permits_outbound
 from cygnet.dataplane.too_big import ALWAYS_FITS, may_be_cut
 from cygnet.dataplane.traffic_class import CongestionLost, take_over, traffic_class_of
+from cygnet.dataplane.transport import put_header_on, take_header_off
 from cygnet.dataplane.tunnel import Tunnel
 from cygnet.esp.errors import ReplayError, SequenceExhausted
 from cygnet.iana import IpProtocol
@@ -284,6 +285,9 @@ class UserspaceDataplane:
         if next_header == _DUMMY:
             self._count("esp_dummy")
             return
+        if tunnel.child.carriage.is_transport:
+            self._admit_transport(tunnel, next_header, packet, traffic_class)
+            return
         if next_header != _IPV4 and next_header != _IPV6:
             self._count("esp_next_header")
             return
@@ -307,9 +311,30 @@ class UserspaceDataplane:
                 return
         self._sink.deliver(packet, tunnel.child.spi_in)
 
+    def _admit_transport(self, tunnel: Tunnel, next_header: int, payload: bytes, traffic_class: int) -> None:
+        outer = traffic_class if traffic_class != UNKNOWN_CLASS else 0
+        try:
+            packet = put_header_on(tunnel.child, next_header, payload, outer)
+            flow = parse_flow(packet)
+        except WireError as exc:
+            self._count(exc.reason)
+            return
+        if not permits_inbound(tunnel.child, flow):
+            self._count("esp_selectors")
+            return
+        self._sink.deliver(packet, tunnel.child.spi_in)
+
     def _transmit(self, tunnel: Tunnel, packet: bytes, flow: Flow) -> bool:
-        next_header = _IPV4 if len(flow.source) == _IPV4_ADDRESS_OCTETS else _IPV6
         carriage = tunnel.child.carriage
+        traffic_class = traffic_class_of(packet)
+        if carriage.is_transport:
+            # What does not fit is fragmented outside, whatever its header says (RFC 4303 section 3.3.4).
+            try:
+                next_header, payload = take_header_off(packet, flow)
+            except WireError as exc:
+                self._count(exc.reason)
+                return False
+            return self._encapsulate(tunnel, payload, next_header, 0, traffic_class)
         sa = tunnel.outbound(self._entropy)
         padding = carriage.tfc_padding
         if padding or (len(packet) > ALWAYS_FITS and self._too_big is not None):
@@ -319,8 +344,13 @@ class UserspaceDataplane:
                 self._too_big(packet, room)
                 return False
             padding = min(padding, room)
+        next_header = _IPV4 if len(flow.source) == _IPV4_ADDRESS_OCTETS else _IPV6
+        return self._encapsulate(tunnel, packet, next_header, padding, traffic_class & carriage.traffic_class_out)
+
+    def _encapsulate(self, tunnel: Tunnel, payload: bytes, next_header: int, padding: int, traffic_class: int) -> bool:
+        sa = tunnel.outbound(self._entropy)
         try:
-            esp = sa.encapsulate(packet, next_header, padding)
+            esp = sa.encapsulate(payload, next_header, padding)
         except SequenceExhausted:
             self._count("esp_sequence_exhausted")
             return False
@@ -328,7 +358,6 @@ class UserspaceDataplane:
             self._count("esp_nonce_exhausted")
             return False
         tunnel.last_sent = self._clock()
-        traffic_class = traffic_class_of(packet) & carriage.traffic_class_out
         self._send(esp, tunnel.path, tunnel.is_udp_encapsulated, traffic_class)
         if sa.sequence >= tunnel.packet_limit or sa.octets >= tunnel.octet_limit:
             self._pass_limit(tunnel, sa.sequence, sa.octets)

@@ -28,6 +28,12 @@ class Carriage(msgspec.Struct, frozen=True, gc=False):
     """Whether the sender of an IPv4 packet that must not be fragmented is told when it is too big for the path."""
     tfc_padding: int = 0
     """Octets that each inner packet is filled up to, as far as the path takes them (RFC 4303 section 2.7)."""
+    is_transport: bool = False
+    """Whether packets go without their IP header, which is the outer one then (RFC 4303 section 3.1.1)."""
+
+    def in_transport_mode(self) -> "Carriage":
+        """The same in transport mode, where packets do not tell their length, and so are not padded."""
+        return msgspec.structs.replace(self, tfc_padding=0, is_transport=True)
 
     def without_padding(self) -> "Carriage":
         """The same for a peer that does not take padding (ESP_TFC_PADDING_NOT_SUPPORTED, RFC 7296 section 1.3.1)."""

@@ -62,6 +62,9 @@ class InstallChild(msgspec.Struct, frozen=True, gc=False):
     """Where an older one is for the same traffic, let that send, until the peer sends on this one, or the older one is
     gone. It came with another IKE_SA than the peer had already, and the peer, who made it, may not know yet that it
     stands."""
+    seen_by_peer: tuple[bytes, bytes] | None = None
+    """In transport mode through a NAT: our address and the peer's, packed, as the peer has them. The checksums of what
+    it sends are about these (RFC 3948 section 3.1.2)."""
 
     def __repr__(self) -> str:
         return f"InstallChild({self.name!r}, in={self.spi_in.hex()}, out={self.spi_out.hex()}, keys=<redacted>)"

@@ -94,6 +94,8 @@ class Mode(Enum):
     """How a CHILD_SA carries traffic (`mode =`)."""
 
     TUNNEL = "tunnel"
+    TRANSPORT = "transport"
+    """Without an IP header of its own: for what the two ends themselves send each other."""
 
 
 class CopyDscp(Enum):
