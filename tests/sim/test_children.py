@@ -194,7 +194,7 @@ def test_the_packet_that_a_child_is_for_goes_before_the_policy(world: World, chi
     offered: list[tuple[TrafficSelector, ...]] = []
     original = child_exchange.offer
 
-    def note(*arguments: object, **options: object) -> tuple[Payload, Payload, Payload]:
+    def note(*arguments: object, **options: object) -> tuple[Payload, ...]:
         payloads = original(*arguments, **options)  # type: ignore[arg-type]
         kinds = TrafficSelectorsInitiator | TrafficSelectorsResponder
         offered.extend(payload.selectors for payload in payloads if isinstance(payload, kinds))

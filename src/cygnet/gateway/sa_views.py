@@ -77,7 +77,7 @@ def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
         name=child.name,
         unique_id=unique_id(child.spi_in),
         state=_CHILD_STATES[child.state],
-        mode="TUNNEL",
+        mode="TRANSPORT" if child.is_transport else "TUNNEL",
         is_udp_encapsulated=carried.is_udp_encapsulated if carried is not None else False,
         spi_in=child.spi_in,
         spi_out=child.spi_out,

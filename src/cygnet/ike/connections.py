@@ -21,7 +21,7 @@ from cygnet.ike.lifetimes import ChildLifetimes, IkeLifetimes
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import Negotiator, ProposalChoice, ProposalSettings, to_offer
 from cygnet.ike.selectors import TrafficPolicy
-from cygnet.ike.settings import ChildSettings, ConnectionSettings
+from cygnet.ike.settings import ChildSettings, ConnectionSettings, Mode
 from cygnet.wire.payloads.security_association import SecurityAssociation
 
 _FEW: Final = 8
@@ -56,11 +56,13 @@ class Child:
         "offer",
         "remote",
         "settings",
+        "transport_carriage",
     )
 
     def __init__(self, settings: ChildSettings) -> None:
         self.settings = settings
         self.carriage = carriage_of(settings)
+        self.transport_carriage = self.carriage.in_transport_mode()
         self.negotiator = _negotiator(settings.esp_proposals, has_ke=False)
         self.offer: SecurityAssociation = to_offer(settings.esp_proposals, has_ke=False)
         self.further_negotiator = _negotiator(settings.esp_proposals, has_ke=True)
@@ -81,6 +83,7 @@ class Connection:
 
     __slots__ = (
         "children",
+        "has_transport",
         "ike_offer",
         "ke_methods",
         "lifetimes",
@@ -101,6 +104,8 @@ class Connection:
         self.ke_methods = _ke_methods(settings.proposals)
         """The key exchange methods that we may use, best first."""
         self.lifetimes = IkeLifetimes.of(settings)
+        self.has_transport = any(child.mode is Mode.TRANSPORT for child in settings.children)
+        """Whether any of its children is to be in transport mode."""
         self.local = AddressSet(settings.local_addrs)
         self.remote = AddressSet(settings.remote_addrs)
 

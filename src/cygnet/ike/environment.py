@@ -97,6 +97,7 @@ class Environment:
         "sends_initial_contact",
         "settings",
         "spi_seal",
+        "takes_transport",
         "waiting",
         "worker",
         "workers",
@@ -121,6 +122,7 @@ class Environment:
         worker: int = 0,
         workers: int = 1,
         spi_seal: SpiSeal | None = None,
+        takes_transport: bool = False,
     ) -> None:
         self.settings = settings
         self.connections = ConnectionIndex(settings.connections)
@@ -149,6 +151,8 @@ class Environment:
         self.workers = workers
         self.spi_seal = spi_seal
         """What our IKE SPIs are known by; None where nobody looks for it."""
+        self.takes_transport = takes_transport
+        """Whether the data plane carries transport mode, and the host brings it the packets."""
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings. SAs that stand keep the connection that they were made with."""

@@ -48,6 +48,12 @@ class ChildlessUnsupported(LocalError):
     reason = "childless_unsupported"
 
 
+class TransportUnavailable(LocalError):
+    """The CHILD_SA is to be in transport mode, and that can't be done here, or not for its traffic."""
+
+    reason = "transport_mode_unavailable"
+
+
 class ProtocolViolation(IkeError):
     """The peer asked for something that RFC 7296 answers with an error notify."""
 

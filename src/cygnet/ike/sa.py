@@ -170,6 +170,8 @@ class ChildSa(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Of the key exchange that it was made with; KeId.NONE if without."""
     idleness: Idleness | None = None
     """None where it may carry nothing for as long as it stands."""
+    is_transport: bool = False
+    """Whether it is in transport mode; its successor is too."""
 
 
 class Proof(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -201,6 +203,8 @@ class Draft(msgspec.Struct, gc=False, eq=False):
     """Of the CHILD_SA whose place is to be taken, which may be deleted before the response arrives."""
     gone: tuple[bytes, ...] = ()
     """SPIs of the peer's CHILD_SAs that it has deleted meanwhile and we don't know: one may be what is being made."""
+    is_transport: bool = False
+    """Whether transport mode was asked for."""
 
     def __repr__(self) -> str:
         return f"<Draft for {self.task}, keys redacted>"

@@ -179,7 +179,13 @@ _ERROR_NOTIFIES: Final = (
     "unexpected_nat_detected",
 )
 
-_REFUSALS: Final = (*_ERROR_NOTIFIES, "unknown_error_notify", "no_connection")
+_REFUSALS: Final = (
+    *_ERROR_NOTIFIES,
+    "unknown_error_notify",
+    "no_connection",
+    "transport_mode_declined",
+    "transport_mode_unavailable",
+)
 
 _ADDRESS_REFUSALS: Final = ("unacceptable_addresses", "unexpected_nat_detected", "by_peer")
 
@@ -190,6 +196,7 @@ _ENDINGS: Final = (
     "peer_error",
     "local_error",
     "childless_unsupported",
+    "transport_mode_unavailable",
     "unknown_error_notify",
     "timeout_ike_sa_init",
     "timeout_ike_auth",
@@ -246,7 +253,9 @@ METRICS: Final = (
     by_reason("ike_sa_init_refused_total", "New peers that were answered with an error.", _ERROR_NOTIFIES),
     by_reason("authentication_failures_total", "Peers that were not let in.", _AUTHENTICATION_FAILURES),
     by_reason("child_sas_refused_total", "CHILD_SAs that were answered with an error.", _ERROR_NOTIFIES),
-    by_reason("child_sas_failed_total", "CHILD_SAs that peers refused to make or to rekey.", _REFUSALS),
+    by_reason(
+        "child_sas_failed_total", "CHILD_SAs that were not made or not rekeyed, mostly since peers refused.", _REFUSALS
+    ),
     by_reason("requests_failed_total", "Requests of peers that were answered with an error.", _ERROR_NOTIFIES),
     counter("retransmissions_total", "Requests of ours that went unanswered and were sent again."),
     counter("responses_repeated_total", "Retransmitted requests of peers, answered from the cache."),

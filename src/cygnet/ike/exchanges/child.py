@@ -7,9 +7,10 @@ import msgspec
 
 from cygnet.crypto.keymat import ChildSuite, derive_child_keys
 from cygnet.iana import NotifyType, ProtocolId
+from cygnet.ike import transport_mode
 from cygnet.ike.carriage import Carriage
 from cygnet.ike.connections import Child
-from cygnet.ike.effects import ChildRefused, InstallChild, RemoveChild, RetireChild, UsageLimits, UseChild
+from cygnet.ike.effects import ChildFailed, ChildRefused, InstallChild, RemoveChild, RetireChild, UsageLimits, UseChild
 from cygnet.ike.errors import (
     FailedCpRequired,
     InvalidSyntax,
@@ -54,6 +55,8 @@ class Agreed(msgspec.Struct, frozen=True, gc=False):
     ts_i: tuple[TrafficSelector, ...]
     ts_r: tuple[TrafficSelector, ...]
     carriage: Carriage
+    seen_by_peer: tuple[bytes, bytes] | None = None
+    """As `InstallChild` has it."""
 
 
 def ends(sa: IkeSa) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
@@ -64,9 +67,10 @@ def ends(sa: IkeSa) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     return (ours, sa.virtual_ips) if sa.has_leases else (sa.virtual_ips, theirs)
 
 
-def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -> Agreed:
+def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False, takes_transport: bool = False) -> Agreed:
     """As responder: choose a child of the connection for the offer; with a `name`, only that one.
 
+    Transport mode is for a peer that asks for it, if we take it, and the child is to be in it; else there is a tunnel.
     Raises TsUnacceptable or NoChildProposalChosen, whichever says better why none fits; FailedCpRequired for a peer
     that has none of the addresses that it was to ask for.
     """
@@ -77,14 +81,18 @@ def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -
     offered_i = parts.need(TrafficSelectorsInitiator).selectors
     offered_r = parts.need(TrafficSelectorsResponder).selectors
     local, remote = ends(sa)
+    asked: transport_mode.Ends | None = None
+    if takes_transport and transport_mode.is_named(parts):
+        asked = transport_mode.ends_of(sa, offered_r, offered_i)
     has_traffic = False
     best: Agreed | None = None
     best_score = -1
     for child in sa.connection.children:
         if name and child.settings.name != name:
             continue
-        ts_i = child.remote.narrow(remote, offered_i)
-        ts_r = child.local.narrow(local, offered_r)
+        seen = transport_mode.narrowed(sa, child, asked) if asked is not None else None
+        ts_i = child.remote.narrow(remote, offered_i) if seen is None else seen.remote
+        ts_r = child.local.narrow(local, offered_r) if seen is None else seen.local
         if not ts_i or not ts_r:
             continue
         has_traffic = True
@@ -92,7 +100,9 @@ def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False) -
         if choice is None:
             continue
         spi_out = _checked_spi(spi_of(offer, choice.number))
-        agreed = Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
+        carriage = _carriage(child, parts, is_transport=seen is not None)
+        addresses = seen.seen_by_peer if seen is not None else None
+        agreed = Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, carriage, addresses)
         if len(sa.connection.children) == 1:
             return agreed
         # RFC 7296 section 2.9: if it may be, what includes the initiator's first choices, which may be a packet's.
@@ -113,21 +123,31 @@ def refuse(sa: IkeSa, error: ProtocolViolation, turn: Turn) -> None:
     turn.effects.append(ChildRefused(sa.spi, reason))
 
 
-def answer(agreed: Agreed, spi_in: bytes) -> tuple[Payload, Payload, Payload]:
-    """As responder: SA, TSi and TSr."""
+def answer(agreed: Agreed, spi_in: bytes) -> tuple[Payload, ...]:
+    """As responder: SA, TSi and TSr, and what agrees to transport mode."""
     choice = agreed.choice
     return (
         SecurityAssociation((Proposal(choice.number, _ESP, spi_in, choice.transforms),)),
         TrafficSelectorsInitiator(agreed.ts_i),
         TrafficSelectorsResponder(agreed.ts_r),
+        *transport_mode.notifies(agreed.carriage.is_transport),
     )
 
 
 def offer(
-    sa: IkeSa, child: Child, spi_in: bytes, *, is_first: bool = False, flow: FlowSelectors | None = None
-) -> tuple[Payload, Payload, Payload]:
-    """As initiator: SA, TSi and TSr; the packet that the CHILD_SA is wanted for goes before our policy."""
-    ours, theirs = _own_policy(sa, child, is_first=is_first)
+    sa: IkeSa,
+    child: Child,
+    spi_in: bytes,
+    *,
+    is_transport: bool = False,
+    is_first: bool = False,
+    flow: FlowSelectors | None = None,
+) -> tuple[Payload, ...]:
+    """As initiator: SA, TSi and TSr, and what asks for transport mode.
+
+    The packet that the CHILD_SA is wanted for goes before our policy.
+    """
+    ours, theirs = _own_policy(sa, child, is_transport=is_transport, is_first=is_first)
     if flow is not None:
         has_address = not is_first or sa.connection is None or not sa.connection.settings.vips
         # The packet does not have the virtual address yet that is asked for.
@@ -137,34 +157,57 @@ def offer(
         with_spi(child.offer if is_first else child.further_offer, spi_in),
         TrafficSelectorsInitiator(selectors=ours),
         TrafficSelectorsResponder(selectors=theirs),
+        *transport_mode.notifies(is_transport),
     )
 
 
 def _own_policy(
-    sa: IkeSa, child: Child, *, is_first: bool
+    sa: IkeSa, child: Child, *, is_transport: bool, is_first: bool
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """What we offer as initiator: our end and the peer's.
 
     When rekeying too it is the whole of our policy, which is no narrower than what is in use (RFC 7296 section 2.9.2).
     """
     assert sa.connection is not None
+    if is_transport:
+        return transport_mode.policy(sa, child)
     local, remote = ends(sa)
     wanted = sa.connection.settings.vips if is_first else ()
     ours = child.local.before_assignment(wanted) if wanted else child.local.resolve(local)
     return ours, child.remote.resolve(remote)
 
 
-def accept(sa: IkeSa, child: Child, parts: Parts, *, is_first: bool = False) -> Agreed:
-    """As initiator: check the responder's answer. Raises InvalidSyntax or TsUnacceptable."""
+def accept(sa: IkeSa, child: Child, parts: Parts, *, is_transport: bool, is_first: bool = False) -> Agreed:
+    """As initiator: check the responder's answer. Raises InvalidSyntax or TsUnacceptable.
+
+    If transport mode was asked for, it is in that or in tunnel mode, as the responder says.
+    """
     chosen = parts.need(SecurityAssociation)
     choice = (child.negotiator if is_first else child.further_negotiator).accept(chosen)
     ts_i = parts.need(TrafficSelectorsInitiator).selectors
     ts_r = parts.need(TrafficSelectorsResponder).selectors
-    ours, theirs = _own_policy(sa, child, is_first=is_first)
+    ours, theirs = _own_policy(sa, child, is_transport=is_transport, is_first=is_first)
+    seen: transport_mode.Ends | None = None
+    if is_transport and transport_mode.is_named(parts):
+        seen = transport_mode.ends_of(sa, ts_i, ts_r)
+        ts_i, ts_r = (seen.local, seen.remote) if seen is not None else ((), ())
     if not ts_i or not ts_r or not is_within(ts_i, ours) or not is_within(ts_r, theirs):
         raise TsUnacceptable("the responder's traffic selectors are not within those we offered")
     spi_out = _checked_spi(chosen.proposals[0].spi)
-    return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, _carriage(child, parts))
+    carriage = _carriage(child, parts, is_transport=seen is not None)
+    addresses = seen.seen_by_peer if seen is not None else None
+    return Agreed(child, choice, child_suite(choice.transforms), spi_out, ts_i, ts_r, carriage, addresses)
+
+
+def note_declined(sa: IkeSa, agreed: Agreed, turn: Turn, *, is_transport: bool) -> bool:
+    """As initiator: whether transport mode was asked for and there is a tunnel, which is to be closed at once.
+
+    To be called before it is installed: it is nothing that anybody waits for.
+    """
+    if not is_transport or agreed.carriage.is_transport:
+        return False
+    turn.effects.append(ChildFailed(sa.spi, agreed.child.settings.name, transport_mode.DECLINED))
+    return True
 
 
 def install(
@@ -202,6 +245,7 @@ def install(
         replaces=replaces,
         ke_method=agreed.choice.ke_method,
         idleness=Idleness.of(turn.now, settings.inactivity_s, turn.now) if settings.inactivity_s else None,
+        is_transport=agreed.carriage.is_transport,
     )
     sa.children = (*sa.children, child)
     turn.effects.append(
@@ -222,6 +266,7 @@ def install(
             is_outbound=is_outbound,
             limits=_usage_limits(agreed.child, turn),
             yields=yields,
+            seen_by_peer=agreed.seen_by_peer,
         )
     )
 
@@ -262,6 +307,13 @@ def close(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     turn.table.request(sa, DeleteChild(child.spi_in), turn)
 
 
+def close_new(sa: IkeSa, spi_in: bytes, turn: Turn) -> None:
+    """The same of one that was installed just now."""
+    child = sa.child_in(spi_in)
+    if child is not None:
+        close(sa, child, turn)
+
+
 def is_gone(sa: IkeSa, spi_in: bytes, gone: tuple[bytes, ...], turn: Turn) -> bool:
     """Whether the peer has deleted what we have just made, before its response arrived; then it is removed here too."""
     child = sa.child_in(spi_in)
@@ -278,8 +330,10 @@ def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     turn.effects.append(RemoveChild(sa.spi, child.spi_in, child.state == _REPLACED))
 
 
-def _carriage(child: Child, parts: Parts) -> Carriage:
+def _carriage(child: Child, parts: Parts, *, is_transport: bool) -> Carriage:
     """How packets are carried to a peer that has said this: padded only if it takes padding."""
+    if is_transport:
+        return child.transport_carriage
     if child.carriage.tfc_padding and parts.has_notify(_ESP_TFC_PADDING_NOT_SUPPORTED):
         return child.carriage.without_padding()
     return child.carriage

@@ -1,8 +1,9 @@
 """CREATE_CHILD_SA (RFC 7296 section 1.3): further CHILD_SAs here; rekeying is in `rekey_child.py`, `rekey_ike.py`."""
 
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike import transport_mode
 from cygnet.ike.effects import ChildFailed, ChildStands
-from cygnet.ike.errors import NoAdditionalSas, ProtocolViolation, Scope
+from cygnet.ike.errors import NoAdditionalSas, ProtocolViolation, Scope, TransportUnavailable
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import creation, rekey_child, rekey_ike
 from cygnet.ike.exchanges.parts import Parts
@@ -47,7 +48,8 @@ def _answer(sa: IkeSa, parts: Parts, named: Notify | None, turn: Turn) -> tuple[
     old = rekey_child.find(sa, named) if named is not None else None
     _refuse_if_full(sa, old, turn)
     nonce_i = parts.need(Nonce).data
-    agreed = children.choose(sa, parts, name=old.name if old is not None else "")
+    name = old.name if old is not None else ""
+    agreed = children.choose(sa, parts, name=name, takes_transport=turn.env.takes_transport)
     shared, public = creation.respond_ke(parts, agreed.choice)
     nonce_r = turn.env.entropy(creation.NONCE_OCTETS)
     spi_in = turn.table.new_child_spi(sa)
@@ -66,8 +68,8 @@ def _answer(sa: IkeSa, parts: Parts, named: Notify | None, turn: Turn) -> tuple[
     )
     if old is not None:
         rekey_child.replaced_by_peer(sa, old, spi_in, min(nonce_i, nonce_r), turn)
-    security_association, ts_i, ts_r = children.answer(agreed, spi_in)
-    return (security_association, Nonce(nonce_r), *public, ts_i, ts_r)
+    security_association, *selectors = children.answer(agreed, spi_in)
+    return (security_association, Nonce(nonce_r), *public, *selectors)
 
 
 def _refuse_if_full(sa: IkeSa, old: ChildSa | None, turn: Turn) -> None:
@@ -96,6 +98,11 @@ def start(sa: IkeSa, task: CreateChild, turn: Turn) -> None:
     if task.flow is None and any(c.name == task.name and c.state == _INSTALLED for c in sa.children):
         turn.effects.append(ChildStands(sa.spi, task.name))
         return
+    try:
+        transport_mode.check(sa, child, turn.env)
+    except TransportUnavailable as error:
+        turn.effects.append(ChildFailed(sa.spi, task.name, error.reason))
+        return
     method = child.ke_methods[0] if child.ke_methods else 0
     _send(sa, creation.begin(task, turn.table.new_child_spi(sa), method, turn), task, turn)
 
@@ -104,10 +111,13 @@ def _send(sa: IkeSa, draft: Draft, task: CreateChild, turn: Turn) -> None:
     assert sa.connection is not None
     child = sa.connection.child(task.name)
     assert child is not None
-    security_association, ts_i, ts_r = children.offer(sa, child, draft.spi, flow=task.flow)
+    draft.is_transport = transport_mode.is_wanted(child)
+    security_association, *selectors = children.offer(
+        sa, child, draft.spi, is_transport=draft.is_transport, flow=task.flow
+    )
     public = creation.own_public(draft.ke_method, draft.key_pair)
     sa.draft = draft
-    sa.send_request(_CREATE_CHILD_SA, (security_association, Nonce(draft.nonce), *public, ts_i, ts_r), turn, task)
+    sa.send_request(_CREATE_CHILD_SA, (security_association, Nonce(draft.nonce), *public, *selectors), turn, task)
 
 
 def finish(sa: IkeSa, task: CreateChild, parts: Parts, turn: Turn) -> None:
@@ -129,11 +139,21 @@ def finish(sa: IkeSa, task: CreateChild, parts: Parts, turn: Turn) -> None:
             turn.effects.append(ChildFailed(sa.spi, task.name, refusal.reason if refusal else "no_connection"))
         return
     sa.draft = draft  # So that its SPI is given back if what follows fails.
-    agreed = children.accept(sa, child, parts)
+    agreed = children.accept(sa, child, parts, is_transport=draft.is_transport)
     shared = creation.finish_ke(draft, parts, agreed.choice)
     nonce_r = parts.need(Nonce).data
     sa.draft = None
+    is_declined = children.note_declined(sa, agreed, turn, is_transport=draft.is_transport)
     children.install(
-        sa, agreed, draft.spi, turn, nonce_i=draft.nonce, nonce_r=nonce_r, shared=shared, is_initiator=True
+        sa,
+        agreed,
+        draft.spi,
+        turn,
+        nonce_i=draft.nonce,
+        nonce_r=nonce_r,
+        shared=shared,
+        is_initiator=True,
+        is_outbound=not is_declined,
     )
-    children.is_gone(sa, draft.spi, draft.gone, turn)
+    if not children.is_gone(sa, draft.spi, draft.gone, turn) and is_declined:
+        children.close_new(sa, draft.spi, turn)

@@ -3,7 +3,7 @@
 from cygnet.auth.identity import Identity
 from cygnet.auth.psk import compute_psk_auth, verify_psk_auth
 from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
-from cygnet.ike import uniqueness
+from cygnet.ike import transport_mode, uniqueness
 from cygnet.ike.connections import Candidates, choose_connection
 from cygnet.ike.effects import ChildFailed, PhaseDone
 from cygnet.ike.errors import (
@@ -151,7 +151,7 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
         sa.has_leases = bool(sa.virtual_ips)
         if is_childless:
             return reply
-        agreed = children.choose(sa, parts, is_first=True)
+        agreed = children.choose(sa, parts, is_first=True, takes_transport=turn.env.takes_transport)
     except ProtocolViolation as error:
         if error.scope is not Scope.CHILD:
             virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
@@ -174,7 +174,8 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
 def start(sa: IkeSa, turn: Turn) -> None:
     """Send the request.
 
-    Raises AuthenticationFailed if we have no secret for the peer, ChildlessUnsupported if it wants a CHILD_SA now.
+    Raises AuthenticationFailed if we have no secret for the peer, ChildlessUnsupported if it wants a CHILD_SA now,
+    TransportUnavailable if that is to be in transport mode and can't be.
     """
     handshake, connection = sa.handshake, sa.connection
     assert handshake is not None and connection is not None
@@ -189,8 +190,12 @@ def start(sa: IkeSa, turn: Turn) -> None:
     child: tuple[Payload, ...] = ()
     _put_child_off(sa, handshake, settings.childless)
     if handshake.child is not None:
+        transport_mode.check(sa, handshake.child, turn.env)
         handshake.spi_in = turn.table.new_child_spi(sa)
-        child = children.offer(sa, handshake.child, handshake.spi_in, is_first=True, flow=handshake.flow)
+        is_transport = transport_mode.is_wanted(handshake.child)
+        child = children.offer(
+            sa, handshake.child, handshake.spi_in, is_transport=is_transport, is_first=True, flow=handshake.flow
+        )
     # RFC 7296 section 2.4: the peer may forget what it has of us from before a crash.
     handshake.says_alone = _is_initial_contact(settings, turn)
     contact = (Notify(_NO_PROTOCOL, b"", _INITIAL_CONTACT, b""),) if handshake.says_alone else ()
@@ -264,15 +269,28 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     if refusal is not None and not _is_of_child_alone(sa, refusal):
         raise refusal
     mobike.accept(sa, parts, turn)
+    is_declined = False
     if handshake.child is None or refusal is not None:
         sa.virtual_ips, told = virtual_ip.received(parts)
         _note_refused(sa, refusal, turn)
     else:
-        agreed = children.accept(sa, handshake.child, parts, is_first=True)
+        is_transport = transport_mode.is_wanted(handshake.child)
+        agreed = children.accept(sa, handshake.child, parts, is_transport=is_transport, is_first=True)
         sa.virtual_ips, told = virtual_ip.received(parts)
-        nonce_i, nonce_r, spi_in = handshake.nonce_i, handshake.nonce_r, handshake.spi_in
-        children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=True)
+        is_declined = children.note_declined(sa, agreed, turn, is_transport=is_transport)
+        children.install(
+            sa,
+            agreed,
+            handshake.spi_in,
+            turn,
+            nonce_i=handshake.nonce_i,
+            nonce_r=handshake.nonce_r,
+            is_initiator=True,
+            is_outbound=not is_declined,
+        )
     turn.table.established(sa, turn, told)
+    if is_declined:
+        children.close_new(sa, handshake.spi_in, turn)
     if handshake.says_alone:
         uniqueness.said_initial_contact(sa, turn)
     reauthentication.obey(sa, parts, turn)

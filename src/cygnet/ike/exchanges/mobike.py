@@ -59,24 +59,28 @@ _SUPPORTED: Final = (plain_notify(_MOBIKE_SUPPORTED),)
 # In IKE_AUTH (sections 3.2 to 3.4).
 
 
+def _is_allowed(sa: IkeSa) -> bool:
+    """Not where there may be transport mode: its packets have the addresses of the path, and can't go on another (RFC
+    4555 section 1.2)."""
+    assert sa.connection is not None
+    return sa.connection.settings.mobike and not sa.connection.has_transport
+
+
 def offer(sa: IkeSa, turn: Turn) -> tuple[Payload, ...]:
     """As initiator: what goes into the request."""
-    assert sa.connection is not None
-    return (*_SUPPORTED, *_additional(sa, turn)) if sa.connection.settings.mobike else ()
+    return (*_SUPPORTED, *_additional(sa, turn)) if _is_allowed(sa) else ()
 
 
 def accept(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     """As initiator: see from the response whether the peer supports it too."""
-    assert sa.connection is not None
-    if sa.connection.settings.mobike and parts.has_notify(_MOBIKE_SUPPORTED):
+    if _is_allowed(sa) and parts.has_notify(_MOBIKE_SUPPORTED):
         sa.mobike = _INITIATOR
         _note_addresses(sa, parts, turn)
 
 
 def answer_offer(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
     """As responder: what goes into the response."""
-    assert sa.connection is not None
-    if not sa.connection.settings.mobike or not parts.has_notify(_MOBIKE_SUPPORTED):
+    if not _is_allowed(sa) or not parts.has_notify(_MOBIKE_SUPPORTED):
         return ()
     sa.mobike = _RESPONDER
     return (*_SUPPORTED, *_additional(sa, turn))

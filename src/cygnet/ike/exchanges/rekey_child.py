@@ -77,12 +77,14 @@ def start(sa: IkeSa, task: RekeyChild, turn: Turn) -> None:
 
 
 def _send(sa: IkeSa, draft: Draft, child: Child, task: RekeyChild, turn: Turn) -> None:
-    security_association, ts_i, ts_r = children.offer(sa, child, draft.spi)
+    old = sa.child_in(task.spi_in)
+    draft.is_transport = old is not None and old.is_transport
+    security_association, *selectors = children.offer(sa, child, draft.spi, is_transport=draft.is_transport)
     public = creation.own_public(draft.ke_method, draft.key_pair)
     named = Notify(_ESP, task.spi_in, _REKEY_SA, b"")
     draft.name = child.settings.name
     sa.draft = draft
-    payloads = (named, security_association, Nonce(draft.nonce), *public, ts_i, ts_r)
+    payloads = (named, security_association, Nonce(draft.nonce), *public, *selectors)
     sa.send_request(_CREATE_CHILD_SA, payloads, turn, task)
 
 
@@ -97,12 +99,13 @@ def finish(sa: IkeSa, task: RekeyChild, parts: Parts, turn: Turn) -> None:
     # The peer may have deleted the old one since it answered, and its Delete may have come first.
     child = sa.connection.child(draft.name)
     assert child is not None
-    agreed = children.accept(sa, child, parts)
+    agreed = children.accept(sa, child, parts, is_transport=draft.is_transport)
     shared = creation.finish_ke(draft, parts, agreed.choice)
     nonce_r = parts.need(Nonce).data
     sa.draft = None
     rival = sa.child_in(draft.rival)
     is_lost = rival is not None and min(draft.nonce, nonce_r) < draft.rival_nonce
+    is_declined = children.note_declined(sa, agreed, turn, is_transport=draft.is_transport)
     children.install(
         sa,
         agreed,
@@ -112,12 +115,18 @@ def finish(sa: IkeSa, task: RekeyChild, parts: Parts, turn: Turn) -> None:
         nonce_r=nonce_r,
         shared=shared,
         is_initiator=True,
-        is_outbound=not is_lost,
+        is_outbound=not is_lost and not is_declined,
     )
     if children.is_gone(sa, draft.spi, draft.gone, turn):
         # The peer has ended it, and so what it was to replace.
         if sa.child_in(task.spi_in) is not None and not is_lost:
             _delete(sa, task.spi_in, turn)
+        return
+    old = sa.child_in(task.spi_in)
+    if is_declined and not is_lost:
+        children.close_new(sa, draft.spi, turn)
+        if old is not None:
+            children.change(sa, old, rekey_due=creation.again_at(turn))
         return
     if is_lost:
         # RFC 7296 section 2.8.1: by the endpoint that created it. The old one is the peer's to delete.
@@ -125,7 +134,6 @@ def finish(sa: IkeSa, task: RekeyChild, parts: Parts, turn: Turn) -> None:
         return
     if rival is not None:
         children.replace_by_successor(sa, rival, turn)
-    old = sa.child_in(task.spi_in)
     if old is not None:
         _note(sa, old, draft.spi, turn)
         _delete(sa, old.spi_in, turn)
