@@ -219,7 +219,8 @@ _CHILD = Table(
             "mode",
             values.MODE,
             "tunnel",
-            "`tunnel`. A peer that proposes transport mode is answered with tunnel mode (RFC 7296 section 1.3.1).",
+            "`tunnel`, or `transport` for what the two hosts themselves send each other. Without the privilege to "
+            "bring it to the gateway, a peer that proposes transport mode gets a tunnel, and we do not propose it.",
         ),
         Key(
             "start_action",

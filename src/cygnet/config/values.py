@@ -412,11 +412,7 @@ MODE: Final = Kind(
     "mode",
     one_of(
         Mode,
-        dict.fromkeys(
-            ("transport", "transport_proxy"),
-            "mode needs the kernel's IPsec: a route of the peer's own address into a TUN device would catch ESP too, "
-            "and all that the selectors leave out",
-        )
+        {"transport_proxy": "mode is for Mobile IPv6, and not built"}
         | dict.fromkeys(("beet", "iptfs"), "mode is not built")
         | dict.fromkeys(("pass", "drop"), "policies are not built yet (use the firewall)"),
     ),

@@ -159,6 +159,31 @@ class DelAddress(Message, frozen=True, array_like=True, tag=True):
     address: str
 
 
+class Diversion(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What this host itself sends to a peer under one of its addresses, or a part of that."""
+
+    local: str
+    remote: str
+    protocol: int = 0
+    """0 for all."""
+    local_ports: tuple[int, int] = (0, 65535)
+    remote_ports: tuple[int, int] = (0, 65535)
+
+
+class AddDiversion(Message, frozen=True, array_like=True, tag=True):
+    """Worker: a CHILD_SA of mine in transport mode is for this, or a trap is."""
+
+    diversion: Diversion
+    sa: tuple[str, int] = ("", 0)
+    """Connection and number of its IKE_SA, for the log."""
+
+
+class DelDiversion(Message, frozen=True, array_like=True, tag=True):
+    """Worker: nothing of mine is for it any more."""
+
+    diversion: Diversion
+
+
 class Ask(Message, frozen=True, array_like=True, tag=True):
     """Supervisor: a request for the control socket; its body is one of `worker_requests.py`."""
 
@@ -247,6 +272,8 @@ AnyMessage = (
     | DelRoute
     | AddAddress
     | DelAddress
+    | AddDiversion
+    | DelDiversion
     | Ask
     | Answer
     | Happened

@@ -1,10 +1,12 @@
-"""The TUN devices of the workers, and the routes into them, and the virtual addresses on them."""
+"""The TUN devices of the workers, the routes and diversions into them, and the virtual addresses on them."""
 
 import logging
 import os
+from collections.abc import Sequence
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
 from cygnet.gateway.addresses import VirtualAddresses
+from cygnet.gateway.diversions import Diversions
 from cygnet.gateway.routes import Routes
 from cygnet.ike.errors import LocalError
 from cygnet.observe.log_groups import group_logger
@@ -15,8 +17,11 @@ _log = group_logger("knl")
 class Devices:
     """One device for each worker. They are gone when the last process that has their descriptors is."""
 
-    def __init__(self, workers: int, mtu: int) -> None:
-        """Make and configure them all, for packets of up to `mtu` octets; raises LocalError."""
+    def __init__(self, workers: int, mtu: int, ports: Sequence[int]) -> None:
+        """Make and configure them all, for packets of up to `mtu` octets; raises LocalError.
+
+        `ports` are our UDP ports, to be kept out of what is diverted.
+        """
         self.descriptors: list[int] = []
         try:
             for _ in range(workers):
@@ -26,12 +31,15 @@ class Devices:
                 configure_tun(name, (), mtu)
             self.routes = Routes(names)
             self.addresses = VirtualAddresses(names)
+            self.diversions = _open_diversions(names, ports)
         except BaseException:
             self._close_descriptors()
             raise
 
     def close(self) -> None:
         """Give the devices up; the kernel drops their routes with them."""
+        if self.diversions is not None:
+            self.diversions.close()
         self.addresses.close()
         self.routes.close()
         self._close_descriptors()
@@ -41,10 +49,19 @@ class Devices:
             os.close(fd)
 
 
-def open_devices(workers: int, mtu: int) -> Devices | None:
+def _open_diversions(names: Sequence[str], ports: Sequence[int]) -> Diversions | None:
+    """What transport mode needs; None, with a word in the log, if there is none to be had."""
+    try:
+        return Diversions(names, ports)
+    except LocalError as exc:
+        _log.warning("there is no transport mode: %s", exc)
+        return None
+
+
+def open_devices(workers: int, mtu: int, ports: Sequence[int]) -> Devices | None:
     """The devices, if we may have any; None, with a word in the log, if not."""
     try:
-        return Devices(workers, mtu)
+        return Devices(workers, mtu, ports)
     except LocalError as exc:
         # Root expects its traffic carried; others know that they get the echo only.
         level = logging.WARNING if os.geteuid() == 0 else logging.INFO

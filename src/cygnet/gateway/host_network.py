@@ -1,4 +1,5 @@
-"""What the host's network is to have for a worker's tunnels: routes to what is behind peers, and virtual addresses.
+"""What the host's network is to have for a worker's tunnels: routes to what is behind peers, and virtual addresses;
+and for transport mode, the diversion of what the host itself sends to peers.
 
 The worker has no privileges for either: it asks the supervisor.
 """
@@ -9,7 +10,17 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from cygnet.gateway.control import AddAddress, AddRoute, AnyMessage, DelAddress, DelRoute
+from cygnet.gateway.control import (
+    AddAddress,
+    AddDiversion,
+    AddRoute,
+    AnyMessage,
+    DelAddress,
+    DelDiversion,
+    DelRoute,
+    Diversion,
+)
+from cygnet.gateway.diversions import diversions_of
 from cygnet.ike.effects import InstallChild, SaEstablished
 from cygnet.ike.spi import unique_id
 from cygnet.observe.log_groups import group_logger
@@ -28,7 +39,18 @@ IsPooled = Callable[[int, int, int], bool]
 class HostNetwork:
     """Routes and addresses, with who wants them: the kernel has them as long as anybody does."""
 
-    __slots__ = ("_addresses", "_held", "_is_pooled", "_name_of", "_newest", "_prefixes", "_routed", "_send")
+    __slots__ = (
+        "_addresses",
+        "_diversions",
+        "_diverted",
+        "_held",
+        "_is_pooled",
+        "_name_of",
+        "_newest",
+        "_prefixes",
+        "_routed",
+        "_send",
+    )
 
     def __init__(
         self,
@@ -47,10 +69,16 @@ class HostNetwork:
         # CHILD_SAs outlive the IKE_SA that is replaced by its successor.
         self._held: dict[bytes, tuple[str, ...]] = {}
         self._addresses: Counter[str] = Counter()
+        # What is diverted for each CHILD_SA or trap in transport mode, and for how many of them.
+        self._diversions: dict[bytes, tuple[Diversion, ...]] = {}
+        self._diverted: Counter[Diversion] = Counter()
         self._newest: InstallChild | None = None
 
     def child_installed(self, child: InstallChild) -> None:
-        """A tunnel is there."""
+        """A tunnel is there, or transport mode."""
+        if child.carriage.is_transport:
+            self._divert(child.spi_in, diversions_of(child.ts_local, child.ts_remote), child.sa)
+            return
         self._newest = child
         addresses = self._own_addresses(child) if self._addresses else ()
         self._hold(child.spi_in, addresses, child.sa)
@@ -60,14 +88,22 @@ class HostNetwork:
         """It is gone."""
         self._let_go(spi_in)
         self._unroute(spi_in)
+        self._undivert(spi_in)
 
     def trap_installed(self, key: bytes, peer: str, remote: tuple[TrafficSelector, ...], *, is_client: bool) -> None:
         """Packets for what is behind a peer are wanted, with a tunnel or without."""
         self._hold_prefixes(key, prefixes_behind(peer, remote, self._is_pooled, is_client=is_client))
 
+    def transport_trap_installed(
+        self, key: bytes, local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelector, ...]
+    ) -> None:
+        """The host's own packets to a peer are wanted, with a CHILD_SA or without."""
+        self._divert(key, diversions_of(local, remote))
+
     def trap_removed(self, key: bytes) -> None:
         """They are wanted no longer."""
         self._unroute(key)
+        self._undivert(key)
 
     def sa_established(self, effect: SaEstablished) -> None:
         """An IKE_SA stands. Where we are the client, the addresses that its peer gave are this host's."""
@@ -131,6 +167,22 @@ class HostNetwork:
                 self._routed[prefix] += 1
                 if self._routed[prefix] == 1:
                     self._send(AddRoute(prefix, self._about(sa)) if sa else AddRoute(prefix))
+
+    def _divert(self, holder: bytes, diversions: tuple[Diversion, ...], sa: bytes = b"") -> None:
+        self._undivert(holder)
+        if diversions:
+            self._diversions[holder] = diversions
+        for diversion in diversions:
+            self._diverted[diversion] += 1
+            if self._diverted[diversion] == 1:
+                self._send(AddDiversion(diversion, self._about(sa)) if sa else AddDiversion(diversion))
+
+    def _undivert(self, holder: bytes) -> None:
+        for diversion in self._diversions.pop(holder, ()):
+            self._diverted[diversion] -= 1
+            if not self._diverted[diversion]:
+                del self._diverted[diversion]
+                self._send(DelDiversion(diversion))
 
     def _unroute(self, holder: bytes) -> None:
         for prefix in self._prefixes.pop(holder, ()):

@@ -69,5 +69,5 @@ def encode_request(kind: int, body: bytes, flags: int, sequence: int) -> bytes:
 
 
 def encode_attribute(kind: int, value: bytes) -> bytes:
-    """An attribute whose value is a multiple of four octets, so that it needs no padding."""
-    return _RTATTR.pack(_RTATTR.size + len(value), kind) + value
+    """An attribute, padded to a multiple of four octets."""
+    return _RTATTR.pack(_RTATTR.size + len(value), kind) + value + bytes(-len(value) % 4)

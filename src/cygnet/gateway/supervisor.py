@@ -21,18 +21,14 @@ import msgspec
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import Configuration
 from cygnet.gateway.control import (
-    AddAddress,
     AddressHanded,
     AddressReturned,
     AddressWanted,
-    AddRoute,
     Answer,
     AnyMessage,
     Channel,
     ChildDown,
     ChildUp,
-    DelAddress,
-    DelRoute,
     Happened,
     LeaseRequest,
     LeaseReturn,
@@ -45,7 +41,7 @@ from cygnet.gateway.control import (
 )
 from cygnet.gateway.devices import Devices, open_devices
 from cygnet.gateway.errands import Errands
-from cygnet.gateway.host_changes import change_host
+from cygnet.gateway.host_changes import HostChange, change_host
 from cygnet.gateway.leasing import Leasing
 from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
 from cygnet.gateway.listeners import Listeners, open_listeners
@@ -179,7 +175,9 @@ class Supervisor:
         self._limits = find(survey(self._settings, asked, self._listeners, descriptors))
         workers = self._listeners.workers
         if self._has_tun and self._gateway.dataplane is DataplaneKind.USERSPACE:
-            self._devices = open_devices(workers, self._gateway.tun_mtu)
+            self._devices = open_devices(
+                workers, self._gateway.tun_mtu, (self._listeners.port, self._listeners.natt_port)
+            )
             if self._devices is not None:
                 stack.callback(self._devices.close)
         self._counters = self._open_counters(stack)
@@ -325,6 +323,7 @@ class Supervisor:
             counters=counters,
             leases=leases,
             spi_seal=self._listeners.spi_seal,
+            takes_transport=self._devices is not None and self._devices.diversions is not None,
         )
         run_worker(self._settings, self._gateway, kit)
 
@@ -413,7 +412,7 @@ class Supervisor:
                 if other is not slot and other.channel is not None:
                     other.channel.send(message)
             self._tell(slot.index, PeersAreHeard(tuple(peer.sa for peer in message.peers)))
-        elif self._devices is not None and isinstance(message, AddRoute | DelRoute | AddAddress | DelAddress):
+        elif self._devices is not None and isinstance(message, HostChange):
             change_host(message, slot.index, self._devices, self._settings)
 
     def _tell_levels(self, thresholds: Mapping[str, int]) -> None:
@@ -445,6 +444,8 @@ class Supervisor:
         if self._devices is not None:
             self._devices.routes.discard_all(worker)
             self._devices.addresses.discard_all(worker)
+            if self._devices.diversions is not None:
+                self._devices.diversions.discard_all(worker)
         self._errands.on_gone(worker)
         self._leasing.free(worker)
 

@@ -25,6 +25,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import CreateChild, DeleteChild
+from cygnet.ike.transport_mode import is_wanted, policy_between
 from cygnet.net.driver import Driver
 from cygnet.observe.log_groups import group_logger
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
@@ -147,10 +148,31 @@ class Traps:
             _log.warning("%s: no trap for a peer without a single address", connection.settings.name)
             return
         trap = _Trap(connection, child, peer)
+        diverted = self._between_hosts(trap, peer) if is_wanted(child) else None
+        if diverted is not None:
+            if not all(diverted):
+                return
+            trap.remote = diverted[1]
         self._traps[trap.key] = trap
         for selector in trap.remote:
             self._places.add(selector.start, selector.end, trap.key)
+        if diverted is not None:
+            self._network.transport_trap_installed(trap.key, *diverted)
+            return
         self._network.trap_installed(trap.key, peer, trap.remote, is_client=bool(connection.settings.vips))
+
+    def _between_hosts(self, trap: _Trap, peer: str) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+        """What a trap for transport mode is for, at our end and at the peer's; nothing, with a word, if it can't be."""
+        name = trap.key.decode()
+        if not self._driver.table.env.takes_transport:
+            _log.warning("%s: no trap, since there is no transport mode here", name)
+            return (), ()
+        try:
+            ours = self._path_to(trap.connection, self._port).local
+        except LocalError as exc:
+            _log.warning("%s: no trap while our own address is not known: %s", name, exc)
+            return (), ()
+        return policy_between(trap.child, pack_address(ours), pack_address(peer))
 
     def _remove(self, key: bytes) -> None:
         trap = self._traps.pop(key)

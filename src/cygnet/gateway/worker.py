@@ -110,6 +110,7 @@ class Kit(msgspec.Struct, frozen=True):
     """Blocks of the pools that it begins with."""
     spi_seal: SpiSeal
     """What the IKE SPIs of all workers are known by."""
+    takes_transport: bool = False  # Whether the host's own packets can be brought to its device.
 
 
 class Worker:
@@ -145,6 +146,7 @@ class Worker:
             worker=kit.index,
             workers=kit.workers,
             spi_seal=kit.spi_seal,
+            takes_transport=kit.takes_transport,
         )
         self._table = IkeTable(env)
         self._memory = guard_of_this_process(kit.counters, gateway.memory_limit, workers=kit.workers)

@@ -60,7 +60,11 @@ def addresses(sa: IkeSa) -> tuple[bytes, bytes]:
 
 def policy(sa: IkeSa, child: Child) -> tuple[Selectors, Selectors]:
     """What a child covers of our address and of the peer's."""
-    ours, theirs = addresses(sa)
+    return policy_between(child, *addresses(sa))
+
+
+def policy_between(child: Child, ours: bytes, theirs: bytes) -> tuple[Selectors, Selectors]:
+    """The same where there is no IKE_SA yet."""
     local = child.local.narrow((ours,), (host_selector(ours),))
     return local, child.remote.narrow((theirs,), (host_selector(theirs),))
 

@@ -14,7 +14,8 @@ from cygnet.ike.path import Path
 
 _IP_MTU: Final = 14
 _IPV6_MTU: Final = 24
-_ANY_PORT: Final = 9
+_IKE_PORT: Final = 500
+"""What goes there is in no CHILD_SA: the way is that of ESP."""
 
 KNOWN_FOR_S: Final = 1.0
 """A look costs some microseconds, which a second's packets share."""
@@ -59,7 +60,7 @@ class PathMtus:
             if probe is None:
                 family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
                 probe = self._probes[is_ipv6] = socket.socket(family, socket.SOCK_DGRAM)
-            probe.connect((path.remote, _ANY_PORT))
+            probe.connect((path.remote, _IKE_PORT))
             if is_ipv6:
                 return probe.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
             return probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)

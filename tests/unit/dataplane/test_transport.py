@@ -15,6 +15,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
 )
+from scapy.layers.ipsec import ESP, SecurityAssociation
 from scapy.packet import Packet
 from tests.unit.dataplane.children import CLIENT_PATH, GATEWAY_PATH, Plane, child, other_end, packed, selector
 
@@ -92,6 +93,31 @@ def test_esp_has_no_ip_header_inside() -> None:
     assert client.plane.send_inner(bytes(IP(src=THEIRS, dst=OURS) / message))
     assert len(client.sent[0][0]) == 8 + 8 + len(message) + 2 + 2 + 16
     assert (len(message) + 2) % 4 == 2
+
+
+@pytest.mark.parametrize("is_ipv6", [False, True])
+def test_another_implementation_reads_it(is_ipv6: bool) -> None:
+    """scapy's ESP, both ways."""
+    ours, theirs, header = (OURS_6, THEIRS_6, IPv6) if is_ipv6 else (OURS, THEIRS, IP)
+    gateway, client = pair(ours, theirs)
+    end = gateway.plane.child(end_of(ours, theirs).spi_in)
+    assert end is not None
+    packet = header(src=theirs, dst=ours) / TCP(sport=5, dport=6) / b"data"
+    assert client.plane.send_inner(bytes(packet))
+    inbound, outbound = (
+        SecurityAssociation(  # type: ignore[no-untyped-call]
+            ESP, spi=int.from_bytes(spi, "big"), crypt_algo="AES-GCM", crypt_key=keys[0]
+        )
+        for spi, keys in ((end.spi_in, end.keys_in), (end.spi_out, end.keys_out))
+    )
+    plain = header(src=theirs, dst=ours) / client.sent[-1][0]
+    plain.fields["nh" if is_ipv6 else "proto"] = 50
+    read = inbound.decrypt(header(bytes(plain)))  # type: ignore[no-untyped-call]
+    assert bytes(read[TCP]) == bytes(packet)[len(header()) :]
+    written: Packet = outbound.encrypt(header(src=ours, dst=theirs) / TCP(sport=6, dport=5) / b"back", seq_num=1)  # type: ignore[no-untyped-call]
+    client.plane.receive_esp(bytes(written[ESP]), CLIENT_PATH, 1.0)
+    answer = header(client.sink.packets[-1][0])
+    assert (answer.src, answer.dst, answer[TCP].dport, bytes(answer[TCP].payload)) == (ours, theirs, 5, b"back")
 
 
 def test_the_traffic_class_is_that_of_the_outer_header() -> None:

@@ -26,7 +26,7 @@ from cygnet.dataplane.echo import build_echo_request
 from cygnet.dataplane.inner import SENDERS_PORT, Flow
 from cygnet.dataplane.selection import flow_selectors
 from cygnet.dataplane.userspace import UserspaceDataplane
-from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute
+from cygnet.gateway.control import AddDiversion, AddRoute, AnyMessage, DelRoute, Diversion
 from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.initiations import Initiations, initiating_worker
 from cygnet.gateway.traps import LAST_PAUSE_S, MAX_HELD, Traps
@@ -34,7 +34,7 @@ from cygnet.iana import IpProtocol
 from cygnet.ike.effects import Effect, Revive
 from cygnet.ike.path import Path
 from cygnet.ike.selectors import parse_selector
-from cygnet.ike.settings import ChildSettings, ConnectionSettings, EndAction, Settings, StartAction, TrapOrder
+from cygnet.ike.settings import ChildSettings, ConnectionSettings, EndAction, Mode, Settings, StartAction, TrapOrder
 from cygnet.ike.tasks import RekeyIke
 from cygnet.net.driver import Driver
 
@@ -134,7 +134,7 @@ def connection(*actions: StartAction, **changes: object) -> ConnectionSettings:
         )
         for name, network, action in zip(names, networks, actions, strict=False)
     )
-    return client_connection(vips=(), remote_addrs=(GATEWAY,), children=children, **changes)
+    return client_connection(**{"vips": (), "remote_addrs": (GATEWAY,), "children": children, **changes})
 
 
 def server(world: World, *local: str, **changes: object) -> Host:
@@ -398,3 +398,29 @@ def test_ports_are_told_and_types_are_not() -> None:
         selector(f"{INSIDE}/32", IpProtocol.ICMP),
         selector(f"{BEHIND}/32", IpProtocol.ICMP),
     )
+
+
+@pytest.mark.parametrize("is_able", [True, False])
+def test_a_trap_for_transport_mode_diverts_what_the_host_sends_to_the_peer(world: World, is_able: bool) -> None:
+    """And nothing else springs it, however wide its policy is."""
+    child = ChildSettings(
+        name="host",
+        esp_proposals=ESP,
+        mode=Mode.TRANSPORT,
+        local_ts=(parse_selector("0.0.0.0/0"),),
+        remote_ts=(parse_selector("0.0.0.0/0"),),
+        start_action=TRAP,
+    )
+    gateway = Host(world, GATEWAY, change_connection(gateway_settings(), children=(child,), pools=()))
+    gateway.env.takes_transport = True
+    client = host(world, connection(NONE))
+    client.env.takes_transport = is_able
+    client.env.configure(client_settings(connections=(connection(NONE, children=(child,)),)))
+    client.traps.configure()
+    assert client.routes == ([AddDiversion(Diversion(CLIENT, GATEWAY))] if is_able else [])
+    client.ping(BEHIND, CLIENT)
+    assert not client.table.sas
+    client.ping(GATEWAY, CLIENT)
+    world.run(1.0)
+    assert len(client.esp) == len(gateway.children) == is_able
+    assert all(each.carriage.is_transport for each in client.children.values())
