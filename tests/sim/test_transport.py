@@ -20,11 +20,10 @@ from tests.sim.world import (
     sa_of,
 )
 
-from cygnet.dataplane.userspace import UserspaceDataplane
+from cygnet.dataplane.userspace import LINGER_S, UserspaceDataplane
 from cygnet.iana import NotifyType
 from cygnet.ike import transport_mode
 from cygnet.ike.effects import ChildFailed, InstallChild, SaEstablished
-from cygnet.ike.exchanges.child import LINGER_S
 from cygnet.ike.nat import pack_address
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.selectors import host_selector, parse_selector
