@@ -273,3 +273,10 @@ def test_seed_898_a_move_in_the_heir_overtakes_the_delete_of_the_old_ike_sa(
 ) -> None:
     """The heir went back to the path of the old one then, where the peer was no longer."""
     live_all([898], notary, monkeypatch)
+
+
+def test_seed_20278_an_ike_sa_is_authenticated_anew_before_it_has_taken_over_the_one_before(
+    notary: Notary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went with that still to do, and the one before stood for good."""
+    live_all([20278], notary, monkeypatch)

@@ -35,6 +35,7 @@ from cygnet.wire.header import decode_header
 from cygnet.wire.payloads.notify import Notify
 
 HOUR = 3600.0
+CREATE_CHILD_SA = ExchangeType.CREATE_CHILD_SA
 NEVER = {"rekey_time_s": 0.0}
 HOURLY = {"reauth_time_s": HOUR, "over_time_s": 600.0, "rand_time_s": 0.0}
 WRONG = SharedSecret(b"another secret")
@@ -317,6 +318,42 @@ def test_an_ike_sa_that_is_rekeyed_meanwhile_goes_too(world: World) -> None:
     assert len(ends.client.table.sas) == 1 and agree(ends.client, ends.gateway)
     assert len(ends.client.established) == 2 and len(ends.client.children) == 1
     assert ends.gateway.counters["ike_sas_rekeyed_total"] == 1
+
+
+def test_one_successor_is_enough_though_it_is_rekeyed_before_it_has_taken_over(world: World) -> None:
+    """Two would each leave the old IKE_SA to the other, and both stand for good."""
+    ends = Pair(world, names=("net", "lan"))
+    world.run(1.0)
+    ends.add_children()
+    old = sa_of(ends.client).spi
+    late: list[Send] = []
+
+    def hold_rekeying(host: Host, send: Send) -> tuple[Send, ...]:
+        header = decode_header(send.datagram)
+        is_held = host is ends.gateway and not late and not header.is_response
+        late.extend([send] if is_held else [])
+        return () if is_held else (send,)
+
+    ends.order(ends.client, Reauthenticate())
+    while len(ends.gateway.established) < 2:
+        world.run(0.001)
+    # The gateway rekeys the successor when it is to make the second child there, and is heard after it has refused.
+    world.tamper = hold_rekeying
+    successor, successor_i = ends.gateway.established[1].sa, [*ends.client.table.sas][1]
+    ends.gateway.carry_out(ends.gateway.table.order(successor, RekeyIke(), world.now))
+    world.run(0.5)
+    assert ends.client.counters["temporary_failures_total"] == 1
+    path = late[0].path
+    ends.client.receive(late[0].datagram, Path(path.remote, path.remote_port, path.local, path.local_port))
+    # The successor goes, and its heir, whose request for the child is lost, has still to take over.
+    world.tamper = lambda host, send: (send,) if decode_header(send.datagram).exchange_type != CREATE_CHILD_SA else ()
+    world.run(0.5)
+    assert len(ends.client.table.sas) == 2 and ends.client.table.sa(successor_i) is None
+    world.tamper = lambda host, send: (send,)
+    ends.client.carry_out(ends.client.table.order(old, Reauthenticate(), world.now))
+    world.run(60.0)
+    assert agree(ends.client, ends.gateway) and ends.names(ends.client) == {"net", "lan"}
+    assert len(ends.client.table.sas) == 1 and ends.client.counters["reauthentications_total"] == 1
 
 
 def test_by_order(world: World) -> None:

@@ -96,7 +96,7 @@ def start(sa: IkeSa, task: Reauthenticate, turn: Turn) -> None:
     # One that is still to inherit has no CHILD_SAs, and its proof comes with them.
     if sa.state != _ESTABLISHED or sa.predecessor or sa.connection is None or not sa.is_line_ours:
         return
-    if proof.successor and turn.table.sa(proof.successor) is not None:
+    if _taking_over(sa) or (proof.successor and _is_under_way(sa, proof.successor, turn)):
         return
     names = _standing(sa)
     child = sa.connection.child(names[0]) if names else None
@@ -106,6 +106,20 @@ def start(sa: IkeSa, task: Reauthenticate, turn: Turn) -> None:
     successor.pending = (TakeOver(successor.spi, names),)
     sa.proof = msgspec.structs.replace(proof, successor=successor.spi)
     turn.env.count("reauthentications_total")
+
+
+def _is_under_way(sa: IkeSa, successor: bytes, turn: Turn) -> bool:
+    """Whether the IKE_SA that was begun to take the place of this one is there, or an heir that is still to do so."""
+    heirs = turn.table.with_peer(sa.remote_id)
+    return turn.table.sa(successor) is not None or any(_taking_over(heir) == successor for heir in heirs)
+
+
+def _taking_over(sa: IkeSa) -> bytes:
+    """What the SPI of the IKE_SA was at first, if it is to take the place of another and has not yet; else empty.
+
+    Were it replaced itself meanwhile, nobody would end that other one.
+    """
+    return next((task.successor for task in sa.pending if isinstance(task, TakeOver)), b"")
 
 
 def start_taking_over(sa: IkeSa, task: TakeOver, turn: Turn) -> None:
