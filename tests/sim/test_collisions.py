@@ -313,6 +313,28 @@ def test_a_peer_that_uses_its_new_ike_sa_early(world: World, pair: tuple[Host, H
     assert len(a.children) == 1
 
 
+def test_what_is_ordered_of_an_ike_sa_that_has_not_inherited_yet(world: World, pair: tuple[Host, Host]) -> None:
+    """A child that was made in it was forgotten when it inherited, but not by the data plane."""
+    a, b = pair
+    mail = Mail(world, a, b)
+    for host in pair:
+        order(host, RekeyIke(), world.now)
+    mail.lose(a)
+    mail.carry(b)
+    mail.carry(a)
+    delayed = mail.held[b.address].pop()  # B's Delete for the old one: for B its own heir has all now.
+    [heir] = [sa for sa in a.table.sas.values() if sa.predecessor]
+    a.carry_out(a.table.order(heir.spi, CreateChild(EXTRA), world.now))
+    mail.carry_all()
+    mail.held[b.address].append(delayed)
+    mail.release()
+    world.run(2 * PATIENCE_S)
+    assert agree(a, b)
+    assert sorted(child.name for child in a.children.values()) == [EXTRA, "net"]
+    for host in pair:
+        assert set(host.table._children) == set(host.children) == {child.spi_in for child in sa_of(host).children}
+
+
 @pytest.mark.parametrize("doing", ["rekey the child", "create a child"])
 @pytest.mark.parametrize("request_to", ["rekey", "close"])
 def test_a_peer_that_rekeys_or_closes_what_it_has_just_made_for_us(

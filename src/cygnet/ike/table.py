@@ -157,7 +157,11 @@ class IkeTable:
         One that we are setting up makes a further CHILD_SA when it stands.
         """
         turn = Turn(self.env, self, now)
-        sa = self.serving = self.sas.get(spi)
+        sa = self.sas.get(spi)
+        if sa is not None and sa.predecessor:
+            # That has all there is yet, also what waits; which of its heirs gets it may not be known.
+            sa = self.sas.get(sa.predecessor)
+        self.serving = sa
         if sa is not None and (sa.state == _ESTABLISHED or (sa.is_being_set_up and isinstance(task, CreateChild))):
             self.request(sa, task, turn)
             self._settle(sa, turn)
