@@ -27,6 +27,7 @@ from cygnet.auth.identity import parse_identity
 from cygnet.dataplane.echo import build_echo_request
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike.effects import SaReauthenticated, Send
+from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import AuthSettings, ChildSettings, RetransmitPolicy, SharedSecret
@@ -187,6 +188,20 @@ def test_what_ends_for_good_takes_nothing_more() -> None:
     world.run(1.0)
     assert not client.received and not gateway.received
     assert client.lost == gateway.lost == {"esp_unknown_spi": 1}
+
+
+def test_what_the_peer_ends_is_received_from_yet_where_another_worker_may_have_the_next() -> None:
+    """With addresses of its own; not with one that we gave it, since another peer may get that."""
+    world = World(seed=5)
+    ends = Pair(world, client={"vips": ()}, gateway={"pools": ()}, kind=Slow)
+    world.run(1.0)
+    client, gateway = ends.client, ends.gateway
+    assert isinstance(client, Carrier) and isinstance(gateway, Carrier)
+    packet = build_echo_request(pack_address(CLIENT), bytes((10, 1, 0, 1)), identifier=1, sequence=1, payload=b"")
+    assert client.dataplane.send_inner(packet)
+    client.delete(sa_of(client).spi)
+    world.run(1.0)
+    assert gateway.received == {packet: 1}
 
 
 def test_no_packet_is_lost_while_the_answer_is() -> None:

@@ -6,6 +6,7 @@ the daemon and the load tester carry them out with sockets and a data plane, the
 
 import math
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
@@ -77,7 +78,8 @@ class RemoveChild(msgspec.Struct, frozen=True, gc=False):
     """Our SPI of the IKE_SA that it belonged to: after a rekeying another one than it was installed with."""
     spi_in: bytes
     is_succeeded: bool = False
-    """Its traffic goes on in another one: for a little while, what was on the way in this is still to be taken."""
+    """Its traffic goes on in another one, or may do so: what was on the way in this is still to be taken, for a little
+    while."""
 
 
 class UsageLimits(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -230,6 +232,9 @@ class InitialContact(msgspec.Struct, frozen=True, gc=False):
     """The peer's address: one that comes from the same may be authenticating itself anew."""
     begun: float = math.inf
     """When it began that IKE_SA, as the clock of all workers has it: what was set up later it may have besides."""
+
+
+DELETED_BY_PEER: Final = "deleted_by_peer"
 
 
 class SaClosed(msgspec.Struct, frozen=True, gc=False):

@@ -1,6 +1,6 @@
 """What is set up again when the peer is gone, or has ended the IKE_SA: `dpd_action` and `close_action`."""
 
-from cygnet.ike.effects import Revive
+from cygnet.ike.effects import DELETED_BY_PEER, Revive
 from cygnet.ike.sa import ChildSa, ChildState, IkeSa, Turn
 from cygnet.ike.settings import EndAction
 from cygnet.ike.tasks import CreateChild, DeleteChild
@@ -12,14 +12,13 @@ _START = EndAction.START
 _TRAP = EndAction.TRAP
 
 _DEAD = "timeout_informational", "timeout_create_child_sa"
-_CLOSED = "deleted_by_peer"
 
 
 def sa_closed(sa: IkeSa, reason: str, turn: Turn) -> None:
     """An IKE_SA that stood has ended. If not by our wish, ask for the children that are to be started again."""
     is_dead = reason in _DEAD
     connection = sa.connection
-    if connection is None or not (is_dead or reason == _CLOSED) or sa.is_ending or sa.is_replaced:
+    if connection is None or not (is_dead or reason == DELETED_BY_PEER) or sa.is_ending or sa.is_replaced:
         return
     # A peer that has its virtual address from us comes to us for the next one.
     if sa.has_leases:

@@ -16,6 +16,7 @@ from cygnet.ike.admission import Admission
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
+    DELETED_BY_PEER,
     Demand,
     Effect,
     RemoveChild,
@@ -407,14 +408,17 @@ class IkeTable:
             self._peers.remove(sa.remote_id, sa.spi)
         elif sa.state == _HALF_OPEN:
             self.admission.left(sa)
-        is_kept = sa.has_leases and virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
+        # RFC 7296 section 2.8.3: the peer may have put another one in its place, perhaps with another worker.
+        is_succeeded = reason == DELETED_BY_PEER and not sa.is_ending
+        if sa.has_leases:
+            # An address that is free may soon be another peer's.
+            is_succeeded = virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)
         if sa.children:
-            # RFC 7296 section 2.8.3: with an IKE_SA that was authenticated anew in its place, they go on there.
             newest = self.sas.view(self._peers.newest(sa.remote_id, sa.spi) or NO_SPI)
             heirs = {child.name for child in newest.children} if newest is not None else frozenset()
         for child in sa.children:
             self._children.pop(child.spi_in, None)
-            turn.effects.append(RemoveChild(sa.spi, child.spi_in, is_kept or child.name in heirs))
+            turn.effects.append(RemoveChild(sa.spi, child.spi_in, is_succeeded or child.name in heirs))
         if sa.handshake is not None and sa.handshake.spi_in and not sa.children:
             self._children.pop(sa.handshake.spi_in, None)
         if sa.draft is not None:

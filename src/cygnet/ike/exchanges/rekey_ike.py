@@ -13,7 +13,7 @@ import msgspec
 from cygnet.crypto.keymat import derive_rekeyed_ike_keys
 from cygnet.iana import ExchangeType, NotifyType, ProtocolId
 from cygnet.ike import ageing
-from cygnet.ike.effects import MoveChild, RekeyFailed, SaRekeyed
+from cygnet.ike.effects import DELETED_BY_PEER, MoveChild, RekeyFailed, SaRekeyed
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, PeerRefused, TemporaryFailure
 from cygnet.ike.exchanges import child as children
 from cygnet.ike.exchanges import creation, reauthentication
@@ -103,7 +103,7 @@ def reason_of_delete(sa: IkeSa) -> str:
     """Why the peer deletes an IKE_SA: the label of its end."""
     if sa.is_replaced:
         return sa.ending or "rekeyed"
-    return "redundant" if sa.predecessor else "deleted_by_peer"
+    return "redundant" if sa.predecessor else DELETED_BY_PEER
 
 
 # As initiator.
