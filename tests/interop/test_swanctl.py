@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import vici
+from tests import pki
 from tests.interop.controlled import Controlled, RawSection
 from tests.interop.cygnet_gateway import ESTABLISHED, Cygnet
 from tests.interop.pairs import SERVER_INNER, Role, child_of, paired
@@ -82,8 +83,8 @@ def test_everything_is_loaded_shown_and_unloaded(direct: Topology) -> None:
         assert "successfully loaded 2 pools, 0 unloaded" in loaded
         assert "rw: IKEv2" in cygnet.swanctl("--list-conns")
         pools = cygnet.swanctl("--list-pools")
-        assert re.search(r"v4 +10\.3\.0\.1 +0 / 0 / 254", pools)
-        assert re.search(r"v6 +fd00:3::1 +0 / 0 / ", pools)
+        assert re.search(r"v4 +10\.3\.0\.0 +0 / 0 / 254", pools)
+        assert re.search(r"v6 +fd00:3:: +0 / 0 / ", pools)
         (cygnet.directory / "swanctl.conf").write_text(EMPTY)
         cygnet.swanctl("--load-all", "--noprompt")
         assert cygnet.swanctl("--list-conns") == cygnet.swanctl("--list-pools") == ""
@@ -117,6 +118,44 @@ def test_authorities_are_loaded_listed_and_unloaded(direct: Topology) -> None:
         (cygnet.directory / "swanctl.conf").write_text(EMPTY)
         cygnet.swanctl("--load-authorities")
         assert cygnet.swanctl("--list-authorities") == ""
+
+
+def test_credentials_are_listed_as_charon_lists_them(direct: Topology) -> None:
+    """The same files, loaded by the same swanctl into both; its replies are the same too, but for our warnings."""
+    root = pki.authority()
+    gateway = root.issue("gw", dns="gw.example.org")
+    files = {
+        "x509/gw.pem": gateway.pem,
+        "x509ca/root.pem": root.pem,
+        "x509crl/root.pem": root.revocation_list(),
+        "pubkey/gw.pem": gateway.public_octets(),
+        "private/gw.pem": gateway.key_octets(),
+    }
+    config = EMPTY + "authorities { a { cacert = root.pem\n crl_uris = http://a/crl } }"
+    shown: list[list[str]] = []
+    daemons: list[Controlled] = [
+        StrongSwan("charon", direct.server, EMPTY),
+        Cygnet(direct.server, EMPTY, "--workers", "1"),
+    ]
+    for daemon in daemons:
+        with daemon:
+            (daemon.directory / "swanctl.conf").write_text(config)
+            for name, content in files.items():
+                (daemon.directory / name).parent.mkdir(exist_ok=True)
+                (daemon.directory / name).write_bytes(content)
+            replies = [daemon.swanctl("--load-creds", "--raw"), daemon.swanctl("--load-authorities", "--raw")]
+            lists = [("--list-certs",), ("--list-certs", "--pem"), ("--list-certs", "--type", "x509", "--flag", "ca")]
+            lists += [("--list-certs", "--subject", "gw.example.org"), ("--list-authorities",), ("--flush-certs",)]
+            replies += [daemon.swanctl(*arguments, *raw) for arguments in lists for raw in ((), ("--raw",))]
+            # Keys whose files are gone are unloaded, and certificates when all are cleared.
+            (daemon.directory / "private/gw.pem").unlink()
+            replies += [daemon.swanctl("--load-creds", "--raw"), daemon.swanctl("--list-certs", "--raw")]
+            for name in files:
+                (daemon.directory / name).unlink(missing_ok=True)
+            replies += [daemon.swanctl("--load-creds", "--clear", "--raw"), daemon.swanctl("--list-certs", "--raw")]
+            shown.append([re.sub(r" warnings=\[.*\]\}", "}", reply) for reply in replies])
+    ours, theirs = shown[1], shown[0]
+    assert ours == theirs
 
 
 def test_what_pools_tell_is_loaded_shown_and_told(direct: Topology) -> None:
@@ -182,10 +221,12 @@ def test_swanctl_shows_how_many_timers_are_set(one_tunnel: Cygnet) -> None:
     ("arguments", "says"),
     [
         (("--redirect", "--ike", "rw", "--gateway", "192.0.2.1"), "RFC 5685"),
+        (("--redirect", "--ike", "nonsense", "--gateway", "192.0.2.1"), "no matching SAs to redirect found"),
+        (("--redirect", "--ike", "rw"), "missing target gateway"),
         (("--install", "--child", "net"), "no single address to connect to"),
-        (("--install", "--child", "nonsense"), "'nonsense' not found"),
+        (("--install", "--child", "nonsense"), "install failed: configuration name not found"),
         (("--uninstall", "--child", "net"), "policy 'net' not found"),
-        (("--initiate", "--child", "nonsense"), "'nonsense' not found"),
+        (("--initiate", "--child", "nonsense"), "initiate failed: CHILD_SA config 'nonsense' not found"),
         (("--terminate", "--ike", "nonsense"), "no matching SAs to terminate found"),
         (("--rekey", "--ike", "nonsense"), "no matching SAs to rekey found"),
     ],
@@ -323,7 +364,7 @@ def test_our_own_commands(one_tunnel: Cygnet) -> None:
         r"^  workers: (\d+) of \1 idle, 0/0/0/0 working, job queue: 0/0/0/0, scheduled: \d+$",
         r"^  loaded parts: cygnet$",
         r"^  0\.0\.0\.0\[500\]$",
-        r"^  v4 \(10\.3\.0\.\d\): 254/1/0$",
+        r"^  v4 \(10\.3\.0\.0\): 254/1/0$",
         r"^ +rw:  %any\.\.\.%any  IKEv2$",
         r"^ +net:   child:  10\.1\.0\.0/24 === dynamic TUNNEL$",
         r"^Security Associations \(1 up, 0 connecting\):$",

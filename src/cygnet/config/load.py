@@ -165,7 +165,7 @@ class _Loader:
         addresses = found.pop("addrs", None)
         if addresses is None:
             return None
-        return PoolSettings(name=name, first=addresses.first, last=addresses.last, **found)
+        return PoolSettings(name=name, first=addresses.first, last=addresses.last, base=addresses.base, **found)
 
     def _read_secrets(self, root: Section) -> tuple[SharedSecret, ...]:
         secrets: list[SharedSecret] = []

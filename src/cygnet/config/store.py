@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from cygnet.auth.held_credentials import HeldCertificate, HeldCredentials
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError, Problem, quote
 from cygnet.config.load import is_initiable, load_authority, load_connection, load_pool
@@ -31,6 +32,8 @@ class Store:
         self.pools: dict[str, PoolSettings] = {}
         self.secrets: dict[str, SharedSecret] = {}
         self.authorities: dict[str, AuthoritySettings] = {}
+        self.held = HeldCredentials()
+        """Certificates and keys, of which only clients tell: they outlive a file that is read again."""
         self._trap_orders: dict[tuple[str, str], bool] = {}
         self.generation = 0
         """Grows with every change."""
@@ -57,6 +60,7 @@ class Store:
         self.connections = {connection.name: connection for connection in settings.connections}
         self.pools = {pool.name: pool for pool in settings.pools}
         self.authorities = {authority.name: authority for authority in settings.authorities}
+        self.held.authorities.clear()
         self.secrets = {f"file-{number}": secret for number, secret in enumerate(settings.secrets)}
         self._changed()
 
@@ -77,6 +81,13 @@ class Store:
     def unload_connection(self, name: str) -> bool:
         """Remove a connection; False if there is none of that name."""
         return self._removed(self.connections.pop(name, None))
+
+    def find(self, ike: str, child: str) -> ConnectionSettings | None:
+        """The first connection of that name that has such a child; an empty name stands for any."""
+        for connection in self.connections.values():
+            if ike in ("", connection.name) and (not child or child in [each.name for each in connection.children]):
+                return connection
+        return None
 
     # Traps.
 
@@ -122,15 +133,21 @@ class Store:
 
     # Authorities.
 
-    def load_authority(self, name: str, message: Message) -> tuple[Problem, ...]:
+    def load_authority(
+        self, name: str, message: Message, certificate: HeldCertificate | None = None
+    ) -> tuple[Problem, ...]:
         """Add or replace a certification authority; returns the warnings. Raises ConfigError."""
         authority, warnings = load_authority(section_of(name, message))
         self.authorities[name] = authority
+        self.held.authorities.pop(name, None)
+        if certificate is not None:
+            self.held.authorities[name] = certificate
         self._changed()
         return warnings
 
     def unload_authority(self, name: str) -> bool:
         """Remove an authority; False if there is none of that name."""
+        self.held.authorities.pop(name, None)
         return self._removed(self.authorities.pop(name, None))
 
     # Secrets.

@@ -73,6 +73,8 @@ class AddressRange(msgspec.Struct, frozen=True):
 
     first: bytes
     last: bytes
+    base: bytes = b""
+    """Of a subnet, its own address, which may be left out."""
 
 
 def parse_boolean(text: str) -> bool:
@@ -251,7 +253,7 @@ def parse_pool_addresses(text: str) -> AddressRange:
     if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
         raise ValueError(f"{quote(text)} starts within the subnet {network}; write that, or a range")
     if network.num_addresses > 2:
-        return AddressRange(network[1].packed, network[-2].packed)
+        return AddressRange(network[1].packed, network[-2].packed, network[0].packed)
     return AddressRange(network[0].packed, network[-1].packed)
 
 

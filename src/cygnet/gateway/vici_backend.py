@@ -302,14 +302,13 @@ class GatewayBackend:
 
     def _worker_for(self, ike: str, child: str) -> int:
         """The worker that sets a connection up. Raises CommandError if there is none such."""
-        for connection in self.store.connections.values():
-            if ike in ("", connection.name) and (not child or child in [each.name for each in connection.children]):
-                worker = initiating_worker(connection, self._counters.writers - 1)
-                if worker not in self._workers():
-                    raise CommandError(f"worker {worker} is not there just now")
-                return worker
-        what = f"CHILD_SA config '{child}'" if child else f"IKE_SA config '{ike}'"
-        raise CommandError(f"{what} not found")
+        connection = self.store.find(ike, child)
+        if connection is None:
+            raise CommandError("its configuration was unloaded just now")
+        worker = initiating_worker(connection, self._counters.writers - 1)
+        if worker not in self._workers():
+            raise CommandError(f"worker {worker} is not there just now")
+        return worker
 
     def _initiated(self, which: tuple[str, str, int], task: "asyncio.Future[Done]") -> None:
         del self._initiations[which]

@@ -174,6 +174,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Packed addresses, 4 octets (IPv4) or 16 (IPv6), of the same family."""
     attributes: tuple[ConfigurationAttribute, ...] = ()
     """What those are told who get an address of it: DNS servers, subnets and so on, as they are sent."""
+    base: bytes = b""
+    """The network address that was left out, by which it is shown."""
 
     def overlaps(self, other: "PoolSettings") -> bool:
         """Whether both have an address in common."""

@@ -258,7 +258,7 @@ class TestStatusall:
             "  memory: 64 MiB in the workers",
             "  workers: 1 of 2 idle, 1/0/0/0 working, job queue: 1/2/3/4, scheduled: 17",
             "  loaded parts: cygnet",
-            "  v4 (10.3.0.1): 254/3/0",
+            "  v4 (10.3.0.0): 254/3/0",
             "  192.0.2.1[4500]",
             "          rw:  %any...%any  IKEv2",
             "         net:   child:  10.1.0.0/24 === dynamic TUNNEL",

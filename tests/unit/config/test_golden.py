@@ -81,6 +81,7 @@ def test_roadwarriors(golden: Path) -> None:
             packed("10.3.0.1"),
             packed("10.3.0.254"),
             (ConfigurationAttribute(3, packed("10.1.0.53")), ConfigurationAttribute(10, packed("fd01::53"))),
+            packed("10.3.0.0"),
         ),
         PoolSettings("rw_pool6", packed("fd03::10"), packed("fd03::ffff")),
     )

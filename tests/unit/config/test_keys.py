@@ -132,8 +132,19 @@ def test_every_key_fills_a_field(table: str, key: Key) -> None:
 
 @pytest.mark.parametrize("table", STRUCTS)
 def test_every_field_has_a_key(table: str) -> None:
-    filled_elsewhere = {"name", "local", "remote", "children", "first", "last", "owners", "connections", "pools"}
-    filled_elsewhere |= {"secrets", "retransmit", "admission", "authorities", "log", "trap_orders"}
+    filled_elsewhere = {
+        "name",
+        "local",
+        "remote",
+        "children",
+        "first",
+        "last",
+        "base",
+        "owners",
+        "connections",
+        "pools",
+    }
+    filled_elsewhere |= {"pools", "secrets", "retransmit", "admission", "authorities", "log", "trap_orders"}
     attributes = {key.attribute for key in TABLES[table].keys} | filled_elsewhere
     for struct in STRUCTS[table]:
         assert set(struct.__struct_fields__) <= attributes

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from cygnet.config import values
-from cygnet.config.values import AddressRange
 from cygnet.iana import ProtocolId
 from cygnet.ike.proposals import DEFAULT_IKE_PROPOSALS, parse_proposal
 
@@ -78,7 +77,13 @@ def test_secrets(text: str, secret: bytes) -> None:
     ],
 )
 def test_pools(text: str, first: str, last: str) -> None:
-    assert values.parse_pool_addresses(text) == AddressRange(ip_address(first).packed, ip_address(last).packed)
+    found = values.parse_pool_addresses(text)
+    assert (found.first, found.last) == (ip_address(first).packed, ip_address(last).packed)
+
+
+def test_a_pool_is_shown_by_the_address_of_its_subnet() -> None:
+    assert values.parse_pool_addresses("10.3.0.0/24").base == ip_address("10.3.0.0").packed
+    assert values.parse_pool_addresses("10.3.0.1-10.3.0.254").base == b""
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from cygnet.vici.backend import Backend
 from cygnet.vici.commands import (
     algorithms,
     authorities,
+    certificates,
     connections,
     control,
     counters,
@@ -46,6 +47,7 @@ def command_table(backend: Backend, counted: Counters) -> dict[str, Command]:
         **sas.table(backend),
         **connections.table(backend),
         **credentials.table(backend),
+        **certificates.table(backend),
         **pools.table(backend),
         **authorities.table(backend),
         **algorithms.table(),

@@ -3,17 +3,13 @@ uses them until certificates are built, which `load-authority` warns of."""
 
 from functools import partial
 
-from cryptography import x509
-
-from cygnet.auth.distinguished_name import format_name
+from cygnet.auth.held_credentials import CertificateFlag, CertificateKind, HeldCertificate, decode_certificate
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.ike.settings import AuthoritySettings
 from cygnet.vici.backend import Backend
 from cygnet.vici.commands.results import SUCCESS, failure, with_warnings
 from cygnet.vici.message import Encodable
 from cygnet.vici.server import Call, Command, CommandError
-
-_PEM = b"-----BEGIN"
 
 
 def table(backend: Backend) -> dict[str, Command]:
@@ -31,11 +27,13 @@ async def _load(backend: Backend, call: Call) -> Encodable:
     for name, message in call.message.items():
         if not isinstance(message, dict):
             raise CommandError(f"{name} is to be a section")
-        certificate = message.get("cacert")
-        if isinstance(certificate, bytes) and certificate:
-            message = {**message, "cacert": _subject(certificate).encode()}
+        octets = message.get("cacert")
+        certificate: HeldCertificate | None = None
+        if isinstance(octets, bytes) and octets:
+            certificate = _authority_certificate(octets)
+            message = {**message, "cacert": str(certificate.subjects[0]).encode()}
         try:
-            warnings += backend.store.load_authority(name, message)
+            warnings += backend.store.load_authority(name, message, certificate)
         except ConfigError as exc:
             raise failure(exc) from None
     return with_warnings(tuple(warnings))
@@ -44,7 +42,7 @@ async def _load(backend: Backend, call: Call) -> Encodable:
 async def _unload(backend: Backend, call: Call) -> Encodable:
     name = call.text("name")
     if not backend.store.unload_authority(name):
-        raise CommandError(f"unloading authority '{name}' failed, not found")
+        raise CommandError(f"unload: authority '{name}' not found" if name else "unload: missing authority name")
     return SUCCESS
 
 
@@ -69,13 +67,9 @@ def _layout(authority: AuthoritySettings) -> Encodable:
     }
 
 
-def _subject(certificate: bytes) -> str:
-    """The name of whom a certificate is about, PEM or DER. Raises CommandError."""
+def _authority_certificate(octets: bytes) -> HeldCertificate:
+    """The certificate of an authority, PEM or DER. Raises CommandError."""
     try:
-        if _PEM in certificate:
-            parsed = x509.load_pem_x509_certificate(certificate)
-        else:
-            parsed = x509.load_der_x509_certificate(certificate)
-        return format_name(parsed.subject.public_bytes())
-    except ValueError:
-        raise CommandError("cacert is no X.509 certificate, neither PEM nor DER") from None
+        return decode_certificate(CertificateKind.X509, CertificateFlag.CA, octets)
+    except ValueError as exc:
+        raise CommandError(f"cacert: {exc}") from None

@@ -76,8 +76,8 @@ def layout(connection: ConnectionSettings) -> Encodable:
 
 def _round(auth: AuthSettings) -> Encodable:
     return {
-        "class": _AUTH_CLASSES[auth.auth],
         "id": str(auth.id) if not auth.id.is_any else None,
+        "class": _AUTH_CLASSES[auth.auth],
         "groups": (),
         "cert_policy": (),
         "certs": (),

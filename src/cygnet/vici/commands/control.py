@@ -5,7 +5,7 @@ from functools import partial
 
 from cygnet.config.errors import ConfigError
 from cygnet.vici.backend import Backend, Outcome
-from cygnet.vici.commands.results import SUCCESS, unavailable
+from cygnet.vici.commands.results import SUCCESS, failure
 from cygnet.vici.message import Encodable
 from cygnet.vici.server import Call, Command, CommandError
 from cygnet.vici.views import SaFilter
@@ -17,7 +17,7 @@ def table(backend: Backend) -> dict[str, Command]:
         "initiate": Command(partial(_initiate, backend), deadline_s=None),
         "terminate": Command(partial(_terminate, backend), deadline_s=None),
         "rekey": Command(partial(_rekey, backend)),
-        "redirect": Command(unavailable("redirecting peers (RFC 5685) is not built yet")),
+        "redirect": Command(partial(_redirect, backend)),
         "install": Command(partial(_order_trap, backend, True)),
         "uninstall": Command(partial(_order_trap, backend, False)),
     }
@@ -55,6 +55,8 @@ async def _initiate(backend: Backend, call: Call) -> Encodable:
         raise CommandError("missing configuration name")
     what = f"CHILD_SA '{child}'" if child else f"IKE_SA '{ike}'"
     timeout_ms = call.number("timeout")
+    if backend.store.find(ike, child) is None:
+        raise CommandError(f"{'CHILD_SA' if child else 'IKE_SA'} config '{child or ike}' not found")
     await backend.apply()
     await _log(call, ike, f"establishing {what}")
     # As in strongSwan, a negative time limit doesn't wait at all, and none waits for the end.
@@ -97,6 +99,19 @@ async def _rekey(backend: Backend, call: Call) -> Encodable:
     return _outcome(outcome, "ordered", "" if outcome.matches else "no matching SAs to rekey found")
 
 
+async def _redirect(backend: Backend, call: Call) -> Encodable:
+    """Refused, of SAs that there are. Without any, the same answers as strongSwan's."""
+    if not call.text("gateway"):
+        raise CommandError("missing target gateway")
+    chosen = SaFilter(ike=call.text("ike"), ike_id=_id_of(call, "ike-id"))
+    if chosen.is_any and not call.text("peer-ip") and not call.text("peer-id"):
+        raise CommandError("missing redirect selector")
+    async for packets in backend.sas(chosen):
+        if packets:
+            raise CommandError("redirecting peers (RFC 5685) is not built yet: nothing was sent")
+    return {"success": False, "matches": 0, "errmsg": "no matching SAs to redirect found"}
+
+
 async def _order_trap(backend: Backend, is_installed: bool, call: Call) -> Encodable:
     ike, child = call.text("ike"), call.text("child")
     if not child:
@@ -105,9 +120,9 @@ async def _order_trap(backend: Backend, is_installed: bool, call: Call) -> Encod
         trapped = await backend.traps() if not is_installed else ()
         is_found = backend.store.order_trap(ike, child, is_installed=is_installed, trapped=trapped)
     except ConfigError as exc:
-        raise CommandError(str(exc)) from None
+        raise CommandError(f"installing policy '{child}' failed: {failure(exc)}") from None
     if not is_found:
-        raise CommandError(f"CHILD_SA config '{child}' not found" if is_installed else f"policy '{child}' not found")
+        raise CommandError("configuration name not found" if is_installed else f"policy '{child}' not found")
     await backend.apply()
     return SUCCESS
 

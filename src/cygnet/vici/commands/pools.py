@@ -42,20 +42,20 @@ async def _unload(backend: Backend, call: Call) -> Encodable:
 
 async def _get(backend: Backend, call: Call) -> Encodable:
     uses = await backend.pools(call.text("name"), with_leases=call.is_true("leases"))
-    return {use.pool.name: _layout(use) for use in uses}
+    return {use.pool.name: _layout(use, with_leases=call.is_true("leases")) for use in uses}
 
 
-def _layout(use: PoolUse) -> Encodable:
+def _layout(use: PoolUse, *, with_leases: bool) -> Encodable:
     leases: Encodable = {
         str(number): {"address": lease.address, "identity": lease.identity, "status": "online"}
         for number, lease in enumerate(use.leases)
     }
     return {
-        "base": unpack_address(use.pool.first),
+        "base": unpack_address(use.pool.base or use.pool.first),
         "size": use.size,
         "online": use.online,
         "offline": 0,
-        "leases": leases or None,
+        "leases": leases if with_leases else None,
         **_attributes(use.pool),
     }
 

@@ -1,11 +1,10 @@
 """Answers that many commands have in common."""
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.vici.message import Encodable
-from cygnet.vici.server import Call, CommandError
+from cygnet.vici.server import CommandError
 
 SUCCESS: Final[Encodable] = {"success": True}
 
@@ -18,12 +17,3 @@ def failure(error: ConfigError) -> CommandError:
 def with_warnings(warnings: tuple[Problem, ...]) -> Encodable:
     """Success, with what the user should know. strongSwan's clients pass over the warnings; ours shows them."""
     return {"success": True, "warnings": [warning.message for warning in warnings] if warnings else None}
-
-
-def unavailable(what: str) -> Callable[[Call], Awaitable[Encodable]]:
-    """A command that is refused by name."""
-
-    async def run(call: Call) -> Encodable:
-        raise CommandError(what)
-
-    return run
