@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import vici
@@ -158,6 +159,37 @@ def test_credentials_are_listed_as_charon_lists_them(direct: Topology) -> None:
     assert ours == theirs
 
 
+def _has_counted(daemon: Controlled, name: str) -> bool:
+    return re.search(rf"{name} +: 1", daemon.swanctl("--counters")) is not None
+
+
+def test_counters_are_charons(direct: Topology) -> None:
+    """The same messages, counted by both: for the daemon, for the connection, and after a reset of some or all."""
+    config = server_config(proposals="aes128-sha256-x25519", esp_proposals="aes128gcm16")
+    direct.server.add_address(f"{SERVER_INNER}/32")
+    shown: list[list[str]] = []
+    responders: list[Controlled] = [
+        StrongSwan("charon", direct.server, config),
+        Cygnet(direct.server, config, "--workers", "2"),
+    ]
+    asked = [(), ("--all",), ("--name", "rw"), ("--name", "nope")]
+    resets = [("--name", "nope"), ("--name", "rw"), (), ("--all",)]
+    for responder in responders:
+        with responder, StrongSwan("strongswan", direct.client, client_config(direct.server_address)) as client:
+            seen = [responder.swanctl("--counters", "--all", "--raw")]
+            client.initiate("net")
+            client.rekey(child="net")
+            eventually(partial(_has_counted, responder, "create-child-out-resp"))
+            client.terminate(ike="home")
+            for reset in resets:
+                seen += [responder.swanctl("--counters", *which, "--raw") for which in asked]
+                seen.append(responder.swanctl("--counters", "--reset", *reset, "--raw"))
+            seen += [responder.swanctl("--counters", *which, "--raw") for which in asked]
+            shown.append(seen)
+    theirs, ours = shown
+    assert ours == theirs
+
+
 def test_what_pools_tell_is_loaded_shown_and_told(direct: Topology) -> None:
     """charon as the client logs each attribute that it does not know what to do with."""
     config = server_config(pools={"v4": "10.3.0.0/24"})
@@ -203,6 +235,7 @@ def test_what_can_not_be_loaded_is_refused_by_name(direct: Topology) -> None:
         (("--list-authorities",), r"^$"),
         (("--list-pols",), r"^$"),
         (("--counters",), r"ike-auth-in-req +: 1"),
+        (("--counters", "--name", "rw"), r"^rw:(\n  .*)*\n  ike-auth-out-resp +: 1$"),
         (("--counters", "--reset"), r"reset"),
         (("--flush-certs",), r"^$"),
         (("--reload-settings",), r"^$"),

@@ -7,6 +7,7 @@ from tests.sim.world import (
     Host,
     ListPool,
     World,
+    change_connection,
     client_connection,
     client_settings,
     counted,
@@ -78,3 +79,21 @@ def test_requests_are_repeated_by_the_new_policy() -> None:
     ends.world.run(2.5)
     assert ends.gateway.counters["retransmissions_total"] == 3
     assert not ends.gateway.table.sas
+
+
+def test_messages_count_for_their_connection_also_after_it_has_changed() -> None:
+    ends = Ends()
+    ends.initiate()
+    ends.world.run(1.0)
+    name, tally = "rw", 'ike_messages_total{{message="{}"}}'
+    # As in strongSwan, before the peer has said who it is nothing counts for a connection.
+    expected = {tally.format("ike-auth-out-resp"): 1}
+    assert ends.gateway.env.connections.tallies("") == [(name, expected)]
+    assert ends.gateway.env.connections.tallies("other") == []
+    ends.gateway.table.configure(change_connection(ends.gateway.env.settings, dpd_delay_s=99.0))
+    ends.client.delete(sa_of(ends.client).spi)
+    ends.world.run(1.0)
+    expected |= {tally.format("info-in-req"): 1, tally.format("info-out-resp"): 1}
+    assert ends.gateway.env.connections.tallies(name) == [(name, expected)]
+    ends.gateway.table.configure(msgspec.structs.replace(ends.gateway.env.settings, connections=()))
+    assert ends.gateway.env.connections.tallies("") == []

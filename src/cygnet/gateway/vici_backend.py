@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -22,6 +23,7 @@ from cygnet.gateway.worker_requests import (
     Initiate,
     KeepPool,
     ListSas,
+    ListTallies,
     ListTraps,
     PoolPage,
     Rekey,
@@ -29,6 +31,7 @@ from cygnet.gateway.worker_requests import (
     Request,
     RetirePool,
     SaPage,
+    TallyPage,
     Terminate,
     TrapPage,
     UsePools,
@@ -246,6 +249,15 @@ class GatewayBackend:
         for worker in self._workers():
             async for page in self._calls.pages(worker, ListTraps(), TrapPage):
                 found.update(page.traps)
+        return found
+
+    async def tallies(self, name: str) -> dict[str, Counter[str]]:
+        """What the workers have counted for each connection, or for the one of that name."""
+        found: dict[str, Counter[str]] = {}
+        for worker in self._workers():
+            async for page in self._calls.pages(worker, ListTallies(name), TallyPage):
+                for each, tally in page.tallies.items():
+                    found.setdefault(each, Counter()).update(tally)
         return found
 
     async def initiate(self, ike: str, child: str, *, waits: bool) -> None:

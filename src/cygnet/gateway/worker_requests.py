@@ -84,6 +84,12 @@ class ListTraps(_Body, frozen=True, array_like=True, tag=True):
     """Which children do packets set up? -> `TrapPage`, several times."""
 
 
+class ListTallies(_Body, frozen=True, array_like=True, tag=True):
+    """What was counted for the connections, or the one of that name? -> `TallyPage`, several times."""
+
+    name: str
+
+
 class SaPage(_Body, frozen=True, array_like=True, tag=True):
     """Some of the SAs, as packets of the event `list-sa`."""
 
@@ -104,6 +110,12 @@ class TrapPage(_Body, frozen=True, array_like=True, tag=True):
     """Some of the traps, each by the names of its connection and child."""
 
     traps: tuple[tuple[str, str], ...]
+
+
+class TallyPage(_Body, frozen=True, array_like=True, tag=True):
+    """What was counted for some connections, by their names."""
+
+    tallies: dict[str, dict[str, int]]
 
 
 class Done(_Body, frozen=True, array_like=True, tag=True):
@@ -135,8 +147,9 @@ Request = (
     | RetirePool
     | KeepPool
     | ListTraps
+    | ListTallies
 )
-Reply = SaPage | PoolPage | TrapPage | Done | Counted | Failed
+Reply = SaPage | PoolPage | TrapPage | TallyPage | Done | Counted | Failed
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)

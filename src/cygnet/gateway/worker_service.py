@@ -28,6 +28,7 @@ from cygnet.gateway.worker_requests import (
     Initiate,
     KeepPool,
     ListSas,
+    ListTallies,
     ListTraps,
     NextPage,
     PoolPage,
@@ -36,6 +37,7 @@ from cygnet.gateway.worker_requests import (
     Request,
     RetirePool,
     SaPage,
+    TallyPage,
     Terminate,
     UsePools,
     decode_request,
@@ -69,6 +71,8 @@ _log = logging.getLogger(__name__)
 LEASES_PER_PAGE: Final = 256
 _PAGE_OCTETS: Final = 48 * 1024
 """A page must fit into one message to the supervisor, which has at most 64 KiB."""
+_TALLIES_A_PAGE: Final = 32
+"""Of a kilobyte each, with all there is to count."""
 
 _settings_decoder: Final = msgspec.msgpack.Decoder(Settings)
 
@@ -297,6 +301,8 @@ class WorkerService:
             return await self._use_pools(number, call, request)
         if isinstance(request, ListTraps):
             return await self._list_traps(number, call)
+        if isinstance(request, ListTallies):
+            return await self._list_tallies(number, call, request.name)
         if isinstance(request, Initiate):
             return await self._initiate(request)
         if isinstance(request, Terminate):
@@ -362,6 +368,13 @@ class WorkerService:
         for page in pages:
             await self._page(number, call, page)
         return last
+
+    async def _list_tallies(self, number: int, call: _Call, name: str) -> Reply:
+        tallies = self._table.env.connections.tallies(name)
+        while len(tallies) > _TALLIES_A_PAGE:
+            await self._page(number, call, TallyPage(dict(tallies[:_TALLIES_A_PAGE])))
+            del tallies[:_TALLIES_A_PAGE]
+        return TallyPage(dict(tallies))
 
     def _view(self, sa: IkeSa) -> SaView:
         return view_sa(sa, self._driver.dataplane, self._driver.clock())

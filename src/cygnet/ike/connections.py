@@ -92,12 +92,16 @@ class Connection:
         "origin",
         "remote",
         "settings",
+        "tally",
     )
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, *, before: "Connection | None" = None) -> None:
+        """`before` is the one of that name that this takes the place of."""
         self.settings = settings
         self.origin: Connection | None = None
         """The connection that this is a twin of."""
+        self.tally: dict[str, int] = before.tally if before is not None else {}
+        """What its IKE_SAs have counted, by the names of series."""
         self.negotiator = _negotiator(settings.proposals, has_ke=True)
         self.children = tuple(Child(child) for child in settings.children)
         self.ike_offer: SecurityAssociation = to_offer(settings.proposals)
@@ -246,7 +250,7 @@ class ConnectionIndex:
         groups: dict[tuple[frozenset[str], frozenset[str]], _Group] = {}
         for number, each in enumerate(settings):
             old = before.named(each.name) if before is not None else None
-            connection = old if old is not None and old.settings == each else Connection(each)
+            connection = old if old is not None and old.settings == each else Connection(each, before=old)
             self._by_name[each.name] = connection
             both = frozenset(each.local_addrs), frozenset(each.remote_addrs)
             if both not in groups:
@@ -274,6 +278,10 @@ class ConnectionIndex:
         self._unrestricted: Candidates | None = None
         if all(group.remote.is_any and group.local.is_any for group in self._groups):
             self._unrestricted = Candidates(tuple(self._by_name.values()))
+
+    def tallies(self, name: str) -> list[tuple[str, dict[str, int]]]:
+        """What was counted for each connection that has counted anything, or for the one of that name."""
+        return [(each, c.tally) for each, c in self._by_name.items() if c.tally and name in ("", each)]
 
     def named(self, name: str) -> Connection | None:
         """The connection of that name."""

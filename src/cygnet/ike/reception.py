@@ -85,7 +85,7 @@ def receive_request(sa: IkeSa, header: Header, datagram: bytes, path: Path, turn
     if opened is None:
         return False
     # Authentic, and whole: before, anybody could make us count.
-    turn.env.count(REQUEST_IN[header.exchange_type])
+    sa.count(REQUEST_IN[header.exchange_type], turn)
     inner_type, plaintext, request = opened
     # From here on the peer holds the keys: what is wrong is answered (RFC 7296 section 2.21.3).
     has_moved = _note_alive(sa, path, turn)
@@ -144,7 +144,7 @@ def receive_response(sa: IkeSa, header: Header, datagram: bytes, path: Path, tur
         turn.env.count(_drop("exchange_not_allowed"))
         return
     if sa.state == _INIT_SENT:
-        turn.env.count(RESPONSE_IN[header.exchange_type])
+        sa.count(RESPONSE_IN[header.exchange_type], turn)
         _finish_initial(sa, header, datagram, turn)
         return
     try:
@@ -154,7 +154,7 @@ def receive_response(sa: IkeSa, header: Header, datagram: bytes, path: Path, tur
         return
     if opened is None:
         return
-    turn.env.count(RESPONSE_IN[header.exchange_type])
+    sa.count(RESPONSE_IN[header.exchange_type], turn)
     inner_type, plaintext, _ = opened
     _note_alive(sa, path, turn)
     try:

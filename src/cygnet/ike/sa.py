@@ -299,6 +299,13 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         """Name of its connection; empty while that isn't known."""
         return self.connection.settings.name if self.connection is not None else ""
 
+    def count(self, series: str, turn: Turn) -> None:
+        """Count one more, for its connection too if that is known."""
+        turn.env.count(series)
+        if self.connection is not None:
+            tally = self.connection.tally
+            tally[series] = tally.get(series, 0) + 1
+
     def set_keys(self, keys: IkeKeys, env: Environment) -> None:
         """Protect what follows with these keys (RFC 7296 section 2.14)."""
         suite = self.suite
@@ -400,7 +407,7 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         self.message_ids.sent(exchange_type, datagram, turn.env.settings.retransmit, turn.now, task)
         if self.keepalive_due:
             self.keepalive_due = turn.now + turn.env.settings.keep_alive_s
-        turn.env.count(REQUEST_OUT[exchange_type])
+        self.count(REQUEST_OUT[exchange_type], turn)
         turn.send(datagram, self.path)
 
     def send_response(self, request: bytes, exchange_type: int, payloads: tuple[Payload, ...], turn: Turn) -> None:
@@ -409,7 +416,7 @@ class IkeSa(msgspec.Struct, gc=False, eq=False, array_like=True):
         response = self.seal(exchange_type, self.message_ids.expected_id, payloads, is_response=True)
         self.message_ids.answered(request, response)
         self.message_ids.answered_at = turn.now
-        turn.env.count(RESPONSE_OUT[exchange_type])
+        self.count(RESPONSE_OUT[exchange_type], turn)
         # RFC 7296 section 2.11: to where the request came from, whatever the path of the SA is.
         turn.send(response, turn.path or self.path)
 

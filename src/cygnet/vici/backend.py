@@ -1,6 +1,6 @@
 """What the commands ask of the daemon. None of it may wait for long without being cancelled safely."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -111,6 +111,9 @@ class Backend(Protocol):
 
     async def pools(self, name: str, *, with_leases: bool) -> list[PoolUse]:
         """All pools, or the one of that name."""
+
+    async def tallies(self, name: str) -> Mapping[str, Mapping[str, int]]:
+        """What was counted for each connection, or for the one of that name, by the daemon's own names of series."""
 
     async def stats(self) -> Stats:
         """The daemon at a glance."""

@@ -159,6 +159,9 @@ class FakeBackend:
     async def traps(self) -> set[tuple[str, str]]:
         return self.trapped
 
+    async def tallies(self, name: str) -> dict[str, dict[str, int]]:
+        return {}
+
     async def initiate(self, ike: str, child: str, *, waits: bool) -> None:
         await self._do("initiate", ike, child)
 

@@ -56,7 +56,7 @@ def replaced_by_peer(sa: IkeSa, old: ChildSa, spi_in: bytes, lowest_nonce: bytes
 
 
 def _note(sa: IkeSa, old: ChildSa, spi_in: bytes, turn: Turn) -> None:
-    turn.env.count("child_sas_rekeyed_total")
+    sa.count("child_sas_rekeyed_total", turn)
     turn.effects.append(ChildRekeyed(sa.spi, old.spi_in, spi_in))
     inactivity.inherit(old, sa, sa.child_in(spi_in), turn)
 

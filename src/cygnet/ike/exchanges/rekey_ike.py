@@ -257,9 +257,9 @@ def _make_heir(
 
 def _replace(old: IkeSa, heir: IkeSa, turn: Turn) -> None:
     """Let `heir` have all that `old` has; that waits for its Delete then."""
-    turn.env.count("ike_sas_rekeyed_total")
+    old.count("ike_sas_rekeyed_total", turn)
     if heir.is_original_initiator:
-        turn.env.count("ike_sas_rekeyed_by_us_total")
+        old.count("ike_sas_rekeyed_by_us_total", turn)
     heir.predecessor = b""
     heir.virtual_ips, heir.has_leases = old.virtual_ips, old.has_leases
     heir.children = old.children

@@ -51,5 +51,5 @@ def command_table(backend: Backend, counted: Counters) -> dict[str, Command]:
         **pools.table(backend),
         **authorities.table(backend),
         **algorithms.table(),
-        **counters.table(counted),
+        **counters.table(backend, counted),
     }
