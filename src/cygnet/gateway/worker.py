@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -35,6 +34,7 @@ from cygnet.gateway.control import (
     Stop,
 )
 from cygnet.gateway.events import Events
+from cygnet.gateway.farewell import Farewell
 from cygnet.gateway.gate import Gate
 from cygnet.gateway.held_requests import HeldRequests
 from cygnet.gateway.initiations import Initiations
@@ -84,14 +84,10 @@ _STRAY: Final = Standing.STRAY
 _SA_ESTABLISHED: Final = SaState.ESTABLISHED
 _UNDER_WAY: Final = Standing.UNDER_WAY
 
-FAREWELL_S: Final = 3.5
-"""For telling all peers that we end, and for their answers. The supervisor's patience ends half a second later."""
 _TICK_S: Final = 1.0
 _REST_S: Final = 0.1
 """How often idle tunnels are put to sleep: some each time, so that none of it takes long."""
 _RESTS_PER_TURN: Final = 256
-_FAREWELLS_PER_TURN: Final = 64
-_FAREWELL_POLL_S: Final = 0.02
 
 
 class Kit(msgspec.Struct, frozen=True):
@@ -128,27 +124,8 @@ class Worker:
         )
         for pool, blocks in kit.leases:
             self._pools.granted(pool, blocks)
-        ports = [s.port for s in kit.udp if not s.is_natt]
-        natt_ports = [s.port for s in kit.udp if s.is_natt and not s.is_for_esp]
         self._addresses = _watch_addresses(kit.udp)
-        env = Environment(
-            settings,
-            entropy=os.urandom,
-            count=kit.counters.count,
-            addresses=self._pools if kit.workers == 1 else self._lent,
-            last_traffic=self._last_traffic,
-            last_sent=self._last_sent,
-            packets_carried=self._packets_carried,
-            local_addresses=self._addresses,
-            natt_ports=dict(zip(ports, natt_ports, strict=True)),
-            node=gateway.node,
-            waiting=lambda: self._intake.waiting_new(),
-            worker=kit.index,
-            workers=kit.workers,
-            spi_seal=kit.spi_seal,
-            takes_transport=kit.takes_transport,
-        )
-        self._table = IkeTable(env)
+        self._table = IkeTable(self._make_environment(settings, gateway))
         self._memory = guard_of_this_process(kit.counters, gateway.memory_limit, workers=kit.workers)
         self._endpoint = Endpoint(
             kit.udp, kit.esp, on_ike=self._receive_ike, on_esp=self._receive_esp, count=kit.counters.count
@@ -158,8 +135,62 @@ class Worker:
         self._dataplane = self._make_dataplane(gateway)
         self._is_resolving = gateway.resolve is not ResolveKind.NO and kit.tun is not None
         self._servers = PeerServers(kit.channel.send if self._is_resolving else None)
+        self._scripts, self._events = self._make_listeners(settings)
+        self._driver = Driver(
+            self._table,
+            self._dataplane,
+            self._endpoint.send_ike,
+            send_keepalive=self._endpoint.send_keepalive,
+            on_event=self._events,
+            loop=loop,
+        )
+        self._held = HeldRequests(self._driver, kit.counters.count)
+        self._events.hold = self._held.add
+        port = _ports(kit.udp)[0]
+        self._service = self._make_service(port)
+        self._initiations = Initiations(self._driver, loop, port=port, worker=kit.index, workers=kit.workers)
+        self._trace: Trace | None = None
+        self._follow_levels()
+        self._traps = self._set_traps(port)
+        self._gate = Gate(
+            kit.udp,
+            kit.counters,
+            settings.admission,
+            cookie_tags=self._table.admission.cookie_tags,
+            node=gateway.node,
+            spi_seal=kit.spi_seal,
+        )
+        self._suspects, self._dead_letters = self._gate.suspects, self._gate.dead_letters
+        self._intake = self._make_intake()
+        self._farewell = Farewell(self._driver, loop)
+        self._have_sas_changed = False
+
+    def _make_environment(self, settings: Settings, gateway: GatewaySettings) -> Environment:
+        kit = self._kit
+        natt_ports = [s.port for s in kit.udp if s.is_natt and not s.is_for_esp]
+        return Environment(
+            settings,
+            entropy=os.urandom,
+            count=kit.counters.count,
+            addresses=self._pools if kit.workers == 1 else self._lent,
+            last_traffic=self._last_traffic,
+            last_sent=self._last_sent,
+            packets_carried=self._packets_carried,
+            local_addresses=self._addresses,
+            natt_ports=dict(zip(_ports(kit.udp), natt_ports, strict=True)),
+            node=gateway.node,
+            waiting=lambda: self._intake.waiting_new(),
+            worker=kit.index,
+            workers=kit.workers,
+            spi_seal=kit.spi_seal,
+            takes_transport=kit.takes_transport,
+        )
+
+    def _make_listeners(self, settings: Settings) -> tuple[ChildScripts, Events]:
+        """What is done on this host when tunnels come and go, and what is told of it."""
+        kit, loop = self._kit, self._loop
         view = self._table.sas.view
-        self._scripts = ChildScripts(kit.channel.send, loop.call_soon, lambda spi: view(spi), self._servers)
+        scripts = ChildScripts(kit.channel.send, loop.call_soon, lambda spi: view(spi), self._servers)
         events = Events(
             kit.counters,
             self._pools,
@@ -171,54 +202,31 @@ class Worker:
             scripts=self._tell_host,
             on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )
-        self._events = events
-        events.has_scripts = self._scripts.configure(settings) or self._is_resolving
-        self._driver = Driver(
-            self._table,
-            self._dataplane,
-            self._endpoint.send_ike,
-            send_keepalive=self._endpoint.send_keepalive,
-            on_event=events,
-            loop=loop,
-        )
-        self._held = HeldRequests(self._driver, kit.counters.count)
-        events.hold = self._held.add
-        self._service = WorkerService(
+        events.has_scripts = scripts.configure(settings) or self._is_resolving
+        return scripts, events
+
+    def _make_service(self, port: int) -> WorkerService:
+        return WorkerService(
             self._driver,
             self._pools,
-            port=ports[0],
-            send=kit.channel.send,
+            port=port,
+            send=self._channel.send,
             configure=self._configure,
-            listen=partial(setattr, events, "listener"),
+            listen=partial(setattr, self._events, "listener"),
             traps=lambda: self._traps.names() if self._traps is not None else (),
-            loop=loop,
+            loop=self._loop,
         )
-        self._initiations = Initiations(self._driver, loop, port=ports[0], worker=kit.index, workers=kit.workers)
-        self._trace: Trace | None = None
-        self._follow_levels()
-        self._traps = self._set_traps(ports[0])
-        self._gate = Gate(
-            kit.udp,
-            kit.counters,
-            settings.admission,
-            cookie_tags=self._table.admission.cookie_tags,
-            node=gateway.node,
-            spi_seal=kit.spi_seal,
-        )
-        self._suspects, self._dead_letters = self._gate.suspects, self._gate.dead_letters
-        self._intake = Intake(
+
+    def _make_intake(self) -> Intake:
+        return Intake(
             standing_of_sa=self._standing_of_sa,
             has_cookie=self._has_cookie,
             ask_cookies=self._ask_cookies,
             serve=self._serve,
-            count=kit.counters.count,
-            again=loop.call_soon,
+            count=self._counters.count,
+            again=self._loop.call_soon,
             limit_share=self._gate.shedder.set_share,
         )
-        self._have_sas_changed = False
-        self._is_stopping = False
-        self._farewells: deque[bytes] = deque()
-        self._farewell_by = 0.0
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -462,29 +470,18 @@ class Worker:
 
     def _stop(self) -> None:
         """Tell every peer, wait for their answers, and end."""
-        if self._is_stopping:
+        if self._farewell.has_begun:
             return
-        self._is_stopping = True
         self._intake.is_closed_to_new = True
         self._initiations.stop()
         if self._traps is not None:
             self._traps.stop()
-        self._farewells.extend(self._table.sas)
-        self._farewell_by = time.monotonic() + FAREWELL_S
-        self._say_farewell()
+        self._farewell.begin()
 
-    def _say_farewell(self) -> None:
-        for _ in range(min(_FAREWELLS_PER_TURN, len(self._farewells))):
-            self._driver.delete(self._farewells.popleft())
-        if not self._table.sas:
-            self._loop.stop()
-        elif time.monotonic() >= self._farewell_by:
-            _log.warning("%d peers have not answered that their IKE_SA ends", len(self._table.sas))
-            self._loop.stop()
-        elif self._farewells:
-            self._loop.call_soon(self._say_farewell)
-        else:
-            self._loop.call_later(_FAREWELL_POLL_S, self._say_farewell)
+
+def _ports(udp: Sequence[UdpSocket]) -> list[int]:
+    """Of IKE, those of NAT traversal left out."""
+    return [each.port for each in udp if not each.is_natt]
 
 
 def _watch_addresses(udp: Sequence[UdpSocket]) -> AddressWatch | None:

@@ -11,6 +11,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from cygnet.load.options import Arrivals, LoadOptions
+from cygnet.load.plan import share_of
+
 
 def constant_arrivals(rate: float) -> Iterator[float]:
     """Seconds from the start of the run at which attempts 0, 1, 2, ... arrive: `rate` a second, at even distances."""
@@ -86,3 +89,14 @@ class ClosedLoop:
     def ended(self, now: float) -> None:
         """A place is free."""
         self._free.append(now)
+
+
+def pacing_of(options: LoadOptions, process: int, start: float) -> Pacing:
+    """What the options ask of one process, from `start` on."""
+    if options.arrivals is Arrivals.CLOSED:
+        return ClosedLoop(share_of(options.concurrency, process, options.processes), start)
+    if options.arrivals is Arrivals.POISSON:
+        arrivals = poisson_arrivals(options.rate, options.seed)
+    else:
+        arrivals = constant_arrivals(options.rate)
+    return OpenLoop(of_process(arrivals, process, options.processes), start)

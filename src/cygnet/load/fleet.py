@@ -35,7 +35,7 @@ from cygnet.ike.environment import Environment
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.table import IkeTable
-from cygnet.load.arrivals import ClosedLoop, OpenLoop, Pacing, constant_arrivals, of_process, poisson_arrivals
+from cygnet.load.arrivals import ClosedLoop, Pacing, pacing_of
 from cygnet.load.attempts import Attempt, Tally
 from cygnet.load.books import Books
 from cygnet.load.churn import Churn
@@ -44,13 +44,13 @@ from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.plan import attempt_number, share_of
 from cygnet.load.results import LATE_START_S, Measured
 from cygnet.load.sources import SourceSockets
+from cygnet.load.takedown import Takedown
 from cygnet.load.upkeep import Upkeep
 from cygnet.net.driver import Driver
 from cygnet.net.endpoint import Batch, Endpoint
 
 STARTS_PER_TURN: Final = 16
 """Attempts that start before the sockets are looked at again: some milliseconds of key generation."""
-DELETES_UNDER_WAY: Final = 64
 _TICK_S: Final = 0.1
 """How often deadlines, echoes and idle tunnels are looked after."""
 _RESTS_PER_TICK: Final = 256
@@ -101,14 +101,11 @@ class Fleet:
         self._start = 0.0
         self._is_starting = True
         self._is_interrupted = False
-        self._is_deleting = False
         self._is_answered = False
         """Whether the target has sent anything."""
         self._over = asyncio.Event()
         """All attempts have ended, and all echoes."""
         self._interrupt = asyncio.Event()
-        self._to_delete: deque[bytes] = deque()
-        self._all_down = asyncio.Event()
         self._books = Books()
         self._build(options)
 
@@ -156,6 +153,12 @@ class Fleet:
         self._upkeep = Upkeep(
             options, self._driver, self._sources.sources, process=self._process, loop=self._loop, clock=self._clock
         )
+        self._takedown = Takedown(
+            self._up,
+            self._driver.delete,
+            is_settled=lambda: self._churn is None or self._churn.is_settled,
+            loop=self._loop,
+        )
         self._churn: Churn | None = None
         if options.churn_rate:
             self._churn = Churn(
@@ -181,7 +184,7 @@ class Fleet:
         """
         options = self._options
         self._start = start
-        self._pacing = self._make_pacing(start)
+        self._pacing = pacing_of(options, self._process, start)
         self._endpoint.attach(self._loop)
         try:
             await asyncio.sleep(start - self._clock())
@@ -202,7 +205,8 @@ class Fleet:
                 measured.changes = self._churn.measure()
             measured.checks, measured.rekeyings, measured.moves = self._upkeep.end()
             if options.delete:
-                await self._delete_all()
+                await self._takedown.run()
+                self._books.delete_failures += len(self._up)
             self._books.deleted = self.tally.deleted
             self._books.complete(
                 measured, kernel_drops=self._endpoint.kernel_drops(), is_interrupted=self._is_interrupted
@@ -217,19 +221,8 @@ class Fleet:
         self._is_interrupted = True
         self._is_starting = False
         self._interrupt.set()
-        if self._is_deleting:
-            self._all_down.set()
+        self._takedown.break_off()
         self._give_up_all(INTERRUPTED)
-
-    def _make_pacing(self, start: float) -> Pacing:
-        options = self._options
-        if options.arrivals is Arrivals.CLOSED:
-            return ClosedLoop(share_of(options.concurrency, self._process, options.processes), start)
-        if options.arrivals is Arrivals.POISSON:
-            arrivals = poisson_arrivals(options.rate, options.seed)
-        else:
-            arrivals = constant_arrivals(options.rate)
-        return OpenLoop(of_process(arrivals, self._process, options.processes), start)
 
     def _close(self) -> None:
         for handle in (self._pump_handle, self._tick_handle):
@@ -353,7 +346,7 @@ class Fleet:
             self._fail(reason)
             self._ended(self._clock())
         elif self._churn is not None and self._churn.closed(spi, reason):
-            self._note_end()
+            self._takedown.note_end()
         # Not at once: the core's effects of its being established are yet to be carried out.
         self._loop.call_soon(self._driver.delete, spi)
 
@@ -366,10 +359,8 @@ class Fleet:
         if attempt is None:
             if self._churn is not None and self._churn.established(established.sa):
                 self._up[established.sa] = b""
-                if self._is_deleting:
-                    # Late, but it is to go with the others.
-                    self._to_delete.append(established.sa)
-                    self._loop.call_soon(self._delete_next)
+                if self._takedown.has_begun:
+                    self._takedown.add(established.sa)
                 else:
                     self._upkeep.add(established.sa, self._clock())
             return
@@ -396,9 +387,8 @@ class Fleet:
             return
         self._up[rekeyed.sa] = spi_in
         self._upkeep.rekeyed(rekeyed)
-        if self._is_deleting:
-            self._to_delete.append(rekeyed.sa)
-            self._loop.call_soon(self._delete_next)
+        if self._takedown.has_begun:
+            self._takedown.add(rekeyed.sa)
 
     def _on_closed(self, closed: SaClosed) -> None:
         attempt = self._attempts.pop(closed.sa, None)
@@ -407,7 +397,7 @@ class Fleet:
             self._ended(self._clock())
             return
         if self._churn is not None and self._churn.closed(closed.sa, closed.reason):
-            self._note_end()
+            self._takedown.note_end()
             return
         spi_in = self._up.pop(closed.sa, None)
         if spi_in is None:
@@ -415,22 +405,14 @@ class Fleet:
         if self._echoes is not None:
             self._echoes.forget(spi_in)
         self._upkeep.forget(closed.sa, closed.reason)
-        if not self._is_deleting:
+        if not self._takedown.has_begun:
             self._books.lost[closed.reason] += 1
             return
         if closed.reason == "deleted":
             self.tally.deleted += 1
         else:
             self._books.delete_failures += 1
-        self._loop.call_soon(self._delete_next)
-        self._note_end()
-
-    def _note_end(self) -> None:
-        if self._is_deleting and self._is_all_down():
-            self._all_down.set()
-
-    def _is_all_down(self) -> bool:
-        return not self._up and (self._churn is None or self._churn.is_settled)
+        self._takedown.closed()
 
     def _on_answer(self, spi_in: bytes, delay_s: float) -> None:
         self._books.first_packets.add(delay_s)
@@ -505,23 +487,3 @@ class Fleet:
             await asyncio.wait_for(self._interrupt.wait(), seconds)
         except TimeoutError:
             pass
-
-    async def _delete_all(self) -> None:
-        """End all tunnels, some at a time, and wait until each is answered for or given up.
-
-        So are those that churn has begun to end, and those that it has begun: they go as soon as they are up.
-        """
-        self._is_deleting = True
-        self._to_delete.extend(self._up)
-        for _ in range(DELETES_UNDER_WAY):
-            self._delete_next()
-        if not self._is_all_down():
-            await self._all_down.wait()
-        self._books.delete_failures += len(self._up)
-
-    def _delete_next(self) -> None:
-        while self._to_delete:
-            spi = self._to_delete.popleft()
-            if spi in self._up:
-                self._driver.delete(spi)
-                return
