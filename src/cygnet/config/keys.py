@@ -14,7 +14,7 @@ from typing import Final
 from cygnet.config import values
 from cygnet.config.gateway_keys import GATEWAY
 from cygnet.config.log_keys import LOG
-from cygnet.config.resource_keys import AUTHORITY, CERTIFICATES, POOL, SECRET
+from cygnet.config.resource_keys import AUTHORITY, CERTIFICATES, EAP, POOL, PPK, SECRET
 from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
 from cygnet.config.values import Kind
 
@@ -23,6 +23,7 @@ _NO = ("no", "false", "disabled", "0")
 _NO_TIME = ("0", "0s", "0m", "0h", "0d")
 _IKEV1 = "it is about IKEv1, which is not spoken here"
 _PACKETS = Kind("packets", values.integer(0, 1 << 62))
+_MEDIATION = "mediation is not built; give the peer's own address as remote_addrs"
 _XFRM = "the kernel's IPsec (xfrm) is not built yet, so traffic can't be kept apart by it"
 
 
@@ -36,11 +37,11 @@ def _rounds(*, is_local: bool) -> Table:
     certificate_keys = ("certs", "pubkeys") if is_local else ("certs", "cacerts", "pubkeys", "ca_id", "cert_policy")
     refused = [Unbuilt(name, CERTIFICATES, is_refused=True) for name in certificate_keys]
     if is_local:
-        refused += [Unbuilt(name, "EAP is not built yet", is_refused=True) for name in ("eap_id", "aaa_id")]
+        refused += [Unbuilt(name, EAP, is_refused=True) for name in ("eap_id", "aaa_id")]
     else:
         refused += [
             Unbuilt("groups", "group membership can't be proven yet", is_refused=True),
-            Unbuilt("eap_id", "EAP is not built yet", is_refused=True),
+            Unbuilt("eap_id", EAP, is_refused=True),
             Unbuilt("revocation", CERTIFICATES, ("relaxed",), is_refused=True),
         ]
     return Table(
@@ -187,13 +188,13 @@ _CONNECTION = Table(
         Unbuilt("send_cert", CERTIFICATES, ("ifasked",)),
         Unbuilt("ocsp", CERTIFICATES, ("reply",)),
         Unbuilt("dscp", "IKE datagrams are sent with the default codepoint", ("000000",)),
-        Unbuilt("ppk_id", "post-quantum pre-shared keys are not built yet", is_refused=True),
-        Unbuilt("ppk_required", "post-quantum pre-shared keys are not built yet", _NO, is_refused=True),
+        Unbuilt("ppk_id", PPK, is_refused=True),
+        Unbuilt("ppk_required", PPK, _NO, is_refused=True),
         Unbuilt("if_id_in", _XFRM, ("0",), is_refused=True),
         Unbuilt("if_id_out", _XFRM, ("0",), is_refused=True),
-        Unbuilt("mediation", "mediation is not built", _NO, is_refused=True),
-        Unbuilt("mediated_by", "mediation is not built", is_refused=True),
-        Unbuilt("mediation_peer", "mediation is not built", is_refused=True),
+        Unbuilt("mediation", _MEDIATION, _NO, is_refused=True),
+        Unbuilt("mediated_by", _MEDIATION, is_refused=True),
+        Unbuilt("mediation_peer", _MEDIATION, is_refused=True),
     ),
     sections=(
         Inner("local", is_prefix=True),

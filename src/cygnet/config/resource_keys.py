@@ -6,7 +6,7 @@ from typing import Final
 from cygnet.config import attributes, values
 from cygnet.config.schema import ANYTHING, Key, Table, Unbuilt
 
-CERTIFICATES: Final = "certificates are not built yet; peers prove themselves by a pre-shared key"
+CERTIFICATES: Final = "certificates are not built yet; peers prove themselves by a pre-shared key (auth = psk)"
 _UNITY: Final = "it is Cisco's extension of IKEv1; peers that speak IKEv2 are told by `subnet`"
 
 POOL: Final = Table(
@@ -96,15 +96,16 @@ def _unbuilt_secret(name: str, instead: str, *keys: str) -> Table:
     return Table(title=f"secrets.{name}<suffix>", help=instead, unbuilt=rows)
 
 
-_EAP: Final = "EAP is not built yet"
+EAP: Final = "EAP is not built yet; peers prove themselves by a pre-shared key (auth = psk)"
+PPK: Final = "post-quantum pre-shared keys are not built yet; a peer that requires one can't be served"
 _FILE_KEYS: Final = ("file", "secret")
 
 UNBUILT_SECRETS: Final = MappingProxyType(
     {
-        "eap": _unbuilt_secret("eap", _EAP, "secret", "id"),
+        "eap": _unbuilt_secret("eap", EAP, "secret", "id"),
         "xauth": _unbuilt_secret("xauth", "it is about IKEv1, which is not spoken here", "secret", "id"),
-        "ntlm": _unbuilt_secret("ntlm", _EAP, "secret", "id"),
-        "ppk": _unbuilt_secret("ppk", "post-quantum pre-shared keys are not built yet", "secret", "id"),
+        "ntlm": _unbuilt_secret("ntlm", EAP, "secret", "id"),
+        "ppk": _unbuilt_secret("ppk", PPK, "secret", "id"),
         **{
             name: _unbuilt_secret(name, CERTIFICATES, *_FILE_KEYS)
             for name in ("private", "rsa", "ecdsa", "bliss", "pkcs8", "pkcs12")
