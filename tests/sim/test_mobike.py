@@ -33,7 +33,8 @@ from cygnet.ike.sa import IkeSa, MobikeRole
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import ChildSettings, Settings
 from cygnet.ike.states import SaState
-from cygnet.ike.tasks import Probe
+from cygnet.ike.tasks import Probe, RekeyIke
+from cygnet.wire.header import decode_header
 from cygnet.wire.message import decode_message, decode_payloads
 from cygnet.wire.payloads import Encrypted, Payload
 from cygnet.wire.payloads.notify import Notify
@@ -217,6 +218,24 @@ def test_an_address_that_changes_again_before_the_answer_is_told_again(world: Wo
     world.run(2.0)
     assert_joined(client, gateway, CLIENT, GATEWAY)
     assert client.counters["address_updates_sent_total"] == 2
+
+
+@pytest.mark.parametrize("is_update", [True, False], ids=["update", "check"])
+def test_what_is_not_answered_before_the_ike_sa_is_rekeyed_is_asked_in_the_new_one(
+    world: World, is_update: bool
+) -> None:
+    """The update, or the check of the new address, is lost; the peer rekeys the IKE_SA, and ends the old one."""
+    client, gateway = set_up(world, client_addresses=(CLIENT, CLIENT_2))
+    asks, rekeys = (client, gateway) if is_update else (gateway, client)
+    world.tamper = lambda host, send: (send,) if host is not asks or decode_header(send.datagram).is_response else ()
+    client.carry_out(client.table.move(sa_of(client).spi, Path(CLIENT_2, 4500, GATEWAY, 4500), world.now))
+    world.run(0.1)
+    rekeys.carry_out(rekeys.table.order(sa_of(rekeys).spi, RekeyIke(), world.now))
+    world.run(0.5)
+    assert agree(client, gateway) and sa_of(client).is_original_initiator is not is_update
+    world.tamper = lambda host, send: (send,)
+    world.run(10.0)
+    assert_joined(client, gateway, CLIENT_2, GATEWAY)
 
 
 def test_the_configured_addresses_are_not_left_for_others(world: World) -> None:

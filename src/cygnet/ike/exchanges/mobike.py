@@ -22,7 +22,7 @@ from cygnet.ike.nat import begin_keepalives, detect_nat, detection_notifies, mov
 from cygnet.ike.path import Path
 from cygnet.ike.paths import best_path, candidate_paths, is_reachable, other_addresses
 from cygnet.ike.sa import IkeSa, MobikeRole, Turn
-from cygnet.ike.tasks import CheckPath, MoveAddresses, Probe, TellAddresses
+from cygnet.ike.tasks import CheckPath, MoveAddresses, Probe, Task, TellAddresses
 from cygnet.wire.payloads import Payload
 from cygnet.wire.payloads.notify import Notify
 
@@ -209,6 +209,16 @@ def _forget_path(sa: IkeSa) -> None:
     waiting = sa.message_ids.outstanding
     if waiting is not None and isinstance(waiting.task, MoveAddresses | CheckPath):
         waiting.task = msgspec.structs.replace(waiting.task, path=None)
+
+
+def unanswered(sa: IkeSa) -> tuple[Task, ...]:
+    """What the IKE_SA that takes the place of this one is to ask again: the peer may get the request of this one only
+    after that, and the answer moves only what is still in this one."""
+    waiting = sa.message_ids.outstanding
+    if waiting is None or not isinstance(waiting.task, MoveAddresses | CheckPath | TellAddresses):
+        return ()
+    again = type(waiting.task)()
+    return () if again in sa.pending else (again,)
 
 
 # The return routability check (section 3.7).

@@ -16,7 +16,7 @@ from cygnet.ike import ageing
 from cygnet.ike.effects import DELETED_BY_PEER, MoveChild, RekeyFailed, SaRekeyed
 from cygnet.ike.errors import InvalidSyntax, NoChildProposalChosen, PeerRefused, TemporaryFailure
 from cygnet.ike.exchanges import child as children
-from cygnet.ike.exchanges import creation, reauthentication
+from cygnet.ike.exchanges import creation, mobike, reauthentication
 from cygnet.ike.exchanges.parts import Parts
 from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.message_id import MessageIds
@@ -265,7 +265,7 @@ def _replace(old: IkeSa, heir: IkeSa, turn: Turn) -> None:
     heir.children = old.children
     heir.proof, old.proof = old.proof, None
     reauthentication.limit(heir)
-    heir.pending = tuple(task for task in old.pending if not isinstance(task, RekeyIke))
+    heir.pending = (*mobike.unanswered(old), *[task for task in old.pending if not isinstance(task, RekeyIke)])
     # RFC 4555 section 3.5: what moves the peer may have come in the heir, and the old one's Delete after that.
     is_moved = heir.mobike is MobikeRole.RESPONDER and heir.message_ids.expected_id > 0
     if (is_moved or heir.last_inbound > old.last_inbound) and heir.path != old.path:
