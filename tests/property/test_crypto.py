@@ -158,7 +158,7 @@ def test_prf_plus_is_the_recursion_of_rfc_7296(row: PrfAlgorithm, key: bytes, se
 
 
 @pytest.mark.parametrize("method", TABLES.ke.values(), ids=lambda method: method.id.name)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_any_public_value_gives_a_secret_or_invalid_key_exchange(
     method: KeyExchangeMethod, data: st.DataObject

@@ -6,7 +6,7 @@ import socket
 import struct
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
@@ -105,7 +105,6 @@ workers = st.integers(1, 255)
 keys = st.binary(min_size=8, max_size=8).map(SteeringKey.from_octets)
 
 
-@settings(deadline=None)
 @given(datagrams, workers, keys, st.booleans())
 @example(b"", 2, KEY, False)
 @example(b"\xff", 2, KEY, True)
@@ -128,7 +127,6 @@ def test_a_datagram_cut_anywhere_is_steered_or_left_alone(octets: int, is_natt: 
     assert steer(datagram, workers=4, key=KEY, is_natt=is_natt) == (None if result == SPREAD_BY_FLOW else result)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 6), spis, st.booleans())
 def test_our_spis_lead_to_their_worker(worker: int, peer: bytes, is_natt: bool) -> None:
     ours = new_ike_spi(1, worker, os.urandom)
@@ -141,7 +139,6 @@ def test_our_spis_lead_to_their_worker(worker: int, peer: bytes, is_natt: bool) 
     assert steer(packet, workers=7, key=KEY, is_natt=True) == 7 + worker
 
 
-@settings(deadline=None)
 @given(spis, workers, keys)
 def test_a_new_peer_stays_with_one_worker(spi_i: bytes, n: int, key: SteeringKey) -> None:
     first = ike(spi_i, bytes(8), 0x08)
@@ -174,7 +171,6 @@ def test_the_key_decides() -> None:
     assert len({hash_spi(spi_i, SteeringKey.from_octets(os.urandom(8))) % 64 for _ in range(400)}) > 48
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=4, max_size=40), st.integers(1, 8), st.integers(5, 15))
 def test_raw_esp_goes_to_the_worker_that_udp_would_lead_to(packet: bytes, n: int, header_words: int) -> None:
     stated = steer(b"\x00" + packet[:3] if packet[:4] == bytes(4) else packet, workers=n, key=KEY, is_natt=True)

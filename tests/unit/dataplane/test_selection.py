@@ -1,7 +1,7 @@
 """Which tunnel a packet takes, and which packets a tunnel may carry."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.dataplane.children import ANY_PORT, child, packed, selector
 
@@ -107,7 +107,6 @@ def test_both_families_in_one_tunnel() -> None:
 ADDRESSES = st.integers(0, 2**32 - 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ADDRESSES, ADDRESSES).map(sorted), max_size=6), ADDRESSES)
 def test_ranges_that_are_no_prefix(ranges: list[list[int]], address: int) -> None:
     table = AddressTable()

@@ -135,5 +135,5 @@ class PoolsMachine(RuleBasedStateMachine):
         assert given == {number.to_bytes(4, "big") for number in self.range} - self.reserved
 
 
-PoolsMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+PoolsMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
 TestPools = PoolsMachine.TestCase

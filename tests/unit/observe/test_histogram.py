@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cygnet.observe.histogram import HISTOGRAM_WORDS, Histogram
@@ -9,7 +9,6 @@ from cygnet.observe.histogram import HISTOGRAM_WORDS, Histogram
 durations = st.lists(st.floats(min_value=1e-6, max_value=4000), min_size=1, max_size=60)
 
 
-@settings(deadline=None)
 @given(durations, st.floats(min_value=0, max_value=1))
 def test_percentiles_are_those_of_the_sorted_list_within_three_percent(values: list[float], q: float) -> None:
     histogram = Histogram()
@@ -19,7 +18,6 @@ def test_percentiles_are_those_of_the_sorted_list_within_three_percent(values: l
     assert histogram.percentile(q) == pytest.approx(exact, rel=0.03)
 
 
-@settings(deadline=None)
 @given(durations, durations)
 def test_merging_is_recording_both(left: list[float], right: list[float]) -> None:
     merged, both = Histogram(), Histogram()
