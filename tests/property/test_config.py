@@ -18,9 +18,10 @@ from cygnet.config.ipsec.keywords import CONN_KEYWORDS
 from cygnet.config.keys import TABLES
 from cygnet.config.load import Configuration, load_text
 from cygnet.config.references import resolve_references
+from cygnet.config.store import Store
 from cygnet.config.syntax import Section, parse_file, parse_text
 from cygnet.config.writer import render as write
-from cygnet.ike.settings import SharedSecret
+from cygnet.ike.settings import PoolSettings, Settings, SharedSecret
 
 NAMES = st.text(
     st.characters(exclude_characters='#{}:.,="\r\n\t \x85\u2028\u2029', exclude_categories=["Cs"]), min_size=1
@@ -320,3 +321,25 @@ def test_pools_that_overlap_are_found(ranges: list[tuple[int, int]]) -> None:
         assert all("overlap with those of" in str(problem) for problem in exc.problems)
     else:
         assert not do_overlap
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 60), st.integers(0, 9)), max_size=20))
+def test_of_pools_that_are_loaded_one_by_one_no_two_overlap(loaded: list[tuple[int, int, int]]) -> None:
+    """Each is taken if no other one has addresses of it, whichever of its name stood before, or is taken away."""
+    store = Store(Settings())
+    there: dict[str, range] = {}
+    for number, first, size in loaded:
+        name, octets = f"p{number}", range(first, first + size + 1)
+        if size == 9:
+            assert store.remove_pool(name) == (there.pop(name, None) is not None)
+            continue
+        is_free = not any(set(octets) & set(other) for other_name, other in there.items() if other_name != name)
+        pool = PoolSettings(name=name, first=bytes((10, 0, 0, octets[0])), last=bytes((10, 0, 0, octets[-1])))
+        try:
+            store.put_pool(pool)
+        except ConfigError:
+            assert not is_free
+        else:
+            assert is_free
+            there[name] = octets
+    assert set(store.pools) == set(there)

@@ -4,6 +4,7 @@ A piece is checked before it replaces anything. Nothing here acts on what change
 `settings`, which is a new object after every change.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from cygnet.auth.held_credentials import HeldCertificate, HeldCredentials
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError, Problem, quote
-from cygnet.config.load import is_initiable, load_authority, load_connection, load_pool
+from cygnet.config.load import is_initiable, load_authority, load_connection
 from cygnet.config.messages import Message, section_of
 from cygnet.ike.settings import (
     AuthoritySettings,
@@ -30,6 +31,8 @@ class Store:
         self._base = settings
         self.connections: dict[str, ConnectionSettings] = {}
         self.pools: dict[str, PoolSettings] = {}
+        self._in_order: list[PoolSettings] | None = None
+        """The pools by their addresses; None until that is asked for."""
         self.secrets: dict[str, SharedSecret] = {}
         self.authorities: dict[str, AuthoritySettings] = {}
         self.held = HeldCredentials()
@@ -59,6 +62,7 @@ class Store:
         self._base = settings
         self.connections = {connection.name: connection for connection in settings.connections}
         self.pools = {pool.name: pool for pool in settings.pools}
+        self._in_order = None
         self.authorities = {authority.name: authority for authority in settings.authorities}
         self.held.authorities.clear()
         self.secrets = {f"file-{number}": secret for number, secret in enumerate(settings.secrets)}
@@ -114,22 +118,38 @@ class Store:
 
     # Pools.
 
-    def read_pool(self, name: str, message: Message) -> tuple[PoolSettings, tuple[Problem, ...]]:
-        """A pool that is good beside the others of now, and the warnings. Raises ConfigError."""
-        pool, warnings = load_pool(section_of(name, message))
-        for other in self.pools.values():
-            if other.name != name and pool.overlaps(other):
-                raise _error(f"addrs of pool {quote(name)} overlap with those of {quote(other.name)}")
-        return pool, warnings
+    def check_pool(self, pool: PoolSettings) -> None:
+        """Raise ConfigError if its addresses are those of another pool too."""
+        for other in self._neighbours(pool):
+            if pool.overlaps(other):
+                raise _error(f"addrs of pool {quote(pool.name)} overlap with those of {quote(other.name)}")
 
     def put_pool(self, pool: PoolSettings) -> None:
-        """Add or replace a pool."""
+        """Add or replace a pool, if it is good beside the others of now. Raises ConfigError."""
+        self.check_pool(pool)
+        replaced = self.pools.get(pool.name)
         self.pools[pool.name] = pool
+        if self._in_order is not None:
+            # Of a thousand pools that are loaded one by one, each is put in its place.
+            if replaced is not None:
+                self._in_order.remove(replaced)
+            insort(self._in_order, pool, key=_place)
         self._changed()
 
     def remove_pool(self, name: str) -> bool:
         """Remove a pool; False if there is none of that name."""
+        self._in_order = None
         return self._removed(self.pools.pop(name, None))
+
+    def _neighbours(self, pool: PoolSettings) -> list[PoolSettings]:
+        """The other pools that begin next to where this one begins, before and after it. As pools do not overlap, this
+        one overlaps with one of these, or with none."""
+        if self._in_order is None:
+            self._in_order = sorted(self.pools.values(), key=_place)
+        at = bisect_left(self._in_order, _place(pool), key=_place)
+        # One of the next two on either side may be what it is to replace.
+        before, after = self._in_order[max(at - 2, 0) : at][::-1], self._in_order[at : at + 2]
+        return [near for side in (before, after) for near in [p for p in side if p.name != pool.name][:1]]
 
     # Authorities.
 
@@ -184,6 +204,11 @@ class Store:
     def _changed(self) -> None:
         self.generation += 1
         self._snapshot = None
+
+
+def _place(pool: PoolSettings) -> tuple[int, bytes]:
+    """By which pools are in order: all of IPv4 before all of IPv6."""
+    return len(pool.first), pool.first
 
 
 def _error(message: str) -> ConfigError:

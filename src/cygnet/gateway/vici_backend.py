@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -50,6 +51,8 @@ _R = TypeVar("_R", bound=Reply)
 
 APPLY_AFTER_S: Final = 0.02
 """After a piece of configuration was loaded, for more pieces to come: `swanctl --load-conns` loads one by one."""
+APPLY_WITHIN_S: Final = 0.5
+"""Though pieces go on to come: each time, every worker is handed all of them."""
 
 
 class GatewayBackend:
@@ -88,6 +91,7 @@ class GatewayBackend:
         self._applying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
+        """Held while pools may go, for as long as that takes."""
         self._initiations: dict[tuple[str, str, int], asyncio.Future[Done]] = {}
         """Under way, by the connection, the child and the configuration."""
 
@@ -99,8 +103,23 @@ class GatewayBackend:
             self._applying = asyncio.get_running_loop().create_task(self._apply_later())
 
     async def _apply_later(self) -> None:
-        await asyncio.sleep(APPLY_AFTER_S)
-        await self.apply()
+        # What is loaded while the workers take what was loaded before comes into force after that.
+        while self._applied != self.store.generation:
+            await self._calm()
+            try:
+                await self.apply()
+            except CommandError as exc:
+                _log.error("what was loaded is not in force everywhere: %s", exc)
+                return
+
+    async def _calm(self) -> None:
+        """Until nothing more is loaded, for a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(APPLY_WITHIN_S):
+                generation = None
+                while generation != self.store.generation:
+                    generation = self.store.generation
+                    await asyncio.sleep(APPLY_AFTER_S)
 
     async def apply(self) -> None:
         """Put what the store holds into force; returns when every worker has it."""
@@ -182,19 +201,23 @@ class GatewayBackend:
 
     async def put_pool(self, pool: PoolSettings) -> None:
         """Add or replace a pool."""
-        old = self.store.pools.get(pool.name)
-        if old is not None and not _is_same_range(old, pool):
-            await self._retire([pool.name])
-        self.store.put_pool(pool)
+        # Two that are loaded at once must not overlap either.
+        async with self._reloading:
+            self.store.check_pool(pool)
+            old = self.store.pools.get(pool.name)
+            if old is not None and not _is_same_range(old, pool):
+                await self._retire([pool.name])
+            self.store.put_pool(pool)
         self.apply_soon()
 
     async def remove_pool(self, name: str) -> None:
         """Remove a pool."""
-        if name not in self.store.pools:
-            raise CommandError(f"unloading pool '{name}' failed, not found")
-        await self._retire([name])
-        self.store.remove_pool(name)
-        await self.apply()
+        async with self._reloading:
+            if name not in self.store.pools:
+                raise CommandError(f"unloading pool '{name}' failed, not found")
+            await self._retire([name])
+            self.store.remove_pool(name)
+            await self.apply()
 
     async def _retire(self, names: Sequence[str]) -> None:
         """Have no more addresses of these pools given; if any is in use, have all of them given again, and fail."""

@@ -81,12 +81,13 @@ def _parse_protocol(name: str, text: str) -> int:
         return 0
     if name.isdigit() and int(name) <= 255:
         return int(name)
+    known = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "ipv6-icmp": 58, "sctp": 132}
+    if name.lower() in known:
+        # Sparing a look into a file, in each of a thousand connections.
+        return known[name.lower()]
     try:
         return socket.getprotobyname(name.lower())
     except OSError:
-        known = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "ipv6-icmp": 58, "sctp": 132}
-        if name.lower() in known:
-            return known[name.lower()]
         raise ValueError(f'unknown protocol "{name}" in traffic selector "{text}"') from None
 
 

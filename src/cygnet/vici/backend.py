@@ -75,7 +75,10 @@ class Backend(Protocol):
         """Put what the store holds now into force; returns when every worker has it."""
 
     async def put_pool(self, pool: PoolSettings) -> None:
-        """Add or replace a pool. Raises CommandError if addresses of the old one are in use."""
+        """Add or replace a pool.
+
+        Raises CommandError if addresses of the old one are in use, and ConfigError if it overlaps with another one.
+        """
 
     async def remove_pool(self, name: str) -> None:
         """Remove a pool. Raises CommandError if there is none, or addresses of it are in use."""

@@ -4,10 +4,10 @@ import pytest
 
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError
-from cygnet.config.load import load_text
-from cygnet.config.messages import Message
+from cygnet.config.load import load_pool, load_text
+from cygnet.config.messages import Message, section_of
 from cygnet.config.store import Store
-from cygnet.ike.settings import Settings, SharedSecret
+from cygnet.ike.settings import PoolSettings, Settings, SharedSecret
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 CONNECTION: Message = {
@@ -25,6 +25,10 @@ connections { rw { remote_addrs = 192.0.2.1, 192.0.2.2
   children { net { local_ts = 10.1.0.0/16, 10.2.0.0/16 } } } }
 secrets { ike { secret = s } }
 """
+
+
+def pool(name: str, message: Message) -> PoolSettings:
+    return load_pool(section_of(name, message))[0]
 
 
 @pytest.fixture
@@ -73,11 +77,11 @@ def test_sections_have_a_depth(store: Store) -> None:
 
 
 def test_pools_must_not_overlap(store: Store) -> None:
-    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/24"})[0])
+    store.put_pool(pool("a", {"addrs": b"10.3.0.0/24"}))
     with pytest.raises(ConfigError, match='overlap with those of "a"'):
-        store.read_pool("b", {"addrs": b"10.3.0.128/25"})
+        store.put_pool(pool("b", {"addrs": b"10.3.0.128/25"}))
     # With itself it may.
-    store.put_pool(store.read_pool("a", {"addrs": b"10.3.0.0/25", "dns": [b"10.1.0.53"]})[0])
+    store.put_pool(pool("a", {"addrs": b"10.3.0.0/25", "dns": [b"10.1.0.53"]}))
     assert [pool.attributes for pool in store.settings.pools] == [(ConfigurationAttribute(3, bytes((10, 1, 0, 53))),)]
     assert store.remove_pool("a")
     assert not store.remove_pool("a")

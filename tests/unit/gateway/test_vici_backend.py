@@ -2,14 +2,25 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.store import Store
+from cygnet.gateway import vici_backend
 from cygnet.gateway.control import Answer, AnyMessage, Ask
 from cygnet.gateway.vici_backend import GatewayBackend
 from cygnet.gateway.worker_calls import WorkerCalls
-from cygnet.gateway.worker_requests import Done, Failed, Initiate, Request, SaPage, decode_request, encode_body
+from cygnet.gateway.worker_requests import (
+    Configure,
+    Done,
+    Failed,
+    Initiate,
+    Request,
+    SaPage,
+    decode_request,
+    encode_body,
+)
 from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings
 from cygnet.observe.counters import Counters
 from cygnet.vici.commands import command_table
@@ -155,3 +166,102 @@ def test_of_a_worker_that_ends_in_the_middle_of_a_packet_no_part_of_it_is_told()
         return told
 
     assert asyncio.run(run()) == [b"one two", b"three four"]
+
+
+class SlowWorker:
+    """Takes what it is handed when it is told to."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        """How many secrets each configuration had."""
+        self._calls = WorkerCalls(self._send)
+        self._parts: list[bytes] = []
+        self._numbers: list[int] = []
+        self.store = Store(Settings())
+        self.backend = GatewayBackend(
+            self.store,
+            self._calls,
+            Counters.create(writers=2),
+            workers=lambda: [0],
+            reread=None,
+            in_force=lambda settings: None,
+            listening=lambda: (),
+            started_with=GatewaySettings(),
+        )
+
+    def _send(self, worker: int, message: AnyMessage) -> bool:
+        assert isinstance(message, Ask)
+        request = decode_request(message.body)
+        assert isinstance(request, Configure)
+        self._parts.append(request.octets)
+        if request.part == request.parts - 1:
+            settings = msgspec.msgpack.decode(b"".join(self._parts), type=Settings)
+            self._parts.clear()
+            self.taken.append(len(settings.secrets))
+            self._numbers.append(message.number)
+        return True
+
+    def load(self) -> None:
+        """One more secret."""
+        self.store.load_secret("", str(self.store.generation).encode(), ())
+        self.backend.apply_soon()
+
+    def answer(self) -> None:
+        """It has what it was handed last."""
+        self._calls.on_answer(0, Answer(self._numbers.pop(), encode_body(Done()), is_last=True))
+
+
+async def _turns(number: int = 10) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def test_what_is_loaded_piece_by_piece_is_handed_to_workers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0)
+
+    async def run() -> list[int]:
+        worker = SlowWorker()
+        for _ in range(100):
+            worker.load()
+            # The next command of the same client.
+            await asyncio.sleep(0)
+        await _turns()
+        worker.answer()
+        await _turns()
+        return worker.taken
+
+    assert asyncio.run(run()) == [100]
+
+
+def test_what_is_loaded_while_workers_take_what_came_before_comes_into_force_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0)
+
+    async def run() -> list[int]:
+        worker = SlowWorker()
+        worker.load()
+        await _turns()
+        worker.load()
+        await _turns()
+        worker.answer()
+        await _turns()
+        worker.answer()
+        await _turns()
+        return worker.taken
+
+    assert asyncio.run(run()) == [1, 2]
+
+
+def test_what_a_client_never_stops_to_load_comes_into_force_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0)
+    monkeypatch.setattr(vici_backend, "APPLY_WITHIN_S", 0)
+
+    async def run() -> None:
+        worker = SlowWorker()
+        while not worker.taken:
+            worker.load()
+            await asyncio.sleep(0)
+        worker.answer()
+
+    asyncio.run(run())

@@ -4,6 +4,8 @@ from functools import partial
 
 from cygnet.config.attributes import attribute_name, format_attribute
 from cygnet.config.errors import ConfigError, Problem
+from cygnet.config.load import load_pool
+from cygnet.config.messages import section_of
 from cygnet.ike.nat import unpack_address
 from cygnet.ike.settings import PoolSettings
 from cygnet.vici.backend import Backend, PoolUse
@@ -27,10 +29,10 @@ async def _load(backend: Backend, call: Call) -> Encodable:
         if not isinstance(message, dict):
             raise CommandError(f"{name} is to be a section")
         try:
-            pool, found = backend.store.read_pool(name, message)
+            pool, found = load_pool(section_of(name, message))
+            await backend.put_pool(pool)
         except ConfigError as exc:
             raise failure(exc) from None
-        await backend.put_pool(pool)
         warnings += found
     return with_warnings(tuple(warnings))
 
