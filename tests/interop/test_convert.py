@@ -13,6 +13,7 @@ from cygnet.config.ipsec.convert import convert
 IPSEC_CONF = """\
 config setup
     uniqueids = never
+    charondebug = "cfg 1"
 
 conn %default
     keyexchange = ikev2

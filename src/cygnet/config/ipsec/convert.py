@@ -13,6 +13,7 @@ from cygnet.config.defaults import SUGGESTION_CUTOFF
 from cygnet.config.errors import ConfigError, Problem, quote
 from cygnet.config.ipsec.connections import Conn, safe_name
 from cygnet.config.ipsec.keywords import ALIASES, CA_KEYWORDS, SETUP_LEFT_OUT
+from cygnet.config.ipsec.log_levels import convert_log_levels
 from cygnet.config.ipsec.pools import Pools
 from cygnet.config.ipsec.secrets import convert_secrets
 from cygnet.config.ipsec.syntax import DEFAULT, IpsecConf, parse_ipsec_conf
@@ -20,7 +21,7 @@ from cygnet.config.load import load_tree
 from cygnet.config.syntax import Section, Setting, reading_failed
 from cygnet.config.writer import render
 
-_SETUP_KEYWORDS = ("uniqueids", "strictcrlpolicy")
+_SETUP_KEYWORDS = ("uniqueids", "strictcrlpolicy", "charondebug")
 
 
 class Conversion(msgspec.Struct, frozen=True):
@@ -69,6 +70,11 @@ def convert(path: str, secrets_path: str | None = None, *, is_right_local: bool 
     _convert_authorities(conf, root, problems)
     if secrets is not None and secrets.sections:
         root.sections["secrets"] = secrets
+    debug = conf.setup.settings.get("charondebug")
+    if debug is not None:
+        gateway = convert_log_levels(debug, problems)
+        if gateway.sections:
+            root.sections["gateway"] = gateway
     problems = sorted(dict.fromkeys(problems))
     found: list[Problem]
     try:

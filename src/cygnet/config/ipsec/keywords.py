@@ -90,7 +90,6 @@ LEFT_OUT: Final = MappingProxyType(
 
 SETUP_LEFT_OUT: Final = MappingProxyType(
     {
-        "charondebug": "what is logged is set by log_level in gateway { }",
         "cachecrls": "certificates are not built yet",
         **dict.fromkeys(
             (

@@ -131,6 +131,26 @@ def test_rules(lines: str, key: str, expected: str) -> None:
     assert conversion.root.sections["connections"].sections["a"].settings[key].value == expected
 
 
+@pytest.mark.parametrize(
+    ("levels", "log", "why"),
+    [
+        ('"ike 2, knl  -1,  CFG 0"', {"ike": "2", "knl": "-1", "cfg": "0"}, ""),
+        ('"any 0, ike 1"', {"default": "0", "ike": "1"}, ""),
+        ('"ike 2, kernel 1"', {"ike": "2"}, '"kernel 1" of charondebug is no group and level such as ike 2'),
+        ("ike", None, '"ike" of charondebug is no group and level'),
+        ('"ike 5"', None, '"ike 5" of charondebug is no group and level'),
+        ('""', None, ""),
+    ],
+)
+def test_levels_of_the_log_are_carried_over(levels: str, log: dict[str, str] | None, why: str) -> None:
+    conversion = convert_text(f"config setup\n charondebug={levels}\nconn a\n auto=add\n authby=psk")
+    gateway = conversion.root.sections.get("gateway")
+    found = gateway.sections["log"].settings if gateway is not None else None
+    assert (found and {key: setting.value for key, setting in found.items()}) == log
+    assert [why in problem.message for problem in conversion.left_out] == ([True] if why else [])
+    assert not conversion.errors
+
+
 def test_our_end_may_be_the_right_one() -> None:
     text = "conn a\n auto=add\n authby=psk\n left=192.0.2.1\n right=192.0.2.2\n leftid=@a\n rightsubnet=10.0.0.0/8"
     swapped = text.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right")
