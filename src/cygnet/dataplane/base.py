@@ -57,6 +57,7 @@ COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
         "inner_fragment": "Fragments of inner packets that were not sent, since transport mode is for whole packets",
         "inner_options": "Inner packets not sent, since transport mode has no place for their IP options",
         "inner_no_tunnel": "Inner packets not sent because no SA is for them",
+        "inner_unsettled": "Inner packets dropped because too many came before the host had a way back for the answers",
         "trap_sprung": "Inner packets for which an SA is set up; they are held until it stands",
         "trap_dropped": "Inner packets not sent because their SA can't be set up now, or too many wait for it",
         "inner_too_big": "Inner packets not sent because the path does not take them whole and they must not be cut",

@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from cygnet.crypto.errors import CryptoError, IntegrityError
@@ -81,6 +82,7 @@ class UserspaceDataplane:
         limit_reached: LimitReached | None = None,
         unsent: Unsent | None = None,
         is_awaited: Awaited = lambda spi_in: False,
+        soon: Callable[[Callable[[], None]], object] = lambda call: call(),
         entropy: Callable[[int], bytes] = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,7 +91,8 @@ class UserspaceDataplane:
         `moved` is told of packets from another path than a UDP-encapsulated SA's own, so that IKE can decide whether to
         follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone. `too_big`
         is told of inner packets that the path does not take and that must not be fragmented; without it, they are sent.
-        `unsent` is given what no SA is for. Packets for an SA that `is_awaited` are held until it is installed.
+        `unsent` is given what no SA is for. Packets for an SA that `is_awaited` are held until it is installed,
+        and all is done that hangs on it: `soon` calls what it is given when that is so.
         """
         self._sink = sink
         self._send = send
@@ -101,6 +104,7 @@ class UserspaceDataplane:
         self._unsent = unsent
         self._entropy = entropy
         self._clock = clock
+        self._soon = soon
         self._records = TunnelRecords(entropy)
         self._by_spi = RestingMap[Tunnel](self._records)
         self._table = TunnelTable(self._by_spi.__getitem__)
@@ -134,8 +138,7 @@ class UserspaceDataplane:
         elif not tunnel.is_waiting:
             self._table.add(child)
         if self._early:
-            for packet in self._early.take(spi_in):
-                self.receive_esp(*packet)
+            self._soon(partial(self._take_early, spi_in))
 
     def use(self, spi_in: bytes) -> None:
         """Send on it from now on, though it was installed not to; nothing happens if the SA isn't there."""
@@ -241,6 +244,10 @@ class UserspaceDataplane:
         if path is not tunnel.path and sa.window.highest > newest:
             self._follow(tunnel, path)
         self._admit(tunnel, next_header, packet, traffic_class)
+
+    def _take_early(self, spi_in: bytes) -> None:
+        for packet in self._early.take(spi_in):
+            self.receive_esp(*packet)
 
     def _receive_unknown(self, spi_in: bytes, packet: EarlyPacket) -> None:
         if len(spi_in) < _SPI_OCTETS:

@@ -184,6 +184,12 @@ class DelDiversion(Message, frozen=True, array_like=True, tag=True):
     diversion: Diversion
 
 
+class Settled(Message, frozen=True, array_like=True, tag=True):
+    """Worker: tell me when you have done what I asked of you before this. Supervisor: that is done."""
+
+    number: int
+
+
 class Ask(Message, frozen=True, array_like=True, tag=True):
     """Supervisor: a request for the control socket; its body is one of `worker_requests.py`."""
 
@@ -274,6 +280,7 @@ AnyMessage = (
     | DelAddress
     | AddDiversion
     | DelDiversion
+    | Settled
     | Ask
     | Answer
     | Happened

@@ -76,10 +76,12 @@ class Events:
         on_initial_contact: Callable[[InitialContact], object] | None,
         name_of: Callable[[bytes], str] = lambda spi: "",
         scripts: Callable[[Effect], object] | None = None,
+        settle: Callable[[bytes], object] = lambda spi_in: None,
     ) -> None:
         """`send` takes messages to the supervisor; `on_sa` is told when an IKE_SA begins or ends, or does without a
         CHILD_SA, `revive` what is to be set up again. `name_of` tells the connection of an IKE_SA, by its SPI;
-        `scripts` is told of all that makes CHILD_SAs come and go, while `has_scripts`.
+        `scripts` is told of all that makes CHILD_SAs come and go, while `has_scripts`; `settle` that the host's network
+        is about to change for a CHILD_SA, by our SPI.
 
         `on_initial_contact` brings word to the other workers, which may have IKE_SAs with the same peers.
         """
@@ -90,7 +92,7 @@ class Events:
         self._record = counters.histogram("handshake_duration_seconds").record
         self._established = 0
         self._children = 0
-        self._network = HostNetwork(send, pools.covers, name_of) if has_routes else None
+        self._network = HostNetwork(send, pools.covers, name_of, settle) if has_routes else None
         self._name_of = name_of
         self._scripts = scripts
         self.has_scripts = False

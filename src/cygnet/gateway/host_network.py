@@ -50,6 +50,7 @@ class HostNetwork:
         "_prefixes",
         "_routed",
         "_send",
+        "_settle",
     )
 
     def __init__(
@@ -57,8 +58,12 @@ class HostNetwork:
         send: Callable[[AnyMessage], object],
         is_pooled: IsPooled,
         name_of: Callable[[bytes], str] = lambda spi: "",
+        settle: Callable[[bytes], object] = lambda spi_in: None,
     ) -> None:
-        """`send` takes messages to the supervisor; `name_of` tells the connection of an IKE_SA, by its SPI."""
+        """`send` takes messages to the supervisor; `name_of` tells the connection of an IKE_SA, by its SPI. `settle` is
+        called when something was asked for that a CHILD_SA needs, with our SPI.
+        """
+        self._settle = settle
         self._name_of = name_of
         self._send = send
         self._is_pooled = is_pooled
@@ -77,12 +82,14 @@ class HostNetwork:
     def child_installed(self, child: InstallChild) -> None:
         """A tunnel is there, or transport mode."""
         if child.carriage.is_transport:
-            self._divert(child.spi_in, diversions_of(child.ts_local, child.ts_remote), child.sa)
+            if self._divert(child.spi_in, diversions_of(child.ts_local, child.ts_remote), child.sa):
+                self._settle(child.spi_in)
             return
         self._newest = child
         addresses = self._own_addresses(child) if self._addresses else ()
         self._hold(child.spi_in, addresses, child.sa)
-        self._route(child, is_client=bool(addresses))
+        if self._route(child, is_client=bool(addresses)):
+            self._settle(child.spi_in)
 
     def child_removed(self, spi_in: bytes) -> None:
         """It is gone."""
@@ -116,6 +123,7 @@ class HostNetwork:
             # The first CHILD_SA comes before the IKE_SA that it belongs to is known to be a client's.
             self._hold(child.spi_in, self._own_addresses(child), child.sa)
             self._route(child, is_client=True)
+            self._settle(child.spi_in)
 
     def sa_rekeyed(self, old: bytes, sa: bytes) -> None:
         """An IKE_SA has a successor, and what it was given is the successor's."""
@@ -154,11 +162,13 @@ class HostNetwork:
                 del self._addresses[address]
                 self._send(DelAddress(address))
 
-    def _route(self, child: InstallChild, *, is_client: bool) -> None:
+    def _route(self, child: InstallChild, *, is_client: bool) -> bool:
         prefixes = prefixes_to_route(child, self._is_pooled, is_client=is_client)
-        self._hold_prefixes(child.spi_in, prefixes, child.sa)
+        return self._hold_prefixes(child.spi_in, prefixes, child.sa)
 
-    def _hold_prefixes(self, holder: bytes, prefixes: tuple[str, ...], sa: bytes = b"") -> None:
+    def _hold_prefixes(self, holder: bytes, prefixes: tuple[str, ...], sa: bytes = b"") -> bool:
+        """Have routes; True if there was none to one of the prefixes."""
+        is_new = False
         known = self._prefixes.get(holder, ())
         if prefixes:
             self._prefixes[holder] = prefixes
@@ -166,16 +176,22 @@ class HostNetwork:
             if prefix not in known:
                 self._routed[prefix] += 1
                 if self._routed[prefix] == 1:
+                    is_new = True
                     self._send(AddRoute(prefix, self._about(sa)) if sa else AddRoute(prefix))
+        return is_new
 
-    def _divert(self, holder: bytes, diversions: tuple[Diversion, ...], sa: bytes = b"") -> None:
+    def _divert(self, holder: bytes, diversions: tuple[Diversion, ...], sa: bytes = b"") -> bool:
+        """Have diversions; True if one of them was not there."""
+        is_new = False
         self._undivert(holder)
         if diversions:
             self._diversions[holder] = diversions
         for diversion in diversions:
             self._diverted[diversion] += 1
             if self._diverted[diversion] == 1:
+                is_new = True
                 self._send(AddDiversion(diversion, self._about(sa)) if sa else AddDiversion(diversion))
+        return is_new
 
     def _undivert(self, holder: bytes) -> None:
         for diversion in self._diversions.pop(holder, ()):

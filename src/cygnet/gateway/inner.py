@@ -7,6 +7,8 @@ from cygnet.dataplane.base import Count
 from cygnet.dataplane.echo import InnerEcho
 from cygnet.dataplane.too_big import SenderNotices
 from cygnet.dataplane.tun import TunSink
+from cygnet.gateway.control import AnyMessage
+from cygnet.gateway.settling import Settling
 from cygnet.observe.counters import Count as CountMany
 
 _PACKETS_PER_TURN: Final = 64
@@ -25,15 +27,26 @@ class InnerTraffic:
     there to take them.
     """
 
-    __slots__ = ("_count", "_echo", "_echo_addresses", "_notices", "_send", "_tun")
+    __slots__ = ("_count", "_echo", "_echo_addresses", "_notices", "_send", "_tun", "settling")
 
-    def __init__(self, echo: Iterable[bytes], tun: int | None, *, count: CountMany, count_event: Count) -> None:
-        """`echo` are packed addresses; `tun` is a descriptor of `open_tun`."""
+    def __init__(
+        self,
+        echo: Iterable[bytes],
+        tun: int | None,
+        *,
+        count: CountMany,
+        count_event: Count,
+        ask: Callable[[AnyMessage], bool] = lambda message: False,
+    ) -> None:
+        """`echo` are packed addresses; `tun` is a descriptor of `open_tun`; `ask` takes messages to the supervisor, and
+        says whether it has."""
         self._echo_addresses = frozenset(echo)
         self._echo = InnerEcho(self._echo_addresses, count_event)
         self._tun = TunSink(tun, count_event) if tun is not None else None
+        self.settling = Settling(ask, self._deliver_to_kernel, count_event)
+        """What is not for the kernel yet."""
         self._count = count
-        self._notices = SenderNotices(self._deliver_own)
+        self._notices = SenderNotices(lambda message: self._deliver_to_kernel(message, b""))
         self._send: Callable[[bytes], bool] | None = None
 
     def connect(self, send_inner: Callable[[bytes], bool]) -> None:
@@ -48,7 +61,7 @@ class InnerTraffic:
         destination = packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]
         if self._tun is None or destination in self._echo_addresses:
             self._echo.deliver(packet, spi_in)
-        else:
+        elif not self.settling.held or not self.settling.hold(packet, spi_in):
             self._tun.deliver(packet, spi_in)
 
     def send(self, packet: bytes) -> bool:
@@ -63,9 +76,9 @@ class InnerTraffic:
         """Tell the sender of a packet from the kernel that no more than `room` octets fit the path."""
         self._notices.too_big(packet, room)
 
-    def _deliver_own(self, message: bytes) -> None:
+    def _deliver_to_kernel(self, packet: bytes, spi_in: bytes) -> None:
         if self._tun is not None:
-            self._tun.deliver(message, b"")
+            self._tun.deliver(packet, spi_in)
 
     def drain_tun(self) -> None:
         """Take one turn at the TUN device."""

@@ -37,6 +37,7 @@ from cygnet.gateway.control import (
     PeersAreAlone,
     PeersAreHeard,
     Ready,
+    Settled,
     Stop,
 )
 from cygnet.gateway.devices import Devices, open_devices
@@ -414,6 +415,8 @@ class Supervisor:
             self._tell(slot.index, PeersAreHeard(tuple(peer.sa for peer in message.peers)))
         elif self._devices is not None and isinstance(message, HostChange):
             change_host(message, slot.index, self._devices, self._settings)
+        elif isinstance(message, Settled):
+            self._tell(slot.index, message)
 
     def _tell_levels(self, thresholds: Mapping[str, int]) -> None:
         for slot in self._slots:

@@ -31,6 +31,7 @@ from cygnet.gateway.control import (
     PeersAreAlone,
     PeersAreHeard,
     Ready,
+    Settled,
     Stop,
 )
 from cygnet.gateway.events import Events
@@ -62,7 +63,7 @@ from cygnet.ike.states import SaState
 from cygnet.ike.table import IkeTable
 from cygnet.net.addresses import AddressWatch
 from cygnet.net.driver import Driver
-from cygnet.net.endpoint import Endpoint, EspBatch
+from cygnet.net.endpoint import Endpoint
 from cygnet.net.errors import SocketUnavailable
 from cygnet.net.path_mtu import PathMtus
 from cygnet.net.sockets import EspSocket, UdpSocket
@@ -128,7 +129,11 @@ class Worker:
         self._table = IkeTable(self._make_environment(settings, gateway))
         self._memory = guard_of_this_process(kit.counters, gateway.memory_limit, workers=kit.workers)
         self._endpoint = Endpoint(
-            kit.udp, kit.esp, on_ike=self._receive_ike, on_esp=self._receive_esp, count=kit.counters.count
+            kit.udp,
+            kit.esp,
+            on_ike=self._receive_ike,
+            on_esp=lambda batch, now: self._driver.receive_esp(batch, now),
+            count=kit.counters.count,
         )
         self._inner: InnerTraffic | None = None
         self._userspace: UserspaceDataplane | None = None
@@ -200,6 +205,7 @@ class Worker:
             has_routes=kit.tun is not None,
             name_of=self._name_of,
             scripts=self._tell_host,
+            settle=self._inner.settling.begin if self._inner is not None else lambda spi_in: None,
             on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )
         events.has_scripts = scripts.configure(settings) or self._is_resolving
@@ -260,9 +266,6 @@ class Worker:
         if self._dead_letters.came:
             self._dead_letters.review(now)
 
-    def _receive_esp(self, batch: EspBatch, now: float) -> None:
-        self._driver.receive_esp(batch, now)
-
     def _standing_of_sa(self, spi: bytes) -> Standing:
         sa = self._table.sas.look(spi)
         if sa is None:
@@ -309,30 +312,26 @@ class Worker:
         count_event = self._counters.by_label("dataplane_events_total")
         if gateway.dataplane is DataplaneKind.NULL:
             return NullDataplane(count_event)
-        self._inner = InnerTraffic(gateway.echo, self._kit.tun, count=self._counters.count, count_event=count_event)
+        counts = {"count": self._counters.count, "count_event": count_event}
+        self._inner = InnerTraffic(gateway.echo, self._kit.tun, **counts, ask=self._channel.send)
         has_tun = self._kit.tun is not None
         dataplane = UserspaceDataplane(
             self._inner,
             self._endpoint.send_esp,
             count_event,
-            moved=self._peer_moved,
-            limit_reached=self._limit_reached,
+            moved=lambda spi_in, path: self._driver.follow(spi_in, path),
+            limit_reached=lambda spi_in, is_hard: self._driver.limit_reached(spi_in, is_hard),
             path_mtu=PathMtus().mtu,
             too_big=self._inner.too_big if has_tun else None,
             unsent=self._unsent if has_tun else None,
             is_awaited=lambda spi_in: self._table.owner_of(spi_in) != b"",
+            soon=self._loop.call_soon,
         )
         if has_tun:
             self._endpoint.ask_for_traffic_class()
         self._inner.connect(dataplane.send_inner)
         self._userspace = dataplane
         return dataplane
-
-    def _peer_moved(self, spi_in: bytes, path: Path) -> None:
-        self._driver.follow(spi_in, path)
-
-    def _limit_reached(self, spi_in: bytes, is_hard: bool) -> None:
-        self._driver.limit_reached(spi_in, is_hard)
 
     def _last_traffic(self, spi_in: bytes) -> float:
         usage = self._dataplane.usage(spi_in)
@@ -426,6 +425,9 @@ class Worker:
             self._follow_levels()
         elif isinstance(message, PeersAreHeard):
             self._table.claims.difference_update(message.sas)
+        elif isinstance(message, Settled):
+            if self._inner is not None:
+                self._inner.settling.settled(message.number)
         elif isinstance(message, PeersAreAlone):
             obey(message, self._driver)
         elif isinstance(message, Stop):

@@ -107,7 +107,10 @@ class Plane:
     """A userspace data plane, with everything that it emits."""
 
     def __init__(
-        self, path_mtu: Callable[[Path], int] | None = None, is_awaited: Awaited = lambda spi_in: False
+        self,
+        path_mtu: Callable[[Path], int] | None = None,
+        is_awaited: Awaited = lambda spi_in: False,
+        soon: Callable[[Callable[[], None]], object] = lambda call: call(),
     ) -> None:
         """With `path_mtu` it refuses what is too big for the path."""
         self.sink = Sink()
@@ -125,6 +128,7 @@ class Plane:
             clock=lambda: SENT_AT,
             path_mtu=path_mtu or (lambda path: ETHERNET_MTU),
             is_awaited=is_awaited,
+            soon=soon,
             too_big=(lambda packet, room: self.too_big.append((packet, room))) if path_mtu is not None else None,
         )
 

@@ -1,5 +1,7 @@
 """Packets that come before the answer by which their SA stands."""
 
+from collections.abc import Callable
+
 import pytest
 from scapy.layers.inet import IP, UDP
 from tests.unit.dataplane.children import GATEWAY_PATH, Plane, child, other_end
@@ -33,6 +35,18 @@ def test_they_are_taken_when_the_sa_is_installed(client: Plane) -> None:
     gateway.plane.install(END)
     assert [packet for packet, _ in gateway.sink.packets] == PACKETS
     assert gateway.counts == ["esp_early"] * 3
+
+
+def test_they_wait_for_all_that_hangs_on_the_sa(client: Plane) -> None:
+    """The host's network, for one, is told of an SA only after it was installed."""
+    later: list[Callable[[], None]] = []
+    gateway = Plane(is_awaited=lambda spi_in: spi_in == END.spi_in, soon=later.append)
+    gateway.plane.receive_esp(esp_from(client, PACKETS[0]), GATEWAY_PATH, 0.0)
+    gateway.plane.install(END)
+    assert not gateway.sink.packets
+    [call] = later
+    call()
+    assert [packet for packet, _ in gateway.sink.packets] == PACKETS[:1]
 
 
 def test_they_are_checked_then() -> None:

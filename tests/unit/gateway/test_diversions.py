@@ -57,7 +57,8 @@ def test_selectors_make_diversions() -> None:
 
 def test_a_child_and_its_successor_want_the_same() -> None:
     sent: list[AnyMessage] = []
-    network = HostNetwork(sent.append, lambda octets, first, last: False)
+    settling: list[bytes] = []
+    network = HostNetwork(sent.append, lambda octets, first, last: False, settle=settling.append)
     old = child(
         1,
         local=(selector(f"{OURS}/32"),),
@@ -74,6 +75,9 @@ def test_a_child_and_its_successor_want_the_same() -> None:
     network.trap_removed(b"a trap")
     network.trap_removed(b"a trap")
     assert sent == [AddDiversion(WHOLE), DelDiversion(WHOLE)]
+    assert settling == [], "all was there when the CHILD_SAs came"
+    network.child_installed(old)
+    assert settling == [old.spi_in]
 
 
 def test_a_tunnel_has_none() -> None:

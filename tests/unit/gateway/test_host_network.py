@@ -30,7 +30,9 @@ def established(*addresses: str, is_initiator: bool = True, sa: bytes = SA) -> S
 class Rig:
     def __init__(self) -> None:
         self.sent: list[AnyMessage] = []
-        self.network = HostNetwork(self.sent.append, lambda octets, first, last: False)
+        self.settling: list[bytes] = []
+        """The CHILD_SAs that something was asked for, by our SPI, in the order of time."""
+        self.network = HostNetwork(self.sent.append, lambda octets, first, last: False, settle=self.settling.append)
 
     def take(self) -> list[AnyMessage]:
         """What was asked for since the last call."""
@@ -48,6 +50,26 @@ def test_addresses_that_a_peer_gives_are_this_hosts_while_the_sa_stands() -> Non
     rig.network.sa_closed(SA)
     rig.network.sa_closed(SA)
     assert rig.take() == [DelAddress("10.3.0.9"), DelAddress("fd03::9")]
+
+
+def test_a_child_settles_that_something_was_asked_for() -> None:
+    rig = Rig()
+    rig.network.child_installed(child("10.7.0.0/16"))
+    assert rig.settling == [SPI]
+    rig.network.child_installed(child("10.7.0.0/16", spi_in=b"\1\0\0\2"))
+    assert rig.settling == [SPI], "its successor finds all there"
+    rig.network.child_removed(SPI)
+    rig.network.child_removed(b"\1\0\0\2")
+    rig.network.child_installed(child("10.7.0.0/16"))
+    assert rig.settling == [SPI, SPI]
+
+
+def test_a_clients_first_child_settles_with_its_address() -> None:
+    rig = Rig()
+    rig.network.child_installed(child("192.0.2.0/24"))
+    assert rig.settling == [], "no routes: the peer is in it, and that this is a client's is not known yet"
+    rig.network.sa_established(established("10.3.0.9"))
+    assert rig.settling == [SPI]
 
 
 def test_addresses_outlive_an_ike_sa_that_hands_its_children_to_a_successor() -> None:

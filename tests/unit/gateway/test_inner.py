@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from cygnet.dataplane.echo import build_echo_request, parse_echo_reply
+from cygnet.gateway.control import AnyMessage, Settled
 from cygnet.gateway.inner import InnerTraffic
 
 ECHOES = (ip_address("10.1.0.1").packed, ip_address("fd00::1").packed)
@@ -21,13 +22,22 @@ class Rig:
         self.device.setblocking(False)
         self.sent: list[bytes] = []
         self.has_tunnel = True
+        self.asked: list[AnyMessage] = []
         self.traffic = InnerTraffic(
-            ECHOES, self.device.fileno() if has_tun else None, count=self.count, count_event=self.event
+            ECHOES,
+            self.device.fileno() if has_tun else None,
+            count=self.count,
+            count_event=self.event,
+            ask=self.ask,
         )
         self.traffic.connect(self.send)
 
     def count(self, name: str, n: int = 1, /) -> None:
         self.counts[name] += n
+
+    def ask(self, message: AnyMessage) -> bool:
+        self.asked.append(message)
+        return True
 
     def event(self, name: str) -> None:
         self.events[name] += 1
@@ -74,6 +84,23 @@ def test_all_else_goes_to_the_kernel_where_there_is_a_device(source: str, host: 
     rig.traffic.deliver(packet, SPI)
     assert rig.kernel.recv(2000) == packet
     assert rig.sent == []
+    rig.close()
+
+
+def test_nothing_goes_to_the_kernel_before_it_has_a_way_back() -> None:
+    rig = Rig(has_tun=True)
+    early, other = request("10.3.0.2", "10.1.0.2"), request("10.3.0.3", "10.1.0.2")
+    rig.traffic.settling.begin(SPI)
+    rig.traffic.deliver(early, SPI)
+    rig.traffic.deliver(request("10.3.0.2", "10.1.0.1"), SPI)
+    assert len(rig.sent) == 1, "the echo's answers go through the tunnel as they are"
+    rig.traffic.deliver(other, b"\1\0\0\2")
+    assert rig.kernel.recv(2000) == other
+    assert rig.asked == [Settled(1)]
+    rig.traffic.settling.settled(1)
+    assert rig.kernel.recv(2000) == early
+    rig.traffic.deliver(other, SPI)
+    assert rig.kernel.recv(2000) == other
     rig.close()
 
 

@@ -335,7 +335,7 @@ def test_tunnels_move_while_they_are_held_and_the_responder_follows(is_mobike: b
     with Responder() as responder:
         results = load(responder, count=10, hold_s=1.5, roam_s=0.5, mobike=is_mobike, processes=2, delete=True)
     found = results.to_json()
-    assert 10 <= found["moves"]["completed"] <= found["moves"]["begun"] <= 30
+    assert 10 <= found["moves"]["completed"] <= found["moves"]["begun"]
     assert (found["moves"]["failures"], results.lost, results.deleted, responder.left) == ({}, {}, 10, 0)
     assert found["moves"]["by"] == ("mobike" if is_mobike else "nat")
     assert responder.moved >= found["moves"]["completed"]

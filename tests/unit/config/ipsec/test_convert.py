@@ -142,11 +142,11 @@ def test_rules(lines: str, key: str, expected: str) -> None:
         ('""', None, ""),
     ],
 )
-def test_levels_of_the_log_are_carried_over(levels: str, log: dict[str, str] | None, why: str) -> None:
+def test_levels_of_the_log_are_carried_over(levels: str, log: dict[str, str | None] | None, why: str) -> None:
     conversion = convert_text(f"config setup\n charondebug={levels}\nconn a\n auto=add\n authby=psk")
     gateway = conversion.root.sections.get("gateway")
     found = gateway.sections["log"].settings if gateway is not None else None
-    assert (found and {key: setting.value for key, setting in found.items()}) == log
+    assert (None if found is None else {key: setting.value for key, setting in found.items()}) == log
     assert [why in problem.message for problem in conversion.left_out] == ([True] if why else [])
     assert not conversion.errors
 
