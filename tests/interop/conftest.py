@@ -14,6 +14,8 @@ from tests.interop.topologies import Topology, direct_topology, nat_topology
 
 TOOLS = ("charon-systemd", "swanctl", "pki", "ip", "ping", "nft", "ike-scan", "sysctl", "setpriv", "taskset", "unshare")
 HERE = Path(__file__).parent
+GROUPS = 2
+"""Of test files that run at the same time, where several processes run tests."""
 
 
 def missing_requirements() -> str:
@@ -26,11 +28,12 @@ def missing_requirements() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs all of them, one after the other, while another runs the other tests: they mostly wait."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.interop)
-            item.add_marker(pytest.mark.xdist_group("interop"))
+    """They mostly wait: few processes run them, each one file after the other, and begin with them."""
+    ours = [item for item in items if HERE in item.path.parents]
+    files = sorted({item.path for item in ours})
+    for item in ours:
+        item.add_marker(pytest.mark.interop)
+        item.add_marker(pytest.mark.xdist_group(f"interop-{files.index(item.path) % GROUPS}"))
 
 
 @pytest.hookimpl(wrapper=True)
