@@ -79,6 +79,27 @@ def test_initial_requests_with_ever_new_spis_cost_no_more_than_the_threshold_let
     assert agree_on_one(client, gateway), "an honest peer comes in all the same"
 
 
+def test_where_peers_have_come_from_before_they_come_in_as_if_there_were_no_flood(world: World) -> None:
+    limits = AdmissionSettings(cookie_threshold=20)
+    gateway = Host(world, GATEWAY, gateway_settings(admission=limits), ListPool(counted(10)))
+    first = Host(world, CLIENT, client_settings())
+    first.initiate(gateway, client_connection())
+    request = next(send.datagram for host, send in world.sent if host is first)
+    world.run(1.0)
+    for number in range(100):
+        gateway.receive(world.rng.randbytes(8) + request[8:], attacker(number))
+    assert gateway.table.half_open == 20
+    first.initiate(gateway, client_connection())
+    world.run(1.0)
+    assert len(first.table.sas) == 2
+    assert "cookies_accepted_total" not in gateway.counters
+    stranger = Host(world, "192.0.2.77", client_settings())
+    stranger.initiate(gateway, client_connection())
+    world.run(1.0)
+    assert gateway.counters["cookies_accepted_total"] == 1, "others return one"
+    assert gateway.table.half_open == 20
+
+
 def entropy_calls(host: Host) -> list[int]:
     calls: list[int] = []
     draw = host.env.entropy

@@ -11,7 +11,8 @@ ADMISSION_KEYS: Final = (
         "cookie_threshold",
         Kind("number", values.integer(0, 10**9)),
         "1000",
-        "Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks.",
+        "Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks. Where peers "
+        "have authenticated themselves lately, only those count that were begun from such prefixes without a cookie.",
         is_own=True,
     ),
     Key(

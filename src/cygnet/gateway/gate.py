@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from cygnet.gateway.dead_letters import DeadLetters
 from cygnet.gateway.suspects import SuspectSources
+from cygnet.ike.known_sources import KnownSources
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.ike.spi import SpiSeal
 from cygnet.net.shedding import Shedder
@@ -25,6 +26,7 @@ class Gate:
         limits: AdmissionSettings,
         *,
         cookie_tags: Callable[[], tuple[bytes, ...]],
+        known: KnownSources,
         node: int,
         spi_seal: SpiSeal,
     ) -> None:
@@ -35,6 +37,7 @@ class Gate:
             limits,
             limit=self.shedder.set_sources,
             cookie_tags=cookie_tags,
+            known=known,
             secret=int.from_bytes(os.urandom(4), "big"),
             now=now,
         )

@@ -20,9 +20,10 @@ from typing import Final
 
 import msgspec
 
+from cygnet.ike.known_sources import KnownSources
 from cygnet.ike.nat import pack_address
 from cygnet.ike.settings import AdmissionSettings
-from cygnet.net.shedding_filter import MAX_SUSPECTS, MAX_TRUSTED, Sources
+from cygnet.net.shedding_filter import MAX_SUSPECTS, Sources
 from cygnet.net.source_key import SourceKeys
 
 REVIEW_S: Final = 0.5
@@ -97,10 +98,13 @@ class SuspectSources:
         *,
         limit: Callable[[Sources, Sources], object],
         cookie_tags: Callable[[], tuple[bytes, ...]],
+        known: KnownSources,
         secret: int,
         now: float,
     ) -> None:
-        """`limit` tells the kernel of the sources, IPv4 and IPv6; `secret` is for `SourceKeys`."""
+        """`limit` tells the kernel of the sources, IPv4 and IPv6; `known` are those that are no strangers; `secret` is
+        for `SourceKeys`.
+        """
         self._limit = limit
         self._cookie_tags = cookie_tags
         self._tags: tuple[bytes, ...] = ()
@@ -115,8 +119,8 @@ class SuspectSources:
         self.share = 1.0
         """Which part of the requests of suspects is let in."""
         self._families = {
-            False: _Family(is_ipv6=False, bits=limits.source_prefix_ipv4, secret=secret),
-            True: _Family(is_ipv6=True, bits=limits.source_prefix_ipv6, secret=secret),
+            False: _Family(is_ipv6=False, bits=limits.source_prefix_ipv4, secret=secret, known=known),
+            True: _Family(is_ipv6=True, bits=limits.source_prefix_ipv6, secret=secret, known=known),
         }
 
     def __len__(self) -> int:
@@ -140,7 +144,7 @@ class SuspectSources:
             if bits[is_ipv6] != family.bits:
                 forgotten |= bool(family.suspects) or family.is_limited
                 self._families[is_ipv6] = _Family(
-                    is_ipv6=is_ipv6, bits=bits[is_ipv6], secret=self._secret, trusted=family.trusted
+                    is_ipv6=is_ipv6, bits=bits[is_ipv6], secret=self._secret, known=family.known
                 )
         if forgotten:
             self._tell()
@@ -158,14 +162,6 @@ class SuspectSources:
     def wrong(self) -> None:
         """A request came that begins like one with a cookie, and brings no good one."""
         self._wrong += 1
-
-    def trust(self, remote: str) -> None:
-        """A peer has authenticated itself from that address."""
-        trusted = self._families[":" in remote].trusted
-        trusted.pop(remote, None)
-        if len(trusted) >= MAX_TRUSTED:
-            del trusted[next(iter(trusted))]
-        trusted[remote] = None
 
     def review(self, now: float) -> None:
         """Look who is suspect, if it is time for that."""
@@ -223,6 +219,7 @@ class _Family:
     """The sources of one family."""
 
     __slots__ = (
+        "_is_ipv6",
         "_limited_until",
         "_strangers",
         "_trusted_keys",
@@ -230,14 +227,15 @@ class _Family:
         "bits",
         "is_limited",
         "keys",
+        "known",
         "returned",
         "sources",
         "strangers_share",
         "suspects",
-        "trusted",
     )
 
-    def __init__(self, *, is_ipv6: bool, bits: int, secret: int, trusted: dict[str, None] | None = None) -> None:
+    def __init__(self, *, is_ipv6: bool, bits: int, secret: int, known: KnownSources) -> None:
+        self._is_ipv6 = is_ipv6
         self.bits = bits
         self.keys = SourceKeys(is_ipv6=is_ipv6, bits=bits, secret=secret)
         self.sources: dict[int, _Source] = {}
@@ -246,8 +244,8 @@ class _Family:
         self.asked = 0
         """Cookies that were sent since the last review."""
         self.returned = 0
-        self.trusted: dict[str, None] = trusted if trusted is not None else {}
-        """Where peers have authenticated themselves, the last one at the end."""
+        self.known = known
+        """Where peers have authenticated themselves."""
         self.strangers_share = 1.0
         self.is_limited = False
         """Whether it may be less than all."""
@@ -266,13 +264,18 @@ class _Family:
     def _key(self, remote: str) -> int:
         return self.keys.key(pack_address(remote))
 
+    def _known_keys(self) -> frozenset[int]:
+        octets = 16 if self._is_ipv6 else 4
+        prefixes = self.known.prefixes(is_ipv6=self._is_ipv6)
+        return frozenset(self.keys.key(prefix.ljust(octets, b"\0")) for prefix in prefixes)
+
     def judge_strangers(self, now: float, elapsed_s: float) -> bool:
         """See how many of those are to be let in that are neither trusted nor suspect; whether the kernel must know."""
         strangers, share = self._strangers, self.strangers_share
         if not self.asked and not strangers.asked_before and not self.is_limited:
             self.returned = 0
             return False
-        trusted = frozenset(map(self._key, self.trusted))
+        trusted = self._known_keys()
         known = [self.sources[key] for key in trusted.union(self.suspects) if key in self.sources]
         strangers.asked = self.asked - sum(source.asked for source in known)
         strangers.returned = self.returned - sum(source.returned for source in known)

@@ -162,6 +162,7 @@ class Worker:
             kit.counters,
             settings.admission,
             cookie_tags=self._table.admission.cookie_tags,
+            known=self._table.admission.known,
             node=gateway.node,
             spi_seal=kit.spi_seal,
         )
@@ -350,10 +351,6 @@ class Worker:
     def _on_sa(self, effect: SaEstablished | SaClosed | ChildFailed) -> None:
         self._have_sas_changed = True
         self._initiations.on_sa(effect)
-        if type(effect) is SaEstablished and not effect.is_initiator:
-            sa = self._table.sas.view(effect.sa)
-            if sa is not None:
-                self._suspects.trust(sa.path.remote)
 
     def _follow_levels(self) -> None:
         """Look at datagrams, or no longer."""

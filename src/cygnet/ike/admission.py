@@ -6,7 +6,9 @@ returned a cookie (RFC 7296 section 2.6) and those that haven't are counted apar
 be forged:
 
 * Without a cookie a peer is served while few SAs are half open, in all and from its prefix. Above that it is asked for
-  a cookie. It is never refused: somebody who sends with its address must not be able to lock it out.
+  a cookie. It is never refused: somebody who sends with its address must not be able to lock it out. Where peers have
+  authenticated themselves lately (`cygnet.ike.known_sources`), what counts is how many have been served like that there
+  and at other such prefixes: those who know the gateway need not pay for what strangers leave half open.
 * With a cookie it is served until its prefix has left too many SAs half open, or there is no more room: then it is
   dropped, and sends again by itself. Well before that it must solve a puzzle (RFC 8019), the harder the closer the
   limit is. It is asked for the cookie alone first, so that what a puzzle costs us is not spent on forged addresses.
@@ -27,6 +29,7 @@ from cygnet.ike.effects import Send
 from cygnet.ike.environment import Environment
 from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.handshake import Admitted
+from cygnet.ike.known_sources import KnownSources, prefix_of
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
 from cygnet.ike.puzzles import (
@@ -49,7 +52,6 @@ from cygnet.wire.peek import peek_cookie, peek_nonce, peek_solution
 MAX_INITIAL_OCTETS = 10_000
 """IKE_SA_INIT requests above are dropped: a half-open SA keeps its request, and its peer has proven nothing. As much as
 strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
-_IPV4_OCTETS = 4
 _INITIAL_HEADER = struct.Struct("!8s8sBBBBQ")
 """A header whose last two fields are one: the Message ID of a first message is 0, so they read as its length."""
 _MAJOR_VERSION = 2
@@ -69,6 +71,8 @@ class Load(msgspec.Struct, frozen=True, gc=False):
     proven: int
     """The same of peers that have."""
     is_out_of_memory: bool = False
+    known: int | None = None
+    """If the peer's prefix is known: half-open SAs from all such prefixes whose peers have not returned a cookie."""
 
 
 class Proof(IntEnum):
@@ -105,7 +109,7 @@ def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
     has_too_many = 0 < limits.ike_sa_limit <= load.ike_sas
     if proof is _NOTHING:
         if (
-            load.half_open >= limits.cookie_threshold
+            (load.half_open if load.known is None else load.known) >= limits.cookie_threshold
             or load.unproven >= limits.cookie_threshold_ip
             or 0 < limits.init_limit_job_load <= load.waiting
             # It will be refused; but with a cookie in hand it is known for real when there is room again.
@@ -131,13 +135,27 @@ def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
 class Admission:
     """Decides about new peers of one worker, and counts those that are half open."""
 
-    __slots__ = ("_cookies", "_env", "_few", "_proven", "_spent", "_unproven", "half_open", "is_out_of_memory")
+    __slots__ = (
+        "_cookies",
+        "_env",
+        "_few",
+        "_known_unproven",
+        "_proven",
+        "_spent",
+        "_unproven",
+        "half_open",
+        "is_out_of_memory",
+        "known",
+    )
 
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._cookies = CookieJar(env.entropy)
         self._unproven: dict[bytes, int] = {}
         self._proven: dict[bytes, int] = {}
+        self._known_unproven = 0
+        """Those of `_unproven` that were let in because their prefixes are known."""
+        self.known = KnownSources(env.settings.admission)
         self._few = RateLimit()
         # A solution is for one SA: else it would let in as many as send other values with the same nonce and SPI.
         self._spent: ExpiringMap[bytes, bool] = ExpiringMap(MAX_COOKIE_LIFE_S, _MAX_SPENT)
@@ -156,14 +174,7 @@ class Admission:
         source = prefix_of(remote, limits)
         cookie = peek_cookie(datagram)
         proof = self._examine(cookie, header, datagram, remote, turn.now) if cookie else _NOTHING
-        load = Load(
-            ike_sas,
-            self.half_open,
-            env.waiting(),
-            self._unproven.get(source, 0),
-            self._proven.get(source, 0),
-            self.is_out_of_memory,
-        )
+        load = self._load(source, ike_sas)
         verdict = judge(load, limits, proof)
         if verdict == ASK_COOKIE:
             self._ask_cookie(header, datagram, remote, path, turn)
@@ -178,19 +189,31 @@ class Admission:
         elif verdict != SERVE and not (verdict == SERVE_FEW and self._few.take(turn.now, limits.puzzle_unsolved_rate)):
             env.count(f'datagrams_dropped_total{{reason="{verdict}"}}')
             return None
-        return Admitted(source, proof is not _NOTHING, cookie if proof is _SOLVED else b"")
+        return Admitted(source, proof is not _NOTHING, load.known is not None, cookie if proof is _SOLVED else b"")
+
+    def _load(self, source: bytes, ike_sas: int) -> Load:
+        """How much there is for a peer from that prefix."""
+        return Load(
+            ike_sas,
+            self.half_open,
+            self._env.waiting(),
+            self._unproven.get(source, 0),
+            self._proven.get(source, 0),
+            self.is_out_of_memory,
+            self._known_unproven if source in self.known else None,
+        )
 
     def cookie_tags(self) -> tuple[bytes, bytes]:
         """What the cookies begin with that are good now."""
         return self._cookies.tags
 
     def asks_all(self, ike_sas: int) -> bool:
-        """Whether each new peer gets nothing but a cookie now, wherever it is."""
+        """Whether each new peer from a prefix that is not known gets nothing but a cookie now."""
         load = Load(ike_sas, self.half_open, self._env.waiting(), 0, 0, self.is_out_of_memory)
         return judge(load, self._env.settings.admission, _NOTHING) == ASK_COOKIE
 
-    def ask(self, datagram: bytes, path: Path, now: float) -> bytes | None:
-        """The cookie for a new peer, where `asks_all` is in force; None for what needs a closer look.
+    def ask(self, datagram: bytes, path: Path, ike_sas: int, now: float) -> bytes | None:
+        """The cookie for a new peer, where `asks_all` is in force; None for what needs a closer look, or is served.
 
         What a flood consists of is answered here with less than a fourth of what `admit` and all before it costs, and
         in the same way.
@@ -209,6 +232,10 @@ class Admission:
         ):
             return None
         remote = pack_address(path.remote)
+        limits = self._env.settings.admission
+        source = prefix_of(remote, limits)
+        if source in self.known and judge(self._load(source, ike_sas), limits, _NOTHING) == SERVE:
+            return None
         try:
             nonce = peek_nonce(datagram)
             if next_payload == _NOTIFY:
@@ -276,7 +303,15 @@ class Admission:
         sa.handshake.admitted = admitted
         counts = self._proven if admitted.is_proven else self._unproven
         counts[admitted.source] = counts.get(admitted.source, 0) + 1
+        if admitted.is_known and not admitted.is_proven:
+            self._known_unproven += 1
         self.half_open += 1
+
+    def established(self, sa: IkeSa) -> None:
+        """The peer of a half-open SA has authenticated itself."""
+        self.left(sa)
+        assert sa.handshake is not None and sa.handshake.admitted is not None
+        self.known.add(sa.handshake.admitted.source)
 
     def left(self, sa: IkeSa) -> None:
         """A half-open SA is established now, or closed."""
@@ -288,7 +323,13 @@ class Admission:
             counts[admitted.source] = remaining
         else:
             del counts[admitted.source]
+        if admitted.is_known and not admitted.is_proven:
+            self._known_unproven -= 1
         self.half_open -= 1
+
+    def configure(self, limits: AdmissionSettings) -> None:
+        """Go on with other limits."""
+        self.known.configure(limits)
 
 
 def _prf_offered(datagram: bytes, header: Header) -> int:
@@ -297,12 +338,3 @@ def _prf_offered(datagram: bytes, header: Header) -> int:
         if isinstance(payload, SecurityAssociation):
             return choose_prf(payload)
     return 0
-
-
-def prefix_of(address: bytes, limits: AdmissionSettings) -> bytes:
-    """The prefix by which a packed address is counted. Those of the two families differ in length."""
-    bits = limits.source_prefix_ipv4 if len(address) == _IPV4_OCTETS else limits.source_prefix_ipv6
-    octets, rest = bits >> 3, bits & 7
-    if not rest:
-        return address[:octets]
-    return address[:octets] + bytes((address[octets] & (0xFF00 >> rest) & 0xFF,))

@@ -41,6 +41,7 @@ class FirstRequests:
     def configure(self, settings: Settings) -> None:
         """Go on with other settings."""
         self._answered.life_s = settings.half_open_timeout_s
+        self._admission.configure(settings.admission)
 
     def ask_cookies(
         self, requests: list[tuple[bytes, Path]], ike_sas: int, now: float
@@ -57,7 +58,7 @@ class FirstRequests:
             datagram, path = request
             # One that is repeated gets again what it got.
             is_known = self._answered.get((hash(datagram), path.remote)) is not None
-            answer = None if is_known else admission.ask(datagram, path, now)
+            answer = None if is_known else admission.ask(datagram, path, ike_sas, now)
             if answer is None:
                 others.append(request)
             else:

@@ -22,6 +22,8 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     """The prefix of its address."""
     is_proven: bool
     """Whether it has returned a cookie, and so is at that address."""
+    is_known: bool = False
+    """Whether peers had authenticated themselves from that prefix before."""
     spent: bytes = b""
     """The cookie whose puzzle it has solved for that, and which lets nobody in again."""
 

@@ -282,7 +282,8 @@ class AdmissionSettings(msgspec.Struct, frozen=True):
     has the same; a limit of 0 is none."""
 
     cookie_threshold: int = 1000
-    """Half-open IKE_SAs from which on new peers must return a cookie first; 0 always asks."""
+    """Half-open IKE_SAs from which on new peers must return a cookie first; 0 always asks. For peers from
+    prefixes from where some have authenticated themselves: those from such prefixes that have not returned one."""
     cookie_threshold_ip: int = 250
     """The same of those half-open IKE_SAs from a peer's own prefix whose peers have not returned a cookie."""
     block_threshold: int = 2000

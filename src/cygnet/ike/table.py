@@ -365,7 +365,7 @@ class IkeTable:
     def established(self, sa: IkeSa, turn: Turn, told: tuple[ConfigurationAttribute, ...] = ()) -> None:
         """Note that both ends are authenticated, and drop what only the handshake needed."""
         if sa.state == _HALF_OPEN:
-            self.admission.left(sa)
+            self.admission.established(sa)
         handshake = sa.handshake
         sa.state = _ESTABLISHED
         sa.handshake = None

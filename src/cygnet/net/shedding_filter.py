@@ -20,13 +20,14 @@ from typing import Final
 import msgspec
 
 from cygnet.iana import ExchangeType, PayloadType
+from cygnet.ike.known_sources import MAX_KNOWN
 from cygnet.ike.spi import SpiSeal
 from cygnet.net.bpf import Instruction, Label, Op, assemble
 from cygnet.net.source_key import SourceKeys
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, HEADER_OCTETS
 
 MAX_SUSPECTS: Final = 512
-MAX_TRUSTED: Final = 512
+MAX_TRUSTED: Final = MAX_KNOWN
 MAX_BARRED: Final = 512
 """With as many of each the program has 3,200 instructions."""
 

@@ -11,6 +11,7 @@ from cygnet.gateway.suspects import (
     STRANGERS_PER_S,
     SuspectSources,
 )
+from cygnet.ike.known_sources import KnownSources, prefix_of
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.net.shedding_filter import MAX_SUSPECTS, MAX_TRUSTED, Sources
 
@@ -23,13 +24,25 @@ class Rig:
         self.now = 0.0
         self.told: list[tuple[Sources, Sources]] = []
         self.tags = (b"new.", b"old.")
+        self.limits = limits or AdmissionSettings()
+        self.known = KnownSources(self.limits)
         self.sources = SuspectSources(
-            limits or AdmissionSettings(),
+            self.limits,
             limit=lambda ipv4, ipv6: self.told.append((ipv4, ipv6)),
             cookie_tags=lambda: self.tags,
+            known=self.known,
             secret=7,
             now=0.0,
         )
+
+    def trust(self, remote: str) -> None:
+        """A peer authenticates itself."""
+        self.known.add(prefix_of(ipaddress.ip_address(remote).packed, self.limits))
+
+    def configure(self, limits: AdmissionSettings) -> None:
+        self.limits = limits
+        self.known.configure(limits)
+        self.sources.configure(limits)
 
     def interval(self, asked: dict[str, int], returned: dict[str, int] | None = None) -> None:
         """So many cookies went out, and so many came back; then a review."""
@@ -154,7 +167,7 @@ def test_prefixes_are_told_apart_as_the_settings_say(rig: Rig) -> None:
     for _ in range(2):
         rig.interval({BAD: MANY})
     assert not rig.is_suspect(other)
-    rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+    rig.configure(AdmissionSettings(source_prefix_ipv4=24))
     for _ in range(2):
         rig.interval({BAD: MANY})
     assert rig.is_suspect(other)
@@ -164,11 +177,11 @@ def test_who_was_told_apart_otherwise_is_let_in_at_once(rig: Rig) -> None:
     """The kernel would keep them out for ever: nothing else is told when there is nobody to tell of."""
     for _ in range(4):
         rig.interval({BAD: MANY, BAD6: MANY})
-    rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+    rig.configure(AdmissionSettings(source_prefix_ipv4=24))
     assert not rig.told[-1][False].suspects
     assert rig.is_suspect(BAD6), "of the other family nothing has changed"
     told = len(rig.told)
-    rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+    rig.configure(AdmissionSettings(source_prefix_ipv4=24))
     assert len(rig.told) == told
 
 
@@ -233,27 +246,27 @@ class TestStrangers:
         assert not rig.told
 
     def test_where_peers_have_authenticated_themselves_nobody_is_a_stranger(self, rig: Rig) -> None:
-        rig.sources.trust(self.KNOWN)
+        rig.trust(self.KNOWN)
         self.flood(rig, 3, {self.KNOWN: 100})
         sources = rig.told[-1][False]
         assert sources.trusted == (sources.keys.key(ipaddress.ip_address(self.KNOWN).packed),)
-        rig.sources.trust(HONEST)
+        rig.trust(HONEST)
         self.flood(rig, 1, {self.KNOWN: 100})
         assert len(rig.told[-1][False].trusted) == 2, "who has come meanwhile"
 
     def test_what_trusted_ones_return_does_not_hide_a_flood(self, rig: Rig) -> None:
-        rig.sources.trust(self.KNOWN)
+        rig.trust(self.KNOWN)
         self.flood(rig, 6, {self.KNOWN: 40_000})
         assert rig.sources.share_of_strangers() < 0.2
 
     def test_who_forges_a_trusted_address_makes_a_suspect_of_it(self, rig: Rig) -> None:
-        rig.sources.trust(BAD)
+        rig.trust(BAD)
         for _ in range(3):
             rig.interval({BAD: MANY})
         assert rig.is_suspect(BAD)
 
     def test_when_it_is_over_all_get_in_at_once_and_the_filter_goes_later(self, rig: Rig) -> None:
-        rig.sources.trust(self.KNOWN)
+        rig.trust(self.KNOWN)
         self.flood(rig, 6)
         rig.interval({HONEST: 3}, {HONEST: 3})
         assert rig.sources.share_of_strangers() == 1.0
@@ -272,14 +285,14 @@ class TestStrangers:
 
     def test_only_the_last_ones_are_trusted(self, rig: Rig) -> None:
         for n in range(MAX_TRUSTED + 5):
-            rig.sources.trust(str(ipaddress.ip_address(0xC0000000 + n)))
+            rig.trust(str(ipaddress.ip_address(0xC0000000 + n)))
         self.flood(rig, 3)
         assert rig.told[-1][False].trusted == tuple(range(0xC0000005, 0xC0000000 + MAX_TRUSTED + 5))
 
     def test_told_apart_by_other_prefixes_they_begin_anew(self, rig: Rig) -> None:
-        rig.sources.trust(self.KNOWN)
+        rig.trust(self.KNOWN)
         self.flood(rig, 6)
-        rig.sources.configure(AdmissionSettings(source_prefix_ipv4=24))
+        rig.configure(AdmissionSettings(source_prefix_ipv4=24))
         assert not rig.told[-1][False].is_needed
         self.flood(rig, 3)
         assert rig.told[-1][False].trusted == (0xC6336400,), "the address is known still"

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike.admission import ASK_COOKIE, ASK_PUZZLE, SERVE, SERVE_FEW, Admission, Load, Proof, judge, prefix_of
+from cygnet.ike.admission import ASK_COOKIE, ASK_PUZZLE, SERVE, SERVE_FEW, Admission, Load, Proof, judge
 from cygnet.ike.cookies import COOKIE_OCTETS
 from cygnet.ike.effects import Effect, Send
 from cygnet.ike.environment import Environment
@@ -49,6 +49,14 @@ QUIET = Load(ike_sas=0, half_open=0, waiting=0, unproven=0, proven=0)
         ({"half_open": 19}, ASK_COOKIE, SERVE),
         ({"half_open": 20}, ASK_COOKIE, "half_open_limit"),
         ({"is_out_of_memory": True}, ASK_COOKIE, "memory"),
+        ({"half_open": 19, "known": 0}, SERVE, SERVE),
+        ({"half_open": 19, "known": 9}, SERVE, SERVE),
+        ({"half_open": 19, "known": 10}, ASK_COOKIE, SERVE),
+        ({"unproven": 3, "known": 0}, ASK_COOKIE, SERVE),
+        ({"waiting": 100, "known": 0}, ASK_COOKIE, SERVE),
+        ({"ike_sas": 50, "known": 0}, ASK_COOKIE, "ike_sa_limit"),
+        ({"half_open": 20, "known": 0}, ASK_COOKIE, "half_open_limit"),
+        ({"is_out_of_memory": True, "known": 0}, ASK_COOKIE, "memory"),
     ],
 )
 def test_verdicts(changes: dict[str, int], unproven_gets: str, proven_gets: str) -> None:
@@ -83,24 +91,6 @@ def test_a_limit_of_zero_is_none() -> None:
     crowd = Load(ike_sas=10**7, half_open=999, waiting=10**6, unproven=0, proven=900)
     assert judge(crowd, free, Proof.NOTHING) == SERVE
     assert judge(crowd, free, Proof.COOKIE) == SERVE
-
-
-@pytest.mark.parametrize(
-    ("address", "bits", "prefix"),
-    [
-        ("192.0.2.77", (32, 64), "c000024d"),
-        ("192.0.2.77", (24, 64), "c00002"),
-        ("192.0.2.77", (26, 64), "c0000240"),
-        ("192.0.2.77", (25, 64), "c0000200"),
-        ("192.0.2.77", (31, 64), "c000024c"),
-        ("2001:db8:1:2:3:4:5:6", (32, 64), "20010db800010002"),
-        ("2001:db8:1:2ff:3:4:5:6", (32, 60), "20010db8000102f0"),
-        ("2001:db8:1:2:3:4:5:6", (32, 128), "20010db8000100020003000400050006"),
-    ],
-)
-def test_prefixes(address: str, bits: tuple[int, int], prefix: str) -> None:
-    limits = AdmissionSettings(source_prefix_ipv4=bits[0], source_prefix_ipv6=bits[1])
-    assert prefix_of(pack_address(address), limits).hex() == prefix
 
 
 class Door:
@@ -144,6 +134,25 @@ class Door:
         sa = IkeSa.as_responder(spi_i, spi_i, path, 0.0)
         self.admission.entered(sa, admitted, 0.0)
         return sa
+
+    def come_in(self, remote: str) -> None:
+        """A peer authenticates itself."""
+        sa = self.knock(remote)
+        assert sa is not None
+        self.admission.established(sa)
+
+    def ask(self, remote: str) -> bool:
+        """Whether a peer is asked for a cookie at once, among many."""
+        octets = encode_message(
+            spi_i=next(self.spis).to_bytes(8, "big"),
+            spi_r=NO_SPI,
+            exchange_type=ExchangeType.IKE_SA_INIT,
+            flags=FLAG_INITIATOR,
+            message_id=0,
+            payloads=(Nonce(bytes(32)),),
+        )
+        path = Path("198.51.100.1", 500, remote, 500)
+        return self.admission.asks_all(0) and self.admission.ask(octets, path, 0, 0.0) is not None
 
     def cookie(self, remote: str, spi: int) -> bytes:
         """What a peer that is asked for a cookie is to return."""
@@ -202,6 +211,73 @@ def test_counts_vanish_with_the_sas_they_are_of() -> None:
             house.admission.left(sa)
         assert house.admission.half_open == 0
         assert not house.admission._unproven and not house.admission._proven
+
+
+KNOWN, NEIGHBOUR = "192.0.2.9", "192.0.2.10"
+
+
+class TestWhereAPeerHasAuthenticatedItself:
+    def flooded(self, *known: str, limits: AdmissionSettings = LIMITS) -> Door:
+        """A gateway at which strangers have left as many half open as make it ask everybody for cookies."""
+        door = Door(limits)
+        for remote in known:
+            door.come_in(remote)
+        stranger = 0
+        while door.knock(f"203.0.113.{stranger}"):
+            stranger += 1
+        assert stranger == LIMITS.cookie_threshold
+        return door
+
+    def test_peers_need_no_cookie_for_what_strangers_leave_half_open(self) -> None:
+        door = self.flooded(KNOWN)
+        assert door.knock(KNOWN)
+        assert not door.ask(KNOWN)
+        assert door.ask(NEIGHBOUR), "somebody else does"
+        assert door.knock(NEIGHBOUR) is None
+
+    def test_they_do_for_what_is_left_half_open_there(self) -> None:
+        door = self.flooded(KNOWN)
+        for _ in range(LIMITS.cookie_threshold_ip):
+            assert door.knock(KNOWN)
+        assert door.ask(KNOWN)
+        assert door.knock(KNOWN) is None
+
+    def test_with_its_address_and_that_of_others_no_more_is_to_be_had_than_by_strangers(self) -> None:
+        """Who knows who the peers are, and forges their addresses."""
+        peers = [f"192.0.2.{n}" for n in range(1, 10)]
+        door = self.flooded(*peers, limits=msgspec.structs.replace(LIMITS, init_limit_half_open=1000))
+        served = sum(door.knock(remote) is not None for _ in range(LIMITS.cookie_threshold) for remote in peers)
+        assert served == LIMITS.cookie_threshold
+        assert all(map(door.ask, peers))
+
+    def test_those_that_come_in_or_give_up_make_room_for_others(self) -> None:
+        door = self.flooded(KNOWN, NEIGHBOUR)
+        for _ in range(20):
+            first, second = door.knock(KNOWN), door.knock(NEIGHBOUR)
+            assert first is not None and second is not None
+            door.admission.established(first)
+            door.admission.left(second)
+        assert door.admission._known_unproven == 0
+
+    def test_a_threshold_of_zero_asks_them_too(self) -> None:
+        door = Door(msgspec.structs.replace(LIMITS, cookie_threshold=0))
+        door.admission.known.add(pack_address(KNOWN))
+        assert door.ask(KNOWN)
+        assert door.knock(KNOWN) is None
+
+    def test_a_cookie_alone_makes_nobody_known(self) -> None:
+        door = self.flooded()
+        assert door.knock(KNOWN, door.cookie(KNOWN, 77), 77)
+        assert door.ask(KNOWN)
+
+    def test_who_returns_a_cookie_counts_as_others_that_did(self) -> None:
+        door = self.flooded(KNOWN)
+        for _ in range(LIMITS.cookie_threshold_ip):
+            door.knock(KNOWN)
+        sa = door.knock(KNOWN, door.cookie(KNOWN, 77), 77)
+        assert sa is not None
+        door.admission.established(sa)
+        assert door.admission._known_unproven == LIMITS.cookie_threshold_ip
 
 
 def test_the_queue_of_new_peers_counts_as_load() -> None:
