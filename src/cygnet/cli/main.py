@@ -4,6 +4,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    _prepare_streams()
     try:
         try:
             status = _run(arguments)
@@ -64,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has enough.
         _give_up_output()
         return EXIT_FAILURE
+    except UnicodeEncodeError as exc:
+        text = ascii(exc.object[exc.start : exc.end])
+        complain(f"cygnet: cannot write {text} as {exc.encoding}: choose a locale with UTF-8, such as LC_ALL=C.UTF-8")
+        _give_up_output()
+        return EXIT_FAILURE
     except OSError as exc:
         if exc.errno not in _FULL:
             raise
@@ -71,6 +78,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_output()
         return EXIT_FAILURE
     return status
+
+
+def _prepare_streams() -> None:
+    """Put the null device where a standard stream is closed (`>&-`), as some supervisors start programs: the first
+    socket would take its number, and get what is meant for the stream."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # So that the name of a file that is no UTF-8 goes out as it came in.
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def _give_up_output() -> None:

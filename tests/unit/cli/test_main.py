@@ -142,3 +142,29 @@ def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "cygnet", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"cygnet {cygnet.__version__}\n"
     assert program.EXIT_OK == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_a_standard_stream_no_socket_gets_its_number(closed: str) -> None:
+    # Sockets that do: an event loop that refuses, and log lines that go to a peer.
+    command = f"exec {sys.executable} -m cygnet demo --count 1 --workers 1 {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_name_of_a_file_need_not_be_utf_8(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/gw\xff.conf"
+    Path(os.fsdecode(path)).write_text("")
+    done = subprocess.run([sys.executable, "-m", "cygnet", "check", path], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, path + b": 0 connections, 0 children, 0 pools, 0 secrets: ok\n")
+
+
+def test_what_the_locale_cannot_write_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "gw\N{GREEK SMALL LETTER ALPHA}.conf"
+    path.write_text("")
+    command = [sys.executable, "-m", "cygnet", "check", str(path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "cannot write '\\u03b1' as ascii: choose a locale with UTF-8" in done.stderr
+    assert done.stderr.count("\n") == 1
