@@ -10,8 +10,6 @@ import sys
 from typing import Any, Final, TextIO
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from cygnet.auth.identity import parse_identity
 from cygnet.cli.load import EXIT_FAILURE, EXIT_INTERRUPTED, positive_integer
@@ -33,7 +31,7 @@ from cygnet.ike.settings import (
 from cygnet.load.options import LoadOptions, PingOptions
 from cygnet.load.plan import IdentityPattern
 from cygnet.load.processes import run_load
-from cygnet.load.report import ProgressBar, describe_percentiles, remarks
+from cygnet.load.report import ProgressBar, describe_percentiles, print_table, remarks
 from cygnet.load.results import TESTER_LIMIT_SHARE, Results
 from cygnet.observe.system import cpu_seconds, describe_machine, udp_drops
 
@@ -138,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(to_json(measured)))
     else:
-        _print(measured, sys.stdout)
+        told = (*remarks(measured.results, is_with_limit=False), measured.verdict)
+        print_table(_rows(measured), told, sys.stdout)
     if measured.results.is_interrupted:
         return EXIT_INTERRUPTED
     return 0 if measured.results.is_success() else EXIT_FAILURE
@@ -223,20 +222,6 @@ def to_json(measured: Measured) -> dict[str, Any]:
     result["limit"] = measured.limit
     result["verdict"] = measured.verdict
     return result
-
-
-def _print(measured: Measured, stream: TextIO) -> None:
-    results = measured.results
-    console = Console(file=stream, highlight=False)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in _rows(measured):
-        table.add_row(name, value)
-    console.print(table)
-    for remark in remarks(results, is_with_limit=False):
-        console.print(remark, markup=False, soft_wrap=True)
-    console.print(measured.verdict, markup=False, soft_wrap=True)
 
 
 def _rows(measured: Measured) -> list[tuple[str, str]]:

@@ -111,9 +111,8 @@ class Fleet:
 
     def _build(self, options: LoadOptions) -> None:
         count = self._books.count
-        settings = options.settings()
         environment = Environment(
-            settings,
+            options.settings(),
             entropy=os.urandom,
             count=count,
             natt_ports=self._sources.natt_ports,
@@ -121,7 +120,7 @@ class Fleet:
             new_key_pair=cache(KeyExchangeMethod.generate) if options.is_ke_reused else KeyExchangeMethod.generate,
             worker=self._process,
         )
-        self._template = Connection(settings.connections[0])
+        self._template = Connection(options.connection())
         self._echoes: Echoes | None = None
         self._carrier: UserspaceDataplane | None = None
         dataplane: Dataplane

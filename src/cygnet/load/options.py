@@ -160,14 +160,15 @@ class LoadOptions(msgspec.Struct, frozen=True):
         return None
 
     def settings(self) -> Settings:
-        """The configuration of an initiator's side. Its connection still lacks the identity of an attempt."""
-        return Settings(
-            connections=(self._connection(),),
-            secrets=(SharedSecret(self.secret),),
-            retransmit=self.retransmit,
-        )
+        """The configuration of an initiator's side.
 
-    def _connection(self) -> ConnectionSettings:
+        It has no connections, so that nobody can set up a tunnel with us: one who sends back what we sent would be
+        taken for a responder that works.
+        """
+        return Settings(secrets=(SharedSecret(self.secret),), retransmit=self.retransmit)
+
+    def connection(self) -> ConnectionSettings:
+        """What attempts ask for. It still lacks the identity of an attempt."""
         sizes = {len(vip) for vip in self.vips} or {len(ipaddress.ip_address(self.target).packed)}
         if self.ping is not None:
             sizes.add(len(self.ping.target))

@@ -1,18 +1,23 @@
 """Shows a run on the terminal: a progress bar while it lasts, a table of what came of it."""
 
+import textwrap
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TextIO
+from typing import Final, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.text import Text
 
 from cygnet.load.fleet import TESTER_FULL
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.processes import Progress
 from cygnet.load.results import Results, Routines, join_address
 from cygnet.load.samples import PERCENTILES, Samples
+
+_NARROWEST: Final = 40
+"""Columns that values get at least, also on a terminal that has fewer."""
 
 
 class ProgressBar:
@@ -66,15 +71,25 @@ class ProgressBar:
 
 def print_results(results: Results, stream: TextIO) -> None:
     """The table of a run, and below it what the reader must know to read it rightly."""
-    console = Console(file=stream, highlight=False)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in _rows(results):
-        table.add_row(name, value)
-    console.print(table)
-    for remark in remarks(results):
-        console.print(remark, markup=False, soft_wrap=True)
+    print_table(_rows(results), remarks(results), stream)
+
+
+def print_table(rows: Sequence[tuple[str, str]], remarks: Iterable[str], stream: TextIO) -> None:
+    """Names and values in two columns, and sentences below them.
+
+    On a terminal values that are too long go on below themselves. Elsewhere each row is one line, for programs to read.
+    """
+    # Values are what users gave and responders said: nothing in them is markup, or stands for an emoji.
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    indent = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        lines = [value]
+        if console.is_terminal:
+            lines = textwrap.wrap(value, max(_NARROWEST, console.width - indent), break_on_hyphens=False) or [""]
+        folded = ("\n" + " " * indent).join(lines)
+        console.print(Text.assemble((f"{name:<{indent}}", "bold"), folded), soft_wrap=True)
+    for remark in remarks:
+        console.print(remark, soft_wrap=True)
 
 
 def remarks(results: Results, *, is_with_limit: bool = True) -> list[str]:
@@ -83,17 +98,24 @@ def remarks(results: Results, *, is_with_limit: bool = True) -> list[str]:
     Without `is_with_limit` that the tester was the limit is left to others to say.
     """
     found = []
-    target = join_address(results.options.target, results.options.port)
     if results.is_interrupted:
         found.append("Interrupted: these are the results so far.")
     found += [f"A process of the tester reported: {trouble}" for trouble in results.troubles]
     if results.died:
         found.append(f"{results.died} of {results.options.processes} processes of the tester ended without a result.")
     if results.refusals:
-        found.append(f"{target} refuses datagrams: no IKE responder listens there.")
+        found.append(_refusal(results))
+    if results.counted("ike_sa_init_refused_total"):
+        found.append(
+            f"{join_address(results.options.target, results.options.port)} has begun IKE_SAs with the tester, which "
+            "answers none: is it a responder, or does it send back what it gets?"
+        )
     for reason, n in results.counted("send_failures_total").items():
         if reason != "refused":
             found.append(f"{n} datagrams could not be sent: {reason.replace('_', ' ')}.")
+    dropped = results.counted("datagrams_dropped_total")
+    if results.failed and dropped:
+        found.append(f"The tester could not use datagrams that it received: {_by_number(dropped)}.")
     if results.options.is_ke_reused:
         found.append(
             "All attempts of a process offered the same public value (--reuse-ke): the tester's CPU is less than that "
@@ -117,11 +139,22 @@ def remarks(results: Results, *, is_with_limit: bool = True) -> list[str]:
     return found
 
 
+def _refusal(results: Results) -> str:
+    options = results.options
+    # A first response came from the target's port: what refuses is the other one, or both later on.
+    has_answered = bool(len(results.phases["ike_sa_init"]))
+    address = join_address(options.target, options.natt_port if has_answered else options.port)
+    if results.established:
+        return f"{address} has refused datagrams: for a while no IKE responder listened there."
+    hint = " Its NAT traversal port is another one (--natt-port), or a firewall says so." if has_answered else ""
+    return f"{address} refuses datagrams: no IKE responder listens there.{hint}"
+
+
 def _rows(results: Results) -> list[tuple[str, str]]:
     options = results.options
     rows = [
         ("target", join_address(options.target, options.port)),
-        ("suite", results.suite),
+        ("suite" if results.suites else "suites offered", results.suite),
         ("arrivals", _arrivals(options)),
         ("attempted", str(results.attempted)),
         ("established", str(results.established)),
@@ -181,8 +214,11 @@ def _arrivals(options: LoadOptions) -> str:
 def _failures(total: int, by_reason: dict[str, int]) -> str:
     if not total:
         return "0"
-    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(by_reason.items(), key=lambda item: -item[1]))
-    return f"{total} ({reasons})"
+    return f"{total} ({_by_number(by_reason)})"
+
+
+def _by_number(by_reason: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in sorted(by_reason.items(), key=lambda item: -item[1]))
 
 
 def describe_percentiles(samples: Samples) -> str:

@@ -312,6 +312,7 @@ class Results:
             "late_starts": self.late_starts,
             "send_failures": self.counted("send_failures_total"),
             "receive_failures": self.counted("receive_failures_total"),
+            "datagrams_dropped": self.counted("datagrams_dropped_total"),
             "internal_errors": self.counters["internal_errors_total"],
             "died": self.died,
         }

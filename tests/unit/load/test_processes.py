@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -195,6 +196,31 @@ def test_a_port_at_which_nobody_listens_is_given_up(silent: tuple[int, int]) -> 
     assert results.failures == {"connection_refused": results.attempted}
     assert results.refusals > 0
     assert results.duration_s < 5.0
+
+
+def test_who_sends_back_what_it_gets_is_no_responder() -> None:
+    # The tester set tunnels up with itself, and called them established.
+    with socket.socket(type=socket.SOCK_DGRAM) as ike, socket.socket(type=socket.SOCK_DGRAM) as natt:
+        for each in (ike, natt):
+            each.bind(("127.0.0.1", 0))
+
+        def reflect(own: socket.socket) -> None:
+            while True:
+                datagram, sender = own.recvfrom(65536)
+                if not datagram:
+                    return
+                own.sendto(datagram, sender)
+
+        mirrors = [threading.Thread(target=reflect, args=(each,)) for each in (ike, natt)]
+        for mirror in mirrors:
+            mirror.start()
+        results = run_load(options(ike.getsockname()[1], natt.getsockname()[1], count=3, timeout_s=1.0))
+        for each in (ike, natt):
+            each.sendto(b"", each.getsockname())
+        for mirror in mirrors:
+            mirror.join()
+    assert (results.established, results.failed) == (0, 3)
+    assert any("has begun IKE_SAs with the tester" in remark for remark in remarks(results))
 
 
 def test_lost_datagrams_are_retransmitted() -> None:
