@@ -68,8 +68,8 @@ def _change(args: argparse.Namespace, levels: Mapping[str, str]) -> int:
 def _text(event: Mapping[str, str]) -> str:
     """As charon prints its log."""
     now = time.strftime("%b %d %H:%M:%S")
-    number = f"|{event['ikesa-uniqueid']}" if "ikesa-uniqueid" in event else ""
-    sa = f"<{event['ikesa-name']}{number}> " if "ikesa-name" in event else ""
+    whose = "|".join(event[key] for key in ("ikesa-name", "ikesa-uniqueid") if key in event)
+    sa = f"<{whose}> " if whose else ""
     head = f"{now} {int(event['thread']):02d}[{event['group']}] {sa}"
     return "\n".join(head + _printable(line) for line in event["msg"].split("\n"))
 

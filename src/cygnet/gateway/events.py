@@ -196,7 +196,7 @@ class Events:
         level = AUDIT if effect.was_established else logging.INFO
         if self._may_log(level):
             what = "closed" if effect.was_established else "not established"
-            about_it = about(effect.connection or "unknown peer", unique_id(effect.sa))
+            about_it = about(effect.connection, unique_id(effect.sa))
             _ike.log(level, "IKE_SA %s %s: %s", effect.sa.hex(), what, effect.reason, extra=about_it)
 
     def _sa_moved(self, effect: SaMoved) -> None:
@@ -235,20 +235,20 @@ class Events:
             _chd.info("CHILD_SA refused to the peer: %s", effect.reason, extra=about_it)
 
     def _child_removed(self, effect: RemoveChild) -> None:
-        spi_in = effect.spi_in
         self._children -= 1
         self._set("child_sas", self._children)
         if self._network is not None:
-            self._network.child_removed(spi_in)
+            self._network.child_removed(effect.spi_in)
         if self._is_detailed:
-            _chd.debug("CHILD_SA with SPI %s_i removed", spi_in.hex())
+            self._tell_detail(effect)
 
     def _tell_detail(self, effect: Effect) -> None:
         """What is logged at level 2 only."""
         group, text, values = _detail_of(effect)
         if text:
             sa: bytes = effect.sa  # type: ignore[union-attr]
-            group.debug(text, *values, extra=about(self._name_of(sa), unique_id(sa)))
+            name = effect.connection if isinstance(effect, RemoveChild) else self._name_of(sa)
+            group.debug(text, *values, extra=about(name, unique_id(sa)))
 
 
 def _detail_of(effect: Effect) -> tuple[logging.Logger, str, tuple[object, ...]]:
@@ -258,6 +258,8 @@ def _detail_of(effect: Effect) -> tuple[logging.Logger, str, tuple[object, ...]]
         spis = (effect.spi_in.hex(), effect.spi_out.hex())
         text = "CHILD_SA %s established with SPIs %s_i %s_o and TS %s === %s"
         return _chd, text, (effect.name, *spis, *ends)
+    if isinstance(effect, RemoveChild):
+        return _chd, "CHILD_SA %s with SPI %s_i removed", (effect.name, effect.spi_in.hex())
     if isinstance(effect, ChildRekeyed):
         return _chd, "CHILD_SA %s_i rekeyed, now %s_i", (effect.old.hex(), effect.spi_in.hex())
     if isinstance(effect, RekeyFailed):

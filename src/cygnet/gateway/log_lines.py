@@ -59,10 +59,11 @@ def line_of(record: logging.LogRecord, worker: int) -> LogLine:
 
 def short_text(line: LogLine) -> str:
     """As charon prints it: `01[IKE] <rw|7> text`, and each line of a traceback for itself."""
-    sa = ""
-    if line.connection:
-        name = line.connection.translate(_CONTROL)
-        sa = f"<{name}|{line.unique_id}> " if line.unique_id else f"<{name}> "
+    name = line.connection.translate(_CONTROL)
+    numbers = (str(line.unique_id),) if line.unique_id else ()
+    # As long as nobody knows whose IKE_SA it will be, there is no name.
+    whose = "|".join((*((name,) if name else ()), *numbers))
+    sa = f"<{whose}> " if whose else ""
     urgency = f"{line.severity_name.upper()} " if line.severity >= logging.WARNING else ""
     head = f"{line.worker:02d}[{line.group.upper()}] {sa}"
     first, *others = line.text.split("\n")

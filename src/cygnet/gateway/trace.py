@@ -9,6 +9,7 @@ from typing import Final
 
 from cygnet.iana import ExchangeType
 from cygnet.ike.path import Path
+from cygnet.ike.sa import IkeSa
 from cygnet.ike.spi import unique_id
 from cygnet.observe.log_groups import RAW, about, group_logger
 from cygnet.wire.header import HEADER_OCTETS
@@ -24,12 +25,12 @@ _RESPONSE: Final = 0x20
 class Trace:
     """Tells of datagrams on their way in and out."""
 
-    __slots__ = ("_name_of", "_send_ike")
+    __slots__ = ("_sa_of", "_send_ike")
 
-    def __init__(self, send_ike: Callable[[bytes, Path], object], name_of: Callable[[bytes], str]) -> None:
-        """`send_ike` sends; `name_of` tells the connection of an IKE_SA by our SPI, empty if there is none."""
+    def __init__(self, send_ike: Callable[[bytes, Path], object], sa_of: Callable[[bytes], IkeSa | None]) -> None:
+        """`send_ike` sends; `sa_of` finds an IKE_SA by our SPI, None if there is none."""
         self._send_ike = send_ike
-        self._name_of = name_of
+        self._sa_of = sa_of
 
     def received(self, batch: Sequence[tuple[bytes, Path]]) -> None:
         """These have come."""
@@ -61,5 +62,8 @@ class Trace:
             name = f"exchange {exchange}"
         kind = "response" if flags & _RESPONSE else "request"
         spi = spi_i if bool(flags & _INITIATOR) is is_ours else spi_r
-        connection = self._name_of(spi)
-        return f"{name} {kind} {message_id}", about(connection, unique_id(spi)) if connection else None
+        sa = self._sa_of(spi)
+        # What we send may be the last of an IKE_SA; what has come may name any.
+        is_known = sa is not None or (is_ours and any(spi))
+        whose = about(sa.name if sa is not None else "", unique_id(spi)) if is_known else None
+        return f"{name} {kind} {message_id}", whose

@@ -355,7 +355,7 @@ class Worker:
     def _follow_levels(self) -> None:
         """Look at datagrams, or no longer."""
         is_wanted = group_logger("net").isEnabledFor(logging.DEBUG)
-        self._trace = Trace(self._endpoint.send_ike, self._name_of) if is_wanted else None
+        self._trace = Trace(self._endpoint.send_ike, self._table.sas.view) if is_wanted else None
         self._driver.send_ike = self._trace.send if self._trace is not None else self._endpoint.send_ike
 
     def _tell_host(self, effect: Effect) -> None:

@@ -80,6 +80,9 @@ class RemoveChild(msgspec.Struct, frozen=True, gc=False):
     is_succeeded: bool = False
     """Its traffic goes on in another one, or may do so: what was on the way in this is still to be taken, for a little
     while."""
+    connection: str = ""
+    """For the log, since its IKE_SA may be gone too."""
+    name: str = ""
 
 
 class UsageLimits(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -418,7 +418,9 @@ class IkeTable:
             heirs = {child.name for child in newest.children} if newest is not None else frozenset()
         for child in sa.children:
             self._children.pop(child.spi_in, None)
-            turn.effects.append(RemoveChild(sa.spi, child.spi_in, is_succeeded or child.name in heirs))
+            turn.effects.append(
+                RemoveChild(sa.spi, child.spi_in, is_succeeded or child.name in heirs, sa.name, child.name)
+            )
         if sa.handshake is not None and sa.handshake.spi_in and not sa.children:
             self._children.pop(sa.handshake.spi_in, None)
         if sa.draft is not None:

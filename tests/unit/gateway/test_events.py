@@ -97,7 +97,14 @@ def test_logs_a_few_lines_a_second_and_sums_up_the_rest(caplog: pytest.LogCaptur
     assert "7 more IKE_SAs" in caplog.text
     rig.events(SaClosed(SPI, "", "half_open_timeout", False))
     assert f"IKE_SA {SPI.hex()} not established: half_open_timeout" in caplog.text
-    assert caplog.records[-1].sa == ("unknown peer", 0x04050607)  # type: ignore[attr-defined]
+    assert caplog.records[-1].sa == ("", 0x04050607)  # type: ignore[attr-defined]
+
+
+def test_the_end_of_a_child_names_its_connection_though_that_is_gone_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="cygnet")
+    Rig().events(RemoveChild(SPI, b"\1\0\0\1", connection="rw", name="net"))
+    assert caplog.records[-1].getMessage() == "CHILD_SA net with SPI 01000001_i removed"
+    assert caplog.records[-1].sa == ("rw", 0x04050607)  # type: ignore[attr-defined]
 
 
 def test_a_prefix_is_routed_while_a_child_leads_there() -> None:

@@ -38,6 +38,7 @@ def test_a_line_has_group_worker_and_sa_as_charon_prints_them() -> None:
     assert short_text(made) == "03[IKE] <rw|7> IKE_SA with c1"
     assert short_text(line_of(record("no SA"), 0)) == "00[IKE] no SA"
     assert short_text(line_of(record("attempt", sa=about("rw")), 0)) == "00[IKE] <rw> attempt"
+    assert short_text(line_of(record("half open", sa=about("", 7)), 1)) == "01[IKE] <7> half open"
     assert short_text(line_of(record("worse", severity=logging.ERROR), 0)) == "00[IKE] ERROR worse"
 
 

@@ -1,13 +1,17 @@
 import logging
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from cygnet.gateway.trace import Trace
 from cygnet.iana import ExchangeType
 from cygnet.ike.path import Path
+from cygnet.ike.sa import IkeSa
+from cygnet.ike.spi import unique_id
 from cygnet.observe.log_groups import RAW
 
-OURS, THEIRS = b"\1\0ours!!", b"theirs!!"
+OURS, HALF_OPEN, GONE, THEIRS = b"\1\0ours!!", b"\1\0half-o", b"\1\0gone!!", b"theirs!!"
 HERE = Path("192.0.2.1", 500, "192.0.2.2", 4500)
 
 
@@ -19,7 +23,8 @@ def datagram(spi_i: bytes, spi_r: bytes, exchange: int, flags: int, message_id: 
 class Rig:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.trace = Trace(lambda octets, path: self.sent.append(octets), lambda spi: "rw" if spi == OURS else "")
+        sas = {spi: cast("IkeSa", SimpleNamespace(name=name)) for spi, name in ((OURS, "rw"), (HALF_OPEN, ""))}
+        self.trace = Trace(lambda octets, path: self.sent.append(octets), sas.get)
 
 
 @pytest.fixture
@@ -59,6 +64,16 @@ def test_a_line_names_message_ends_and_sa(
         else f"received IKE_AUTH {kind} 1 from 192.0.2.2[4500] to 192.0.2.1[500] (28 octets)"
     )
     assert lines(caplog) == [(text, ("rw", int.from_bytes(OURS[-4:], "big") & 0x7FFFFFFF))]
+
+
+def test_an_ike_sa_without_a_connection_has_its_number(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """One that has none yet, and one whose last message this is; but not what somebody invents."""
+    rig.trace.received([(datagram(THEIRS, HALF_OPEN, ExchangeType.IKE_AUTH, 0x08), HERE)])
+    rig.trace.send(datagram(THEIRS, GONE, ExchangeType.INFORMATIONAL, 0x20), HERE)
+    rig.trace.received([(datagram(THEIRS, GONE, ExchangeType.INFORMATIONAL, 0x08), HERE)])
+    rig.trace.send(datagram(THEIRS, bytes(8), ExchangeType.IKE_SA_INIT, 0x20), HERE)
+    whose = [sa for _, sa in lines(caplog)]
+    assert whose == [("", unique_id(HALF_OPEN)), ("", unique_id(GONE)), None, None]
 
 
 def test_anything_may_come(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

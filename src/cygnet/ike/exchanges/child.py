@@ -327,7 +327,7 @@ def remove(sa: IkeSa, child: ChildSa, turn: Turn) -> None:
     """Forget it."""
     sa.children = tuple([other for other in sa.children if other is not child])
     turn.table.release_child_spi(child.spi_in)
-    turn.effects.append(RemoveChild(sa.spi, child.spi_in, child.state == _REPLACED))
+    turn.effects.append(RemoveChild(sa.spi, child.spi_in, child.state == _REPLACED, sa.name, child.name))
 
 
 def _carriage(child: Child, parts: Parts, *, is_transport: bool) -> Carriage:
