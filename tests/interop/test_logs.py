@@ -20,7 +20,7 @@ from tests.interop.polling import eventually
 from tests.interop.test_swanctl import session
 from tests.interop.topologies import Topology
 
-_SA_UP = r"IKE_SA with carol@example\.org established in \d+ ms, virtual address 10\.3\.0\.\d+"
+_SA_UP = r"IKE_SA with carol@example\.org at 192\.0\.2\.2\[4500\] established in \d+ ms, virtual address 10\.3\.0\.\d+"
 _BY_SWANCTL = rf"^\d\d\[IKE\] {_SA_UP}$"
 """Debian's swanctl leaves out the name and the number of the SA that the event has."""
 _BY_US = rf"\d\d\[IKE\] <rw\|\d+> {_SA_UP}$"
@@ -70,7 +70,9 @@ def test_swanctl_and_our_own_command_show_the_log(direct: Topology) -> None:
             eventually(an_attempt_is_seen_by_all, timeout_s=20)
             said = json.loads(shown("json.log").splitlines()[0])
             assert (said["group"], said["level"], said["ikesa-name"]) == ("IKE", 0, "rw")
-            assert re.search(r"\d\d\[IKE\] IKE_SA [0-9a-f]{16} closed: deleted_by_peer", shown("swanctl.log"))
+            assert re.search(
+                r"\d\d\[IKE\] IKE_SA [0-9a-f]{16} with carol@example\.org closed: deleted_by_peer", shown("swanctl.log")
+            )
 
             assert "CHILD_SA" not in shown("swanctl.log")
             levels = cygnet.cygnet("log", "--state-dir", str(cygnet.state_directory), "--level", "chd=2")

@@ -7,8 +7,11 @@ import msgspec
 import pytest
 from tests.sim.world import (
     CLIENT,
+    CLIENT_ID,
     ESP,
     GATEWAY,
+    GATEWAY_ID,
+    IKE,
     Host,
     ListPool,
     Nat,
@@ -24,8 +27,9 @@ from tests.sim.world import (
 )
 
 from cygnet.auth.identity import parse_identity
+from cygnet.crypto.keywords import keyword_of
 from cygnet.iana import CfgAttribute, ExchangeType, KeId, ProtocolId
-from cygnet.ike.effects import HeldBack, PhaseDone, Retransmitted, Send
+from cygnet.ike.effects import AuthenticationRefused, HeldBack, OfferRefused, PhaseDone, Retransmitted, Send
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import AdmissionSettings, ChildSettings, RetransmitPolicy, SharedSecret
@@ -120,6 +124,9 @@ def test_a_wrong_secret_ends_in_authentication_failed_and_no_sa() -> None:
     assert client.closed == ["authentication_failed"]
     assert gateway.closed == ["authentication_failed"]
     assert gateway.counters['authentication_failures_total{reason="wrong_secret"}'] == 1
+    [told] = gateway.of_kind(AuthenticationRefused)
+    assert isinstance(told, AuthenticationRefused) and (told.why, told.path.remote) == ("wrong_secret", CLIENT)
+    assert (told.remote_id, told.local_id) == (CLIENT_ID, GATEWAY_ID)
     assert not client.table.sas and not gateway.table.sas and not gateway.pool.used
     assert gateway.table.half_open == 0
 
@@ -177,6 +184,13 @@ def test_no_common_proposal() -> None:
     world.run(1.0)
     assert client.closed == ["no_proposal_chosen"]
     assert not gateway.table.sas
+    [told] = gateway.of_kind(OfferRefused)
+    assert isinstance(told, OfferRefused) and (told.path.remote, told.proposals) == (CLIENT, IKE)
+    assert [keyword_of(*each) for each in _transforms(told)] == ["aes256", "prfsha512", "sha512", "modp2048"]
+
+
+def _transforms(told: OfferRefused) -> list[tuple[int, int, int]]:
+    return [(t.type, t.id, t.key_bits) for proposal in told.offer.proposals for t in proposal.transforms]
 
 
 def test_under_load_a_cookie_is_asked_for_and_nothing_kept_before_it_comes() -> None:

@@ -8,7 +8,9 @@ from typing import Any, Final
 from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.pools import AddressPools
+from cygnet.gateway.refusals import end_of, say_authentication_refused, say_child_refused, say_offer_refused
 from cygnet.ike.effects import (
+    AuthenticationRefused,
     ChildFailed,
     ChildRefused,
     ChildRekeyed,
@@ -16,6 +18,7 @@ from cygnet.ike.effects import (
     HeldBack,
     InitialContact,
     InstallChild,
+    OfferRefused,
     RekeyFailed,
     RemoveChild,
     Retransmitted,
@@ -26,6 +29,7 @@ from cygnet.ike.effects import (
     SaRekeyed,
     TaskDone,
 )
+from cygnet.ike.sa import IkeSa
 from cygnet.ike.selector_text import format_selector
 from cygnet.ike.spi import unique_id
 from cygnet.observe.counters import CounterWriter
@@ -114,6 +118,8 @@ class Events:
             SaRekeyed: self._sa_rekeyed,
             ChildFailed: self._child_failed,
             ChildRefused: self._child_refused,
+            OfferRefused: self._offer_refused,
+            AuthenticationRefused: self._authentication_refused,
             Revive: revive,
             HeldBack: lambda effect: self.hold(effect),
         }
@@ -161,8 +167,9 @@ class Events:
             addresses = ", ".join(str(ipaddress.ip_address(address)) for address in effect.virtual_ips)
             _ike.log(
                 AUDIT,
-                "IKE_SA with %s established in %.0f ms%s",
+                "IKE_SA with %s%s established in %.0f ms%s",
                 effect.remote_id,
+                f" at {end_of(effect.where)}" if effect.where is not None else "",
                 1000 * effect.took_s,
                 f", virtual address {addresses}" if addresses else "",
                 extra=about(effect.connection, unique_id(effect.sa)),
@@ -197,7 +204,9 @@ class Events:
         if self._may_log(level):
             what = "closed" if effect.was_established else "not established"
             about_it = about(effect.connection, unique_id(effect.sa))
-            _ike.log(level, "IKE_SA %s %s: %s", effect.sa.hex(), what, effect.reason, extra=about_it)
+            _ike.log(
+                level, "IKE_SA %s%s %s: %s", effect.sa.hex(), _peer_of(effect), what, effect.reason, extra=about_it
+            )
 
     def _sa_moved(self, effect: SaMoved) -> None:
         self._count("ike_sas_moved_total")
@@ -232,7 +241,16 @@ class Events:
     def _child_refused(self, effect: ChildRefused) -> None:
         if self._may_log(logging.INFO):
             about_it = about(self._name_of(effect.sa), unique_id(effect.sa))
-            _chd.info("CHILD_SA refused to the peer: %s", effect.reason, extra=about_it)
+            _chd.info("%s", say_child_refused(effect), extra=about_it)
+
+    def _offer_refused(self, effect: OfferRefused) -> None:
+        if self._may_log(logging.INFO):
+            _ike.info("%s", say_offer_refused(effect))
+
+    def _authentication_refused(self, effect: AuthenticationRefused) -> None:
+        if self._may_log(logging.INFO):
+            about_it = about(effect.connection, unique_id(effect.sa))
+            _ike.info("%s", say_authentication_refused(effect), extra=about_it)
 
     def _child_removed(self, effect: RemoveChild) -> None:
         self._children -= 1
@@ -249,6 +267,14 @@ class Events:
             sa: bytes = effect.sa  # type: ignore[union-attr]
             name = effect.connection if isinstance(effect, RemoveChild) else self._name_of(sa)
             group.debug(text, *values, extra=about(name, unique_id(sa)))
+
+
+def _peer_of(effect: SaClosed) -> str:
+    """Who it was with; as long as that is not proven, where that is."""
+    sa = effect.final
+    if not isinstance(sa, IkeSa):
+        return ""
+    return f" with {sa.remote_id}" if effect.was_established else f" with {end_of(sa.path)}"
 
 
 def _detail_of(effect: Effect) -> tuple[logging.Logger, str, tuple[object, ...]]:

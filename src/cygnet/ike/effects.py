@@ -14,8 +14,11 @@ from cygnet.auth.identity import Identity
 from cygnet.crypto.keymat import ChildSuite
 from cygnet.ike.carriage import DEFAULT_CARRIAGE, Carriage
 from cygnet.ike.path import Path
+from cygnet.ike.proposals import ProposalSettings
+from cygnet.ike.settings import ChildSettings
 from cygnet.ike.tasks import Task
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
+from cygnet.wire.payloads.security_association import SecurityAssociation
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 
@@ -134,6 +137,36 @@ class ChildRefused(msgspec.Struct, frozen=True, gc=False):
     sa: bytes
     reason: str
     """Our error notify, in lower case."""
+    offer: SecurityAssociation | None = None
+    """What it asked for: proposals, and the traffic of its end and of ours."""
+    ts_remote: tuple[TrafficSelector, ...] = ()
+    ts_local: tuple[TrafficSelector, ...] = ()
+    children: tuple[ChildSettings, ...] = ()
+    """What it might have."""
+
+
+class OfferRefused(msgspec.Struct, frozen=True, gc=False):
+    """A new peer gets no IKE_SA: none of the connections for its address and ours accepts one of its proposals."""
+
+    path: Path
+    offer: SecurityAssociation
+    proposals: tuple[ProposalSettings, ...]
+    """That these connections accept; empty if there are none."""
+
+
+class AuthenticationRefused(msgspec.Struct, frozen=True, gc=False):
+    """A peer has not proven to be one that we let in, or have set the IKE_SA up with. `SaClosed` follows."""
+
+    sa: bytes
+    connection: str
+    """Empty where we are the responder: it has none yet."""
+    path: Path
+    why: str
+    """A label of `authentication_failures_total`."""
+    remote_id: Identity | None = None
+    """Who it says it is."""
+    local_id: Identity | None = None
+    """Who we are to it, or are asked to be."""
 
 
 class ChildStands(msgspec.Struct, frozen=True, gc=False):
@@ -194,6 +227,8 @@ class SaEstablished(msgspec.Struct, frozen=True, gc=False):
     attributes: tuple[ConfigurationAttribute, ...] = ()
     """As initiator: what else the peer has told us with our virtual addresses, DNS servers and so on, as it was
     sent."""
+    where: Path | None = None
+    """Its path, for the log."""
 
 
 class SaMoved(msgspec.Struct, frozen=True, gc=False):
@@ -309,6 +344,8 @@ Effect = (
     | ChildRekeyed
     | ChildFailed
     | ChildRefused
+    | OfferRefused
+    | AuthenticationRefused
     | ChildStands
     | RekeyFailed
     | SaRekeyed

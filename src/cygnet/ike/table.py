@@ -376,8 +376,9 @@ class IkeTable:
         if sa.mobike is _MOBIKE_INITIATOR:
             self._roamers.add(sa.spi)
         took_s = turn.now - handshake.started if handshake is not None else 0.0
-        is_initiator = sa.is_original_initiator
-        turn.effects.append(SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, is_initiator, told))
+        ours = sa.is_original_initiator
+        effect = SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, ours, told, sa.path)
+        turn.effects.append(effect)
 
     def with_peer(self, identity: Identity) -> Iterator[IkeSa]:
         """The IKE_SAs that stand with that peer on this worker."""

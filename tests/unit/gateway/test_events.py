@@ -10,10 +10,21 @@ from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute
 from cygnet.gateway.events import LINES_PER_SECOND, Events
 from cygnet.gateway.pools import AddressPools
 from cygnet.iana import TsType
-from cygnet.ike.effects import ChildFailed, InitialContact, InstallChild, RemoveChild, Revive, SaClosed, SaEstablished
+from cygnet.ike.effects import (
+    AuthenticationRefused,
+    ChildFailed,
+    InitialContact,
+    InstallChild,
+    OfferRefused,
+    RemoveChild,
+    Revive,
+    SaClosed,
+    SaEstablished,
+)
 from cygnet.ike.path import Path
 from cygnet.ike.settings import PoolSettings
 from cygnet.observe.counters import Counters
+from cygnet.wire.payloads.security_association import SecurityAssociation
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 GATEWAY = parse_identity("gw.example.org")
@@ -98,6 +109,20 @@ def test_logs_a_few_lines_a_second_and_sums_up_the_rest(caplog: pytest.LogCaptur
     rig.events(SaClosed(SPI, "", "half_open_timeout", False))
     assert f"IKE_SA {SPI.hex()} not established: half_open_timeout" in caplog.text
     assert caplog.records[-1].sa == ("", 0x04050607)  # type: ignore[attr-defined]
+
+
+def test_who_is_refused_is_said_with_the_number_of_the_ike_sa(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="cygnet")
+    rig = Rig()
+    path = Path("192.0.2.1", 500, "192.0.2.2", 500)
+    rig.events(OfferRefused(path, SecurityAssociation(()), ()))
+    assert caplog.records[-1].getMessage() == "192.0.2.2[500] gets no IKE_SA: no connection is for it at 192.0.2.1"
+    rig.events(AuthenticationRefused(SPI, "", path, "wrong_secret", PEER, GATEWAY))
+    assert caplog.records[-1].getMessage().endswith(": its secret is not ours")
+    assert caplog.records[-1].sa == ("", 0x04050607)  # type: ignore[attr-defined]
+    for _ in range(2 * LINES_PER_SECOND):
+        rig.events(AuthenticationRefused(SPI, "", path, "wrong_secret", PEER, GATEWAY))
+    assert len(caplog.records) == LINES_PER_SECOND
 
 
 def test_the_end_of_a_child_names_its_connection_though_that_is_gone_as_well(caplog: pytest.LogCaptureFixture) -> None:

@@ -116,11 +116,22 @@ def choose(sa: IkeSa, parts: Parts, *, name: str = "", is_first: bool = False, t
     raise TsUnacceptable("no child covers any of the traffic asked for")
 
 
-def refuse(sa: IkeSa, error: ProtocolViolation, turn: Turn) -> None:
-    """As responder: note that the peer gets that error in place of a CHILD_SA."""
+def refuse(sa: IkeSa, parts: Parts, error: ProtocolViolation, turn: Turn) -> None:
+    """As responder: note that the peer gets that error in place of the CHILD_SA that it asks for."""
     reason = error.notify.name.lower()
     turn.env.count(f'child_sas_refused_total{{reason="{reason}"}}')
-    turn.effects.append(ChildRefused(sa.spi, reason))
+    ts_i, ts_r = parts.find(TrafficSelectorsInitiator), parts.find(TrafficSelectorsResponder)
+    children = tuple(child.settings for child in sa.connection.children) if sa.connection is not None else ()
+    turn.effects.append(
+        ChildRefused(
+            sa.spi,
+            reason,
+            parts.find(SecurityAssociation),
+            ts_i.selectors if ts_i is not None else (),
+            ts_r.selectors if ts_r is not None else (),
+            children,
+        )
+    )
 
 
 def answer(agreed: Agreed, spi_in: bytes) -> tuple[Payload, ...]:

@@ -38,7 +38,7 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
         payloads = _answer(sa, parts, named, turn)
     except ProtocolViolation as error:
         if error.scope is Scope.CHILD:
-            children.refuse(sa, error, turn)
+            children.refuse(sa, parts, error, turn)
         raise
     sa.send_response(datagram, _CREATE_CHILD_SA, payloads, turn)
 

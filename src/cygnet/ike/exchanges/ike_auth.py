@@ -5,7 +5,7 @@ from cygnet.auth.psk import compute_psk_auth, verify_psk_auth
 from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
 from cygnet.ike import transport_mode, uniqueness
 from cygnet.ike.connections import Candidates, choose_connection
-from cygnet.ike.effects import ChildFailed, PhaseDone
+from cygnet.ike.effects import AuthenticationRefused, ChildFailed, PhaseDone
 from cygnet.ike.errors import (
     AuthenticationFailed,
     ChildlessUnsupported,
@@ -60,21 +60,26 @@ def _own_address(sa: IkeSa) -> Identity:
     return Identity(id_type, pack_address(sa.path.local))
 
 
-def _failed(why: str, turn: Turn) -> AuthenticationFailed:
+def _failed(
+    why: str, sa: IkeSa, turn: Turn, remote_id: Identity | None = None, local_id: Identity | None = None
+) -> AuthenticationFailed:
     """The peer is told that it failed, the operator why."""
     turn.env.count(f'authentication_failures_total{{reason="{why}"}}')
+    turn.effects.append(AuthenticationRefused(sa.spi, sa.name, sa.path, why, remote_id, local_id))
     return AuthenticationFailed(why)
 
 
-def _check_auth(sa: IkeSa, parts: Parts, secret: bytes, *, id_body: bytes, turn: Turn) -> None:
-    """Verify the peer's AUTH payload; raises AuthenticationFailed."""
+def _check_auth(
+    sa: IkeSa, parts: Parts, secret: bytes, remote_id: Identity, local_id: Identity, *, id_body: bytes, turn: Turn
+) -> None:
+    """Verify the peer's AUTH payload; raises AuthenticationFailed. Both identities are what the secret is for."""
     handshake, suite = sa.handshake, sa.suite
     assert handshake is not None and suite is not None and handshake.keys is not None
     auth = parts.find(Authentication)
     if auth is None:
-        raise _failed("no_auth_payload", turn)
+        raise _failed("no_auth_payload", sa, turn, remote_id, local_id)
     if auth.method != _SHARED_KEY_MESSAGE_INTEGRITY_CODE:
-        raise _failed("auth_method", turn)
+        raise _failed("auth_method", sa, turn, remote_id, local_id)
     is_peer_initiator = not sa.is_original_initiator
     is_good = verify_psk_auth(
         auth.data,
@@ -86,7 +91,7 @@ def _check_auth(sa: IkeSa, parts: Parts, secret: bytes, *, id_body: bytes, turn:
         id_body=id_body,
     )
     if not is_good:
-        raise _failed("wrong_secret", turn)
+        raise _failed("wrong_secret", sa, turn, remote_id, local_id)
 
 
 def _own_auth(sa: IkeSa, secret: bytes, id_body: bytes) -> Authentication:
@@ -118,20 +123,20 @@ def respond(sa: IkeSa, datagram: bytes, parts: Parts, turn: Turn) -> None:
     asked_id = Identity(asked.id_type, asked.data) if asked is not None else None
     connection = choose_connection(handshake.candidates, remote_id, asked_id, handshake.choice)
     if connection is None:
-        raise _failed("no_connection", turn)
+        raise _failed("no_connection", sa, turn, remote_id, asked_id)
     own = connection.settings.local.id
     own_id = (asked_id or _own_address(sa)) if own.is_pattern else own
     secret = turn.env.secrets.find(own_id, remote_id)
     if secret is None:
-        raise _failed("no_secret", turn)
-    _check_auth(sa, parts, secret, id_body=id_i.body, turn=turn)
+        raise _failed("no_secret", sa, turn, remote_id, own_id)
+    _check_auth(sa, parts, secret, remote_id, own_id, id_body=id_i.body, turn=turn)
     sa.connection = connection
     sa.local_id, sa.remote_id = own_id, remote_id
     id_r = IdentificationResponder(id_type=own_id.id_type, data=own_id.data)
     auth = _own_auth(sa, secret, id_r.body)
     is_alone = parts.has_notify(_INITIAL_CONTACT)
     if uniqueness.is_refused(sa, turn, is_alone=is_alone):
-        raise _failed("not_unique", turn)
+        raise _failed("not_unique", sa, turn, remote_id, own_id)
     answer = (*_answer_child(sa, parts, turn), *mobike.answer_offer(sa, parts, turn))
     turn.table.established(sa, turn)
     uniqueness.enforce(sa, turn, is_alone=is_alone)
@@ -158,7 +163,7 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
             sa.virtual_ips, sa.has_leases = (), False
             raise
         # The IKE_SA stands all the same, and so does its address: for the CHILD_SA that is asked for in it next.
-        children.refuse(sa, error, turn)
+        children.refuse(sa, parts, error, turn)
         return (*reply, error_notify(error))
     spi_in = turn.table.new_child_spi(sa)
     nonce_i, nonce_r = handshake.nonce_i, handshake.nonce_r
@@ -183,7 +188,7 @@ def start(sa: IkeSa, turn: Turn) -> None:
     own_id = _own_address(sa) if settings.local.id.is_pattern else settings.local.id
     secret = turn.env.secrets.find(own_id, settings.remote.id)
     if secret is None:
-        raise _failed("no_secret", turn)
+        raise _failed("no_secret", sa, turn, settings.remote.id, own_id)
     id_i = IdentificationInitiator(id_type=own_id.id_type, data=own_id.data)
     wanted = settings.remote.id
     id_r = () if wanted.is_pattern else (IdentificationResponder(id_type=wanted.id_type, data=wanted.data),)
@@ -253,16 +258,16 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     if id_r is None or parts.find(Authentication) is None:
         if refusal is not None:
             raise refusal
-        raise _failed("no_auth_payload", turn)
+        raise _failed("no_auth_payload", sa, turn)
     own = connection.settings.local.id
     own_id = _own_address(sa) if own.is_pattern else own
     remote_id = Identity(id_r.id_type, id_r.data)
     if choose_connection(Candidates((connection,)), remote_id, None) is None:
-        raise _failed("peer_identity", turn)
+        raise _failed("peer_identity", sa, turn, remote_id, own_id)
     secret = turn.env.secrets.find(own_id, remote_id)
     if secret is None:
-        raise _failed("no_secret", turn)
-    _check_auth(sa, parts, secret, id_body=id_r.body, turn=turn)
+        raise _failed("no_secret", sa, turn, remote_id, own_id)
+    _check_auth(sa, parts, secret, remote_id, own_id, id_body=id_r.body, turn=turn)
     sa.message_ids.response_received()
     sa.local_id, sa.remote_id = own_id, remote_id
     turn.effects.append(PhaseDone(sa.spi, "ike_auth"))

@@ -1,11 +1,14 @@
 """IKE_SA_INIT (RFC 7296 section 1.2): proposals, key exchange, nonces and NAT detection, all in the clear."""
 
+from itertools import islice
+from typing import Final
+
 from cygnet.crypto.ke import KE
 from cygnet.iana import ExchangeType, KeId, NotifyType
 from cygnet.ike import fragments, tally
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Candidates, Connection
-from cygnet.ike.effects import PhaseDone, Send
+from cygnet.ike.effects import OfferRefused, PhaseDone, Send
 from cygnet.ike.errors import (
     InvalidKePayload,
     InvalidSyntax,
@@ -47,6 +50,8 @@ _REQUEST_IN = tally.REQUEST_IN[_IKE_SA_INIT]
 _RESPONSE_OUT = tally.RESPONSE_OUT[_IKE_SA_INIT]
 
 NONCE_OCTETS = 32
+_PROPOSALS_TOLD: Final = 10
+"""Of ours, to whoever wonders why a peer's are none of them."""
 MAX_COOKIE_OCTETS = 64
 _MAX_COOKIES_TAKEN = 3
 """Cookies that we return before we give the peer up: each may be a forgery, and each costs a round trip."""
@@ -135,6 +140,8 @@ def _choose(offer: SecurityAssociation, path: Path, turn: Turn) -> tuple[Candida
         choice = candidate.negotiator.choose(offer)
         if choice is not None:
             return candidates.led_by(candidate), choice
+    accepted = (proposal for each in candidates.distinct() for proposal in each.settings.proposals)
+    turn.effects.append(OfferRefused(path, offer, tuple(islice(accepted, _PROPOSALS_TOLD))))
     raise NoProposalChosen("no connection for this address accepts one of the proposals")
 
 
