@@ -6,9 +6,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 import vici
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from tests import pki
 from tests.interop.controlled import Controlled, RawSection
 from tests.interop.cygnet_gateway import ESTABLISHED, Cygnet
@@ -157,6 +160,56 @@ def test_credentials_are_listed_as_charon_lists_them(direct: Topology) -> None:
             shown.append([re.sub(r" warnings=\[.*\]\}", "}", reply) for reply in replies])
     ours, theirs = shown[1], shown[0]
     assert ours == theirs
+
+
+class BesideItsFiles(Cygnet):
+    """Its configuration is `swanctl.conf`, in the folder that has the others."""
+
+    @property
+    def config_path(self) -> Path:
+        return self.directory / "swanctl.conf"
+
+
+def test_what_lies_beside_swanctl_conf_is_listed_without_swanctl_having_loaded_it(direct: Topology) -> None:
+    """As it is by charon when its swanctl has loaded it, whose secrets have the passwords."""
+    root = pki.authority()
+    gateway, other = root.issue("gw", dns="gw.example.org"), root.issue("other")
+    locked = BestAvailableEncryption(b"open sesame")
+    files = {
+        "x509/gw.pem": gateway.pem,
+        "x509ca/root.pem": root.pem,
+        "x509crl/root.pem": root.revocation_list(),
+        "pubkey/gw.pem": gateway.public_octets(),
+        "private/gw.pem": gateway.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked),
+        "pkcs12/other.p12": serialize_key_and_certificates(b"o", other.key, other.certificate, None, locked),
+    }
+    config = EMPTY + "authorities { a { cacert = root.pem\n crl_uris = http://a/crl } }\nsecrets {\n"
+    for section, file in (("private-gw", "gw.pem"), ("pkcs12-other", "other.p12")):
+        config += f"{section} {{ file = {file}\n secret = open sesame\n }}\n"
+    config += "}\n"
+    asked = [("--list-certs",), ("--list-certs", "--raw"), ("--list-authorities",)]
+    shown: list[list[str]] = []
+    daemons: list[StrongSwan | Cygnet] = [
+        StrongSwan("charon", direct.server, config, files=files),
+        BesideItsFiles(direct.server, config, "--workers", "1"),
+    ]
+    for daemon in daemons:
+        with daemon:
+            if isinstance(daemon, StrongSwan):
+                daemon.swanctl("--load-all", "--noprompt")
+            else:
+                for name, content in files.items():
+                    (daemon.directory / name).parent.mkdir(exist_ok=True)
+                    (daemon.directory / name).write_bytes(content)
+                daemon.cygnet("reload", "--state-dir", str(daemon.state_directory))
+            shown.append([daemon.swanctl(*arguments) for arguments in asked])
+            if not isinstance(daemon, StrongSwan):
+                (daemon.directory / "x509/gw.pem").unlink()
+                daemon.cygnet("reload", "--state-dir", str(daemon.state_directory))
+                assert "CN=gw" not in daemon.swanctl("--list-certs", "--type", "x509")
+    theirs, ours = shown
+    assert ours == theirs
+    assert "has private key" in ours[0]
 
 
 def _has_counted(daemon: Controlled, name: str) -> bool:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cygnet.auth.identity import Identity, matches, parse_identity
@@ -98,16 +99,31 @@ def decode_certificate(kind: CertificateKind, flag: CertificateFlag, octets: byt
     return certificate
 
 
-def private_key_id(kind: str, octets: bytes) -> str:
-    """The identifier of a private key of kind ANY, RSA or ECDSA, PEM or DER, without password. Raises ValueError."""
-    try:
-        load = load_pem_private_key if _PEM in octets else load_der_private_key
-        key = load(octets, None)
-    except _UNREADABLE:
-        raise ValueError(f"parsing {kind} private key failed") from None
-    if isinstance(key, _KEYS_OF[kind]):
-        return key_id(key.public_key())
+def private_key_id(kind: str, octets: bytes, password: bytes | None = None) -> str:
+    """The identifier of a private key of kind ANY, RSA or ECDSA, PEM or DER; a `password` is used if it needs one.
+
+    Raises ValueError.
+    """
+    load = load_pem_private_key if _PEM in octets else load_der_private_key
+    wanted = _KEYS_OF.get(kind)
+    for each in dict.fromkeys((None, password)):
+        with suppress(*_UNREADABLE):
+            key = load(octets, each)
+            if wanted is not None and isinstance(key, wanted):
+                return key_id(key.public_key())
     raise ValueError(f"parsing {kind} private key failed")
+
+
+def decode_container(octets: bytes, password: bytes | None = None) -> tuple[list[HeldCertificate], list[str]]:
+    """The certificates in a PKCS#12 container, and the identifiers of its keys. Raises ValueError."""
+    try:
+        container = load_pkcs12(octets, password)
+    except _UNREADABLE:
+        raise ValueError("parsing PKCS12 container failed, or its password is wrong") from None
+    inside = [*([container.cert] if container.cert is not None else ()), *container.additional_certs]
+    key = container.key
+    keys = [key_id(key.public_key())] if isinstance(key, _PrivateKey) else []
+    return [_certificate(each.certificate, CertificateFlag.NONE) for each in inside], keys
 
 
 def key_id(key: CertificatePublicKeyTypes) -> str:
@@ -115,28 +131,54 @@ def key_id(key: CertificatePublicKeyTypes) -> str:
     return x509.SubjectKeyIdentifier.from_public_key(key).digest.hex()
 
 
+class HeldFiles(msgspec.Struct, frozen=True):
+    """What lies beside a configuration file."""
+
+    certificates: tuple[HeldCertificate, ...] = ()
+    """In the order in which they are loaded."""
+    key_ids: tuple[str, ...] = ()
+    authorities: dict[str, HeldCertificate] = {}
+    """The certificates of authorities, by the names of these."""
+
+
 class HeldCredentials:
-    """What is loaded, the newest first."""
+    """What is loaded, by clients and from files, the newest first."""
 
     def __init__(self) -> None:
         self._certificates: list[HeldCertificate] = []
+        self._loaded: dict[HeldCertificate, None] = {}
+        """Those of them that clients have loaded, the oldest first."""
         self._keys: dict[str, None] = {}
+        self._file_keys: tuple[str, ...] = ()
         self.authorities: dict[str, HeldCertificate] = {}
         """The certificates of authorities, by the names of these."""
 
     @property
     def key_ids(self) -> tuple[str, ...]:
         """Of the private keys."""
-        return tuple(self._keys)
+        return tuple(dict.fromkeys((*self._file_keys, *self._keys)))
+
+    def hold_files(self, files: HeldFiles) -> None:
+        """These lie beside the configuration file, and no others any more."""
+        self._certificates.clear()
+        for certificate in (*files.certificates, *self._loaded):
+            self._put(certificate)
+        self._file_keys = files.key_ids
+        self.authorities = dict(files.authorities)
 
     def add(self, certificate: HeldCertificate) -> bool:
         """Keep one more; of the revocation lists of an issuer, the newest. False if it is there, or a newer one."""
+        self._loaded[certificate] = None
+        return self._put(certificate)
+
+    def _put(self, certificate: HeldCertificate) -> bool:
         if certificate in self._certificates:
             return False
         if certificate.kind is CertificateKind.REVOCATION_LIST:
             earlier = [each for each in self._certificates if each.kind is certificate.kind]
             rivals = [each for each in earlier if each.subjects == certificate.subjects]
             if any(each.issued >= certificate.issued for each in rivals):
+                self._loaded.pop(certificate, None)
                 return False
             self._certificates = [each for each in self._certificates if each not in rivals]
         self._certificates.insert(0, certificate)
@@ -144,25 +186,27 @@ class HeldCredentials:
 
     def add_key(self, identifier: str) -> bool:
         """Note that a private key is there; False if that is known."""
-        if identifier in self._keys:
-            return False
+        is_known = identifier in self.key_ids
         self._keys[identifier] = None
-        return True
+        return not is_known
 
     def remove_key(self, identifier: str) -> bool:
         """Forget a private key; False if there is none such."""
-        is_there = identifier in self._keys
+        is_there = identifier in self.key_ids
         self._keys.pop(identifier, None)
+        self._file_keys = tuple(each for each in self._file_keys if each != identifier)
         return is_there
 
     def has_private_key(self, certificate: HeldCertificate) -> bool:
         """Whether the private key that belongs to it was loaded."""
-        return certificate.key_id in self._keys
+        return certificate.key_id in self._keys or certificate.key_id in self._file_keys
 
     def clear(self) -> None:
         """Forget everything but the certificates of authorities, which belong to these."""
         self._certificates.clear()
+        self._loaded.clear()
         self._keys.clear()
+        self._file_keys = ()
 
     def listed(self) -> Iterator[HeldCertificate]:
         """All of it in the order in which strongSwan lists it."""

@@ -14,7 +14,7 @@ from cygnet.cli.output import complain
 from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
-from cygnet.config.load import Configuration, load_settings
+from cygnet.config.load import Configuration, ConfigurationFile, load_settings
 from cygnet.gateway.log_hub import LogHub
 from cygnet.gateway.state_dir import VICI_SOCKET
 from cygnet.gateway.supervisor import Serving, Supervisor
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             gateway,
             state_dir=state_dir,
             vici=Path(gateway.vici_socket) if gateway.vici_socket else state_dir / VICI_SOCKET,
-            reread=partial(_configured, args),
+            file=ConfigurationFile(partial(_configured, args), configuration.files),
             logs=logs,
             on_serving=_tell_serving,
         ).run()

@@ -2,22 +2,23 @@
 
 import ipaddress
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from cygnet.auth.held_credentials import HeldFiles
 from cygnet.config.defaults import MAX_PROBLEMS
 from cygnet.config.errors import ConfigError, Problem, quote
-from cygnet.config.folders import unused_files
+from cygnet.config.folders import read_folders
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.keys import TABLES
 from cygnet.config.log_settings import LogSettings
 from cygnet.config.reader import Reader, Values
 from cygnet.config.references import referenced_names, resolve_references
 from cygnet.config.resource_keys import CERTIFICATES, UNBUILT_SECRETS
-from cygnet.config.syntax import Section, Setting, parse_file, parse_text
+from cygnet.config.syntax import Position, Section, Setting, Source, parse_file, parse_text
 from cygnet.ike.settings import (
     AdmissionSettings,
     AuthKind,
@@ -42,12 +43,31 @@ class Configuration(msgspec.Struct, frozen=True):
     settings: Settings
     gateway: GatewaySettings = GatewaySettings()
     warnings: tuple[Problem, ...] = ()
+    files: HeldFiles = HeldFiles()
+    """The certificates and keys in the folders beside the file."""
+
+
+class ConfigurationFile:
+    """A configuration that is read again when somebody asks for it."""
+
+    __slots__ = ("_read", "files")
+
+    def __init__(self, read: Callable[[], Configuration], files: HeldFiles = HeldFiles()) -> None:  # noqa: B008 - frozen
+        """`files` are those that were there when it was read first."""
+        self._read = read
+        self.files = files
+
+    def read(self) -> Configuration:
+        """What it says by now. Raises ConfigError."""
+        return self._read()
 
 
 def load_settings(path: str) -> Configuration:
     """Read a configuration file. Raises ConfigError, which names everything that is wrong with it."""
-    configuration = _Loader().load(parse_file(path))
-    return msgspec.structs.replace(configuration, warnings=(*configuration.warnings, *unused_files(path)))
+    loader = _Loader()
+    configuration = loader.load(parse_file(path))
+    files, warnings = read_folders(path, loader.root)
+    return msgspec.structs.replace(configuration, warnings=(*configuration.warnings, *warnings), files=files)
 
 
 def load_text(text: str, name: str = "<text>") -> Configuration:
@@ -84,13 +104,15 @@ def load_authority(section: Section) -> tuple[AuthoritySettings, tuple[Problem, 
 
 
 class _Loader:
-    __slots__ = ("_reader",)
+    __slots__ = ("_reader", "root")
 
     def __init__(self) -> None:
         self._reader = Reader()
+        self.root = Section("", Position(Source("", ""), 0))
+        """What was loaded, with all that sections inherit."""
 
     def load(self, raw: Section) -> Configuration:
-        root = resolve_references(raw, self._reader.problems)
+        root = self.root = resolve_references(raw, self._reader.problems)
         self._check_outermost(root, referenced_names(raw))
         gateway = self._read_gateway(root)
         pools = self._read_pools(root)

@@ -86,7 +86,8 @@ def _render_secrets() -> Iterator[str]:
         yield f"\\fB{_plain(prefix)}<suffix>\\fR"
         yield _inline(table.help)
     yield ".PP"
-    yield _inline(f"So are files in the folders {', '.join(FOLDERS)} beside swanctl.conf: {CERTIFICATES}.")
+    folders = ", ".join(FOLDERS)
+    yield _inline(f"Files in the folders {folders} beside swanctl.conf are listed, and have no effect: {CERTIFICATES}.")
 
 
 def _from_markdown(lines: Iterable[str]) -> Iterator[str]:

@@ -155,8 +155,9 @@ def _render_unbuilt(tables: Iterable[Table]) -> str:
     lines += [f"- {', '.join(names)}: {reason}." for reason, names in by_reason.items()]
     lines += [
         "",
-        f"So are files in the folders {', '.join(f'`{folder}`' for folder in FOLDERS)} beside `swanctl.conf`, which",
-        f"strongSwan loads: {CERTIFICATES}.",
+        f"Files in the folders {', '.join(f'`{folder}`' for folder in FOLDERS)} beside `swanctl.conf` are read with",
+        "it, with the passwords of the sections of `secrets` that name them, and listed (`swanctl --list-certs`). They",
+        f"have no effect: {CERTIFICATES}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from cygnet.auth.held_credentials import HeldCertificate, HeldCredentials
+from cygnet.auth.held_credentials import HeldCertificate, HeldCredentials, HeldFiles
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError, Problem, quote
 from cygnet.config.load import is_initiable, load_authority, load_connection
@@ -27,7 +27,8 @@ from cygnet.ike.settings import (
 class Store:
     """Connections, pools, authorities and secrets by name."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, files: HeldFiles | None = None) -> None:
+        """`files` are the certificates and keys that lie beside the configuration file."""
         self._base = settings
         self.connections: dict[str, ConnectionSettings] = {}
         self.pools: dict[str, PoolSettings] = {}
@@ -36,12 +37,12 @@ class Store:
         self.secrets: dict[str, SharedSecret] = {}
         self.authorities: dict[str, AuthoritySettings] = {}
         self.held = HeldCredentials()
-        """Certificates and keys, of which only clients tell: they outlive a file that is read again."""
+        """Certificates and keys. What clients tell of outlives a file that is read again."""
         self._trap_orders: dict[tuple[str, str], bool] = {}
         self.generation = 0
         """Grows with every change."""
         self._snapshot: Settings | None = None
-        self.replace(settings)
+        self.replace(settings, files)
 
     @property
     def settings(self) -> Settings:
@@ -57,14 +58,14 @@ class Store:
             )
         return self._snapshot
 
-    def replace(self, settings: Settings) -> None:
+    def replace(self, settings: Settings, files: HeldFiles | None = None) -> None:
         """Take a whole configuration, in place of everything."""
         self._base = settings
         self.connections = {connection.name: connection for connection in settings.connections}
         self.pools = {pool.name: pool for pool in settings.pools}
         self._in_order = None
         self.authorities = {authority.name: authority for authority in settings.authorities}
-        self.held.authorities.clear()
+        self.held.hold_files(files or HeldFiles())
         self.secrets = {f"file-{number}": secret for number, secret in enumerate(settings.secrets)}
         self._changed()
 

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
-from cygnet.config.load import Configuration
+from cygnet.config.load import ConfigurationFile
 from cygnet.gateway.control import (
     AddressHanded,
     AddressReturned,
@@ -123,7 +123,7 @@ class Supervisor:
         counters: Counters | None = None,
         has_tun: bool = True,
         vici: Path | None = None,
-        reread: Callable[[], Configuration] | None = None,
+        file: ConfigurationFile | None = None,
         logs: LogHub | None = None,
         on_serving: Callable[[Serving], object] = lambda serving: None,
     ) -> None:
@@ -131,8 +131,8 @@ class Supervisor:
 
         Counters are kept in `state_dir` if it is given, or else in `counters`, which must have one row more than
         `gateway.worker_count`. `has_tun` allows TUN devices where we may make them. With `vici` there is a control
-        socket, and `reread` reads the configuration file again for those who ask for it there. `logs` is where this
-        process logs to, and with it its workers. `on_serving` is called when all workers serve.
+        socket, and `file` is read again for those who ask for it there. `logs` is where this process logs to, and with
+        it its workers. `on_serving` is called when all workers serve.
         """
         self._settings = settings
         self._gateway = gateway
@@ -140,7 +140,7 @@ class Supervisor:
         self._given_counters = counters
         self._has_tun = has_tun
         self._vici_path = vici
-        self._reread = reread
+        self._file = file
         self._logs = logs
         self._vici: ViciService | None = None
         self._on_serving = on_serving
@@ -196,7 +196,7 @@ class Supervisor:
                 self._counters,
                 send=self._send,
                 workers=lambda: [slot.index for slot in self._slots if slot.is_ready],
-                reread=self._reread,
+                file=self._file,
                 logs=self._logs,
                 in_force=self._configure,
                 listening=lambda: self._listeners.addresses,

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from cygnet.config.effect import differences, waiting_keys
 from cygnet.config.errors import ConfigError
 from cygnet.config.gateway_settings import GatewaySettings
-from cygnet.config.load import Configuration
+from cygnet.config.load import Configuration, ConfigurationFile
 from cygnet.config.log_settings import LogSettings
 from cygnet.config.store import Store
 from cygnet.gateway.initiations import initiating_worker
@@ -65,7 +65,7 @@ class GatewayBackend:
         counters: Counters,
         *,
         workers: Callable[[], Sequence[int]],
-        reread: Callable[[], Configuration] | None,
+        file: ConfigurationFile | None,
         in_force: Callable[[Settings], object],
         listening: Callable[[], tuple[str, ...]],
         started_with: GatewaySettings,
@@ -73,7 +73,7 @@ class GatewayBackend:
     ) -> None:
         """`workers` are the numbers of those that serve.
 
-        `reread` reads the configuration file; `in_force` is told of new settings before the workers are.
+        `file` is the configuration file, if there is one; `in_force` is told of new settings before the workers are.
         `started_with` is what it said of the daemon itself when that was started. `log` has the log follow its
         settings, and says whether they are others than before; it raises LocalError.
         """
@@ -81,7 +81,7 @@ class GatewayBackend:
         self._calls = calls
         self._counters = counters
         self._workers = workers
-        self._reread = reread
+        self._file = file
         self._in_force = in_force
         self._listening = listening
         self._started_with = started_with
@@ -151,13 +151,13 @@ class GatewayBackend:
                 _log_unchanged(exc)
                 raise
             before = self.store.settings
-            self.store.replace(configuration.settings)
+            self.store.replace(configuration.settings, configuration.files)
             await self.apply()
             return self._say_reloaded(before, configuration, is_log_new=is_log_new)
 
     async def reload_settings(self) -> Reloaded:
         """Read the file again for what it says of the daemon itself; the log has the outcome."""
-        if self._reread is None:
+        if self._file is None:
             return Reloaded((), ())
         async with self._reloading:
             try:
@@ -192,10 +192,10 @@ class GatewayBackend:
         return Reloaded(changed, tuple(warnings))
 
     def _read_again(self) -> Configuration:
-        if self._reread is None:
+        if self._file is None:
             raise CommandError("this gateway has no configuration file")
         try:
-            return self._reread()
+            return self._file.read()
         except ConfigError as exc:
             raise CommandError(str(exc)) from None
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cygnet.config.gateway_settings import GatewaySettings
-from cygnet.config.load import Configuration
+from cygnet.config.load import ConfigurationFile
 from cygnet.config.store import Store
 from cygnet.gateway.control import Answer, AnyMessage, Happened, Interest
 from cygnet.gateway.log_hub import LogHub
@@ -33,7 +33,7 @@ class ViciService:
         *,
         send: Callable[[int, AnyMessage], bool],
         workers: Callable[[], Sequence[int]],
-        reread: Callable[[], Configuration] | None,
+        file: ConfigurationFile | None,
         logs: LogHub | None = None,
         in_force: Callable[[Settings], object],
         listening: Callable[[], tuple[str, ...]],
@@ -42,19 +42,19 @@ class ViciService:
     ) -> None:
         """`send(worker, message)` is False for one that isn't there; `workers` tells which serve.
 
-        `reread` reads the configuration file, if there is one; `in_force` is told of new settings before the workers
-        are. `started_with` is what the file said of the daemon itself when that was started.
+        `file` is the configuration file, if there is one; `in_force` is told of new settings before the workers are.
+        `started_with` is what the file said of the daemon itself when that was started.
         """
         self._send = send
         self._workers = workers
         self.calls = WorkerCalls(send)
-        self.store = Store(settings)
+        self.store = Store(settings, file.files if file is not None else None)
         self.backend = GatewayBackend(
             self.store,
             self.calls,
             counters,
             workers=workers,
-            reread=reread,
+            file=file,
             in_force=in_force,
             listening=listening,
             started_with=started_with,

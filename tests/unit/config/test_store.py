@@ -2,6 +2,7 @@
 
 import pytest
 
+from cygnet.auth.held_credentials import CertificateFlag, CertificateKind, HeldCertificate, HeldFiles
 from cygnet.auth.identity import parse_identity
 from cygnet.config.errors import ConfigError
 from cygnet.config.load import load_pool, load_text
@@ -10,6 +11,7 @@ from cygnet.config.store import Store
 from cygnet.ike.settings import PoolSettings, Settings, SharedSecret
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
+KIND, FLAG = CertificateKind.X509, CertificateFlag.NONE
 CONNECTION: Message = {
     "version": b"2",
     "remote_addrs": [b"192.0.2.1", b"192.0.2.2"],
@@ -99,3 +101,24 @@ def test_secrets_have_keys_or_stand_beside_each_other(store: Store) -> None:
     assert store.unload_secret("ike-1")
     store.clear_secrets()
     assert not store.settings.secrets
+
+
+def test_files_come_and_go_with_the_configuration_and_what_clients_load_stays(store: Store) -> None:
+    first, second, third = (
+        HeldCertificate(KIND, FLAG, name, (parse_identity(name.decode()),)) for name in (b"a", b"b", b"c")
+    )
+    authority = HeldCertificate(KIND, CertificateFlag.CA, b"ca", (parse_identity("ca"),))
+    store.replace(Settings(), HeldFiles((first, second), ("k1",), {"a": authority}))
+    held = store.held
+    assert list(held.listed()) == [second, first, authority]
+    assert not held.add(first) and held.add(third)
+    assert not held.add_key("k1") and held.add_key("k2")
+    store.replace(Settings(), HeldFiles((second,), ("k3",)))
+    assert list(held.listed()) == [third, first, second]
+    assert list(held.key_ids) == ["k3", "k1", "k2"]
+    # Of what is there a client may take away anything, whoever loaded it; another reading brings it back.
+    assert held.remove_key("k3") and not held.remove_key("k3")
+    held.clear()
+    assert not list(held.listed()) and not held.key_ids
+    store.replace(Settings(), HeldFiles((second,), ("k3",)))
+    assert (list(held.listed()), list(held.key_ids)) == ([second], ["k3"])

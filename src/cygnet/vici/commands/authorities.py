@@ -54,13 +54,15 @@ async def _list(backend: Backend, call: Call) -> Encodable:
     wanted = call.text("name")
     for authority in list(backend.store.authorities.values()):
         if wanted in ("", authority.name):
-            await call.emit("list-authority", {authority.name: _layout(authority)})
+            certificate = backend.store.held.authorities.get(authority.name)
+            await call.emit("list-authority", {authority.name: _layout(authority, certificate)})
     return {}
 
 
-def _layout(authority: AuthoritySettings) -> Encodable:
+def _layout(authority: AuthoritySettings, certificate: HeldCertificate | None) -> Encodable:
+    named = authority.cacert or authority.file or authority.handle
     return {
-        "cacert": authority.cacert or authority.file or authority.handle,
+        "cacert": str(certificate.subjects[0]) if certificate is not None else named,
         "crl_uris": authority.crl_uris,
         "ocsp_uris": authority.ocsp_uris,
         "cert_uri_base": authority.cert_uri_base or None,
