@@ -19,7 +19,7 @@ from cygnet.ike.address_sets import AddressSet, NetworkTable
 from cygnet.ike.carriage import carriage_of
 from cygnet.ike.lifetimes import ChildLifetimes, IkeLifetimes
 from cygnet.ike.path import Path
-from cygnet.ike.proposals import Negotiator, ProposalChoice, ProposalSettings, to_offer
+from cygnet.ike.proposals import Negotiator, ProposalChoice, ProposalSettings
 from cygnet.ike.selectors import TrafficPolicy
 from cygnet.ike.settings import ChildSettings, ConnectionSettings, Mode
 from cygnet.wire.payloads.security_association import SecurityAssociation
@@ -64,9 +64,9 @@ class Child:
         self.carriage = carriage_of(settings)
         self.transport_carriage = self.carriage.in_transport_mode()
         self.negotiator = _negotiator(settings.esp_proposals, has_ke=False)
-        self.offer: SecurityAssociation = to_offer(settings.esp_proposals, has_ke=False)
+        self.offer: SecurityAssociation = self.negotiator.offer
         self.further_negotiator = _negotiator(settings.esp_proposals, has_ke=True)
-        self.further_offer: SecurityAssociation = to_offer(settings.esp_proposals)
+        self.further_offer: SecurityAssociation = self.further_negotiator.offer
         self.ke_methods = _ke_methods(settings.esp_proposals)
         """The key exchange methods that we may use, best first; empty without PFS."""
         self.lifetimes = ChildLifetimes.of(settings)
@@ -104,7 +104,7 @@ class Connection:
         """What its IKE_SAs have counted, by the names of series."""
         self.negotiator = _negotiator(settings.proposals, has_ke=True)
         self.children = tuple(Child(child) for child in settings.children)
-        self.ike_offer: SecurityAssociation = to_offer(settings.proposals)
+        self.ike_offer: SecurityAssociation = self.negotiator.offer
         self.ke_methods = _ke_methods(settings.proposals)
         """The key exchange methods that we may use, best first."""
         self.lifetimes = IkeLifetimes.of(settings)

@@ -231,10 +231,12 @@ class Negotiator:
     Make a new one when the configuration changes: what it remembers belongs to the list that it was made for.
     """
 
-    __slots__ = ("_answers", "_choices", "_has_ke", "configured")
+    __slots__ = ("_answers", "_choices", "_has_ke", "configured", "offer")
 
     def __init__(self, configured: Sequence[ProposalSettings], *, has_ke: bool) -> None:
         self.configured = tuple(configured)
+        self.offer = to_offer(self.configured, has_ke=has_ke)
+        """All of it, as an initiator."""
         self._has_ke = has_ke
         self._choices: dict[bytes, ProposalChoice | None] = {}
         self._answers: dict[bytes, ProposalChoice] = {}

@@ -6,8 +6,8 @@ from cygnet.auth.identity import ANY_IDENTITY, Identity, matches, parse_identity
 from cygnet.iana import KeId, ProtocolId
 from cygnet.ike.connections import Candidates, Connection, ConnectionIndex, choose_connection
 from cygnet.ike.path import Path
-from cygnet.ike.proposals import parse_proposal
-from cygnet.ike.settings import AuthSettings, ConnectionSettings
+from cygnet.ike.proposals import parse_proposal, to_offer
+from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings
 
 
 def settings(
@@ -215,3 +215,13 @@ def test_a_connection_whose_addresses_overlap_is_one_candidate_at_its_most_speci
     assert names("192.0.2.7") == ["twice", "net", "any"]
     assert names("192.0.2.8") == ["net", "twice", "any"]
     assert names("192.0.2.99") == ["twice", "any"]
+
+
+def test_a_thousand_connections_with_the_same_proposals_have_one_offer() -> None:
+    children = (ChildSettings(name="net"),)
+    one, other = (Connection(ConnectionSettings(name=name, children=children)) for name in ("a", "b"))
+    assert one.ike_offer is other.ike_offer
+    [child], [same] = one.children, other.children
+    assert child.offer is same.offer and child.further_offer is same.further_offer
+    # A CHILD_SA within IKE_AUTH has no key exchange of its own (RFC 7296 section 1.2).
+    assert child.offer == to_offer(child.settings.esp_proposals, has_ke=False)
