@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from cygnet.gateway.dead_letters import DeadLetters
+from cygnet.gateway.spare_time import SpareTime
 from cygnet.gateway.suspects import SuspectSources
 from cygnet.ike.known_sources import KnownSources
 from cygnet.ike.settings import AdmissionSettings
@@ -38,6 +39,7 @@ class Gate:
             limit=self.shedder.set_sources,
             cookie_tags=cookie_tags,
             known=known,
+            spare=SpareTime().take,
             secret=int.from_bytes(os.urandom(4), "big"),
             now=now,
         )

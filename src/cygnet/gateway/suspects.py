@@ -12,7 +12,8 @@ requests, but it has one: some are let in, and as soon as most cookies for its a
 A flood from addresses that are never the same twice makes no suspects. While most cookies in all are not returned, only
 so many requests are let in as can be answered at little cost, chosen by chance; all of those from where peers have
 authenticated themselves lately, and all that bring what looks like a cookie of ours. A stranger's first request may
-take several tries then. Should many bring what looks like one and is not, it is no longer looked at.
+take several tries then: the fewer the more time the worker has to spare, of which half is spent on them. Should many
+bring what looks like a cookie and is not, it is no longer looked at.
 """
 
 from collections.abc import Callable
@@ -37,8 +38,15 @@ HOLD_S: Final = 10.0
 LET_IN_PER_S: Final = 500
 """First requests of all suspects that are let in: a hundredth of the processor."""
 STRANGERS_PER_S: Final = 4000
-"""Those of strangers that are let in while most of them return no cookies: a fifteenth of the processor. The more, the
-sooner an honest one among them gets its cookie."""
+"""Those of strangers that are let in at least, while most of them return no cookies: a fifteenth of the processor. The
+more, the sooner an honest one among them gets its cookie."""
+_ANSWER_S: Final = 18e-6
+"""About what a worker needs to take a request from a socket and to answer it with a cookie."""
+_NONE_LEFT: Final = 0.05
+"""A worker with less to spare than this part of a core has none."""
+_APPROACH: Final = 1 / 3
+"""Which part of what is missing, or too much, is made good with each review: if an answer costs five times as much, it
+is not yet so much that more and less follow each other."""
 SMALLEST_SHARE: Final = 1 / 1024
 MAX_SOURCES: Final = 8192
 """Addresses that are counted between two reviews. With more than that, forged at random, nobody stands out."""
@@ -71,6 +79,19 @@ class _Source(msgspec.Struct, gc=False):
         self.asked_before, self.returned_before, self.asked, self.returned = self.asked, self.returned, 0, 0
 
 
+def allowance(let_in_per_s: float, spare: float) -> float:
+    """How many first requests of strangers are to be let in a second, after so many were and the part `spare` of a core
+    was left over: so many more or less that they take as much of it as is then left.
+
+    Whenever more of those come who are no strangers, they find as much time as strangers are given. Should that be too
+    little, strangers get no more than always from the next review on.
+    """
+    if spare < _NONE_LEFT:
+        return STRANGERS_PER_S
+    taken = let_in_per_s * _ANSWER_S
+    return max(STRANGERS_PER_S, let_in_per_s + _APPROACH * (spare - taken) / _ANSWER_S)
+
+
 def _is_notable(wanted: float, share: float) -> bool:
     return not 1 / _NOTABLE_CHANGE < wanted / share < _NOTABLE_CHANGE
 
@@ -86,6 +107,7 @@ class SuspectSources:
         "_returned",
         "_reviewed",
         "_secret",
+        "_spare",
         "_tags",
         "_untagged_until",
         "_wrong",
@@ -99,14 +121,16 @@ class SuspectSources:
         limit: Callable[[Sources, Sources], object],
         cookie_tags: Callable[[], tuple[bytes, ...]],
         known: KnownSources,
+        spare: Callable[[float], float],
         secret: int,
         now: float,
     ) -> None:
-        """`limit` tells the kernel of the sources, IPv4 and IPv6; `known` are those that are no strangers; `secret` is
-        for `SourceKeys`.
+        """`limit` tells the kernel of the sources, IPv4 and IPv6; `known` are those that are no strangers; `spare` says
+        which part of a core was left over since it was asked last; `secret` is for `SourceKeys`.
         """
         self._limit = limit
         self._cookie_tags = cookie_tags
+        self._spare = spare
         self._tags: tuple[bytes, ...] = ()
         self._secret = secret
         self._asked: dict[str, int] = {}
@@ -180,8 +204,9 @@ class SuspectSources:
         self._wrong = 0
         let_in = 0
         has_changed = False
+        spare = self._spare(now) if self.limits_strangers else 0.0
         for family in self._families.values():
-            has_changed |= family.judge_strangers(now, elapsed_s)
+            has_changed |= family.judge_strangers(now, elapsed_s, spare)
             has_changed |= family.judge(now, elapsed_s, self.share)
             # Of this interval; those are among them that have become suspects just now, so that their share is right
             # from the beginning.
@@ -269,7 +294,7 @@ class _Family:
         prefixes = self.known.prefixes(is_ipv6=self._is_ipv6)
         return frozenset(self.keys.key(prefix.ljust(octets, b"\0")) for prefix in prefixes)
 
-    def judge_strangers(self, now: float, elapsed_s: float) -> bool:
+    def judge_strangers(self, now: float, elapsed_s: float, spare: float) -> bool:
         """See how many of those are to be let in that are neither trusted nor suspect; whether the kernel must know."""
         strangers, share = self._strangers, self.strangers_share
         if not self.asked and not strangers.asked_before and not self.is_limited:
@@ -288,7 +313,7 @@ class _Family:
         wanted = 1.0
         if self.is_limited:
             # Nobody was asked: nobody came, or there was no time to ask. Which of them it was the next one shows.
-            wanted = share * (STRANGERS_PER_S / let_in_per_s if let_in_per_s else 1.0)
+            wanted = share * (allowance(let_in_per_s, spare) / let_in_per_s if let_in_per_s else 1.0)
             wanted = min(1.0, max(SMALLEST_SHARE, wanted))
         has_changed = was_limited is not self.is_limited or (self.is_limited and trusted != self._trusted_keys)
         self._trusted_keys = trusted if self.is_limited else frozenset()

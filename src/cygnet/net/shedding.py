@@ -48,6 +48,8 @@ class Shedder:
         self._spis: SpiRules | None = None
         self._counted_as = _NEW_PEERS
         """What the filters keep out now. Where they keep both out, the kernel doesn't tell which it was."""
+        self._attached: dict[tuple[bool, bool], tuple[float, Sources | None, SpiRules | None]] = {}
+        """By what the filters were made, for each kind of socket."""
         self._seen: dict[UdpSocket, int] = {}
         """While there are filters: the drops of each socket that are accounted for."""
         self._overflows = 0.0
@@ -81,6 +83,7 @@ class Shedder:
                 self._counted_as = _NEW_PEERS if limits_new_peers else _STRAYS
             else:
                 self._seen.clear()
+                self._attached.clear()
                 for udp in self._sockets:
                     _detach(udp.socket)
         except OSError as exc:
@@ -136,14 +139,22 @@ class Shedder:
 
     def _attach_at_most(self, n: int) -> None:
         spis = self._spis.at_most(n) if self._spis is not None else None
+        attached, self._attached = self._attached, {}
+        rules: dict[tuple[bool, bool], tuple[float, Sources | None, SpiRules | None]] = {}
         programs: dict[tuple[bool, bool], bytes] = {}
         for udp in self._sockets:
             kind = (udp.is_natt, udp.is_ipv6)
-            if kind not in programs:
+            if kind not in rules:
                 sources = self._sources.get(udp.is_ipv6)
-                sources = sources.at_most(n) if sources is not None else None
-                programs[kind] = shedding_filter(self._share, is_natt=udp.is_natt, sources=sources, spis=spis)
+                rules[kind] = (self._share, sources.at_most(n) if sources is not None else None, spis)
+            # A large one takes five milliseconds to make: those of the other family often stay as they are.
+            if rules[kind] == attached.get(kind):
+                continue
+            if kind not in programs:
+                share, sources, _ = rules[kind]
+                programs[kind] = shedding_filter(share, is_natt=udp.is_natt, sources=sources, spis=spis)
             attach(udp.socket, SO_ATTACH_FILTER, programs[kind])
+        self._attached = rules
 
 
 def _overflows() -> float:

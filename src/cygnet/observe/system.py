@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 import msgspec
@@ -23,6 +24,9 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PPID: Final = 1
 _UTIME: Final = 11
 _CSTIME_END: Final = 15
+# Fields of a core in /proc/stat, its name being the first.
+_IDLE: Final = 4
+_IO_WAIT: Final = 5
 
 
 class UdpSocketState(msgspec.Struct, frozen=True):
@@ -86,6 +90,26 @@ def cpu_seconds(root: int) -> float:
             # utime, stime, and the same of children that were waited for.
             ticks += sum(map(int, fields[_UTIME:_CSTIME_END]))
     return ticks / _TICKS_PER_S
+
+
+def wanted_seconds() -> float:
+    """For how long the first thread of this process ran, or waited for a core to run on, since it began.
+
+    OSError where the kernel does not keep that.
+    """
+    run_ns, waited_ns = (_PROC / "self" / "schedstat").read_text().split()[:2]
+    return (int(run_ns) + int(waited_ns)) / 1e9
+
+
+def idle_seconds(cores: Collection[int]) -> float:
+    """For how long these cores had nothing to do since the machine began, on average.
+
+    ValueError if nothing is known of any of them.
+    """
+    names = {f"cpu{core}" for core in cores}
+    lines = (line.split() for line in (_PROC / "stat").read_text().splitlines() if line.startswith("cpu"))
+    ticks = [int(line[_IDLE]) + int(line[_IO_WAIT]) for line in lines if line[0] in names]
+    return fmean(ticks) / _TICKS_PER_S
 
 
 def pss_octets(root: int) -> int:

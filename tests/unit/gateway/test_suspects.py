@@ -10,6 +10,7 @@ from cygnet.gateway.suspects import (
     REVIEW_S,
     STRANGERS_PER_S,
     SuspectSources,
+    allowance,
 )
 from cygnet.ike.known_sources import KnownSources, prefix_of
 from cygnet.ike.settings import AdmissionSettings
@@ -24,6 +25,8 @@ class Rig:
         self.now = 0.0
         self.told: list[tuple[Sources, Sources]] = []
         self.tags = (b"new.", b"old.")
+        self.spare = 0.0
+        self.looks: list[float] = []
         self.limits = limits or AdmissionSettings()
         self.known = KnownSources(self.limits)
         self.sources = SuspectSources(
@@ -31,9 +34,15 @@ class Rig:
             limit=lambda ipv4, ipv6: self.told.append((ipv4, ipv6)),
             cookie_tags=lambda: self.tags,
             known=self.known,
+            spare=self.look,
             secret=7,
             now=0.0,
         )
+
+    def look(self, now: float) -> float:
+        """How much time the worker has to spare."""
+        self.looks.append(now)
+        return self.spare
 
     def trust(self, remote: str) -> None:
         """A peer authenticates itself."""
@@ -205,6 +214,23 @@ def test_memory_and_the_filter_are_bounded(rig: Rig) -> None:
     assert all(not family.sources for family in rig.sources._families.values())
 
 
+@pytest.mark.parametrize("let_in", [0, 4_000, 10_000, 40_000])
+def test_without_time_to_spare_strangers_get_what_they_always_get(let_in: float) -> None:
+    assert allowance(let_in, 0.0) == STRANGERS_PER_S
+
+
+@pytest.mark.parametrize("answer_s", [5e-6, 18e-6, 40e-6])
+@pytest.mark.parametrize("left", [0.3, 1.0])
+def test_strangers_are_given_a_part_of_what_is_left_to_all(left: float, answer_s: float) -> None:
+    """`left`: what the worker does not need for others. What an answer really costs need not be known."""
+    let_in = float(STRANGERS_PER_S)
+    for _ in range(30):
+        before, let_in = let_in, allowance(let_in, left - let_in * answer_s)
+    assert let_in == pytest.approx(before, rel=0.01), "it comes to rest"
+    assert let_in > STRANGERS_PER_S
+    assert 0.2 * left < let_in * answer_s < 0.75 * left
+
+
 class TestStrangers:
     """A flood from addresses that are never the same twice."""
 
@@ -232,6 +258,21 @@ class TestStrangers:
         told = len(rig.told)
         self.flood(rig, 6)
         assert len(rig.told) == told, "what is right is left alone"
+
+    def test_more_of_them_where_there_is_time_to_spare(self, rig: Rig) -> None:
+        assert not rig.looks
+        self.flood(rig, 4)
+        rig.spare = 0.6
+        self.flood(rig, 8)
+        assert rig.sources.share_of_strangers() > 0.3
+        rig.spare = 0.0
+        self.flood(rig, 1)
+        assert 50_000 * rig.sources.share_of_strangers() == pytest.approx(STRANGERS_PER_S, rel=0.3), "no longer"
+
+    def test_nobody_looks_for_time_to_spare_without_a_flood(self, rig: Rig) -> None:
+        for _ in range(5):
+            rig.interval({HONEST: MANY}, {HONEST: MANY})
+        assert not rig.looks
 
     def test_those_of_the_other_family_all_get_in(self, rig: Rig) -> None:
         self.flood(rig, 6)

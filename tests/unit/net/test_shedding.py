@@ -276,6 +276,34 @@ class TestSuspects:
         send(bound, NEW, 20)
         assert received(bound) == 20
 
+    def test_a_filter_that_need_not_change_stays(
+        self, bound: UdpSocket, counters: CounterWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It takes five milliseconds to make one, and what changes is often about the other family."""
+        made: list[bytes] = []
+
+        def attach_and_note(target: socket.socket, option: int, program: bytes) -> None:
+            made.append(program)
+            attach(target, option, program)
+
+        monkeypatch.setattr(shedding, "attach", attach_and_note)
+        shedder = Shedder([bound], counters)
+        other = "::2" if bound.address == "127.0.0.1" else "127.0.0.2"
+        suspect(shedder, bound.address)
+        suspect(shedder, bound.address, other)
+        assert len(made) == 1
+        send(bound, NEW)
+        assert received(bound) == 0
+        suspect(shedder, other)
+        assert len(made) == 2
+        send(bound, NEW)
+        assert received(bound) == 1
+        suspect(shedder)
+        suspect(shedder, bound.address)
+        assert len(made) == 3, "it was taken off"
+        send(bound, NEW)
+        assert received(bound) == 0
+
     def test_without_any_the_filter_goes(self, bound: UdpSocket, counters: CounterWriter) -> None:
         shedder = Shedder([bound], counters)
         suspect(shedder, bound.address)
@@ -505,7 +533,7 @@ def test_where_sockets_have_little_memory_the_filter_is_smaller(
     assert largest[0] > 1000 >= largest[-1]
     send(bound, NEW)
     assert received(bound) == 0, "the first in order are left"
-    suspect(shedder, "0.0.0.1", "::1", bound.address, others=MAX_SUSPECTS - 3)
+    suspect(shedder, "0.0.0.1", "::1", bound.address, others=MAX_SUSPECTS - 3, share=0.1)
     assert len(largest) == 3, "the next one is made as small at once"
 
 

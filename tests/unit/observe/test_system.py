@@ -41,6 +41,22 @@ def test_cpu_seconds_include_children_that_have_ended() -> None:
     assert 0.03 <= system.cpu_seconds(os.getpid()) - with_child < 5
 
 
+def test_what_runs_is_wanted_and_no_core_is_idle_for_longer_than_the_machine_is_up() -> None:
+    wanted, used = system.wanted_seconds(), time.process_time()
+    while time.process_time() < used + 0.05:
+        pass
+    assert system.wanted_seconds() - wanted >= 0.04
+    cores = os.sched_getaffinity(0)
+    assert 0 < system.idle_seconds(cores) <= time.clock_gettime(time.CLOCK_BOOTTIME) + 1
+    each = [system.idle_seconds({core}) for core in cores]
+    assert min(each) - 1 <= system.idle_seconds(cores) <= max(each) + 1
+
+
+def test_of_cores_that_are_not_there_nothing_is_known() -> None:
+    with pytest.raises(ValueError):
+        system.idle_seconds({1 << 20})
+
+
 def test_a_command_name_with_brackets_is_no_obstacle() -> None:
     code = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'a) R (b', 0, 0, 0); print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

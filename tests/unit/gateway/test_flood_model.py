@@ -1,0 +1,300 @@
+"""What a flood from forged addresses leaves to honest peers: the real intake and the real watch over sources, with
+modelled costs, a modelled filter and a fake clock.
+
+Costs are those of a real worker. Of the flood only what gets in is an event of its own.
+"""
+
+import heapq
+import ipaddress
+import random
+import statistics
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import count
+
+import msgspec
+import pytest
+
+from cygnet.gateway.intake import Intake, Standing
+from cygnet.gateway.newcomers import LINE_S, Entry
+from cygnet.gateway.suspects import REVIEW_S, STRANGERS_PER_S, SuspectSources
+from cygnet.iana import ExchangeType, PayloadType
+from cygnet.ike.known_sources import KnownSources, prefix_of
+from cygnet.ike.path import Path
+from cygnet.ike.settings import AdmissionSettings
+from cygnet.net.endpoint import DATAGRAMS_PER_TURN
+from cygnet.net.shedding_filter import Sources
+from cygnet.wire.header import FLAG_INITIATOR, NO_SPI, encode_header
+
+INIT_S, AUTH_S = 350e-6, 400e-6
+RECEIVE_S = 12e-6
+FLOOD_PER_S = 50_000
+KERNEL_QUEUE = 4_000
+ROUND_TRIP_S = 0.02
+WAITS_S = (1.0, 2.0, 4.0)
+"""Between the tries of a peer, which gives up after the last."""
+HANDSHAKES_PER_S = 1 / (INIT_S + AUTH_S + 2 * RECEIVE_S)
+TICK_S = 0.001
+BEGIN_S, END_S = 2.5, 8.0
+LIMITS = AdmissionSettings()
+OFFICE = "192.0.2.1"
+STRANGERS_COME_PER_S = 60.0
+
+
+class Peer(msgspec.Struct, eq=False):
+    remote: str
+    spi: bytes
+    started: float
+    has_cookie: bool = False
+    is_half_open: bool = False
+    up: float = 0.0
+
+    def datagram(self, exchange_type: int) -> bytes:
+        return encode_header(
+            spi_i=self.spi,
+            spi_r=NO_SPI if exchange_type == ExchangeType.IKE_SA_INIT else self.spi,
+            next_payload=PayloadType.NOTIFY if self.has_cookie else PayloadType.SA,
+            exchange_type=exchange_type,
+            flags=FLAG_INITIATOR,
+            message_id=0,
+            length=28,
+        )
+
+
+RUBBISH = Peer("", bytes(8), 0.0).datagram(ExchangeType.IKE_SA_INIT)[8:]
+"""What the flood sends, but for the SPI."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    known: list[float]
+    """How long those at a known address took."""
+    known_failed: int
+    strangers: list[float]
+    strangers_failed: int
+    busy: list[float]
+    """Of each interval between two reviews, to the end."""
+    share: list[float]
+    """Of strangers that the kernel lets in, in the same intervals."""
+
+    def at_once(self) -> float:
+        """The part of all strangers that came in with their first request."""
+        return sum(delay < WAITS_S[0] for delay in self.strangers) / (len(self.strangers) + self.strangers_failed)
+
+
+class Model:
+    """Honest peers, a flood, a kernel with a filter, and a worker."""
+
+    def __init__(self, *, load: Callable[[float], float], can_measure: bool, answer_s: float) -> None:
+        """`load`: as which part of the worker's time peers at a known address come, at each time."""
+        self.now = self.idle_s = self.looked = self.looked_idle_s = 0.0
+        self.rng = random.Random(5)
+        self.load = load
+        self.can_measure = can_measure
+        self.answer_s = answer_s
+        self.peers: dict[bytes, Peer] = {}
+        self.kernel: deque[Entry] = deque()
+        self.events: list[tuple[float, int, Callable[[], object]]] = []
+        self.order = count()
+        self.forged = count()
+        self.busy: list[float] = []
+        self.shares: list[float] = []
+        self.scheduled: list[Callable[[], None]] = []
+        self.known = KnownSources(LIMITS)
+        self.known.add(prefix_of(ipaddress.ip_address(OFFICE).packed, LIMITS))
+        self.filter: Sources | None = None
+        self.suspects = SuspectSources(
+            LIMITS,
+            limit=self.set_filter,
+            cookie_tags=lambda: (b"tag1", b"tag2"),
+            known=self.known,
+            spare=self.spare,
+            secret=7,
+            now=0.0,
+        )
+        self.intake = Intake(
+            standing_of_sa=self.standing_of,
+            has_cookie=self.has_cookie,
+            ask_cookies=self.ask_cookies,
+            serve=self.serve,
+            count=lambda name, n=1, /: None,
+            again=self.scheduled.append,
+            clock=lambda: self.now,
+        )
+
+    def set_filter(self, ipv4: Sources, ipv6: Sources) -> None:
+        self.filter = ipv4
+
+    def spare(self, now: float) -> float:
+        part = (self.idle_s - self.looked_idle_s) / (now - self.looked)
+        self.looked, self.looked_idle_s = now, self.idle_s
+        self.busy.append(1 - part)
+        self.shares.append(self.suspects.share_of_strangers())
+        return part if self.can_measure else 0.0
+
+    def at(self, when: float, event: Callable[[], object]) -> None:
+        heapq.heappush(self.events, (when, next(self.order), event))
+
+    # What comes.
+
+    def gets_in(self, remote: str, *, has_cookie: bool) -> bool:
+        told = self.filter
+        if told is None or has_cookie or told.strangers_share >= 1:
+            return True
+        is_known = told.keys.key(ipaddress.ip_address(remote).packed) in told.trusted
+        return is_known or self.rng.random() < told.strangers_share
+
+    def arrive(self, octets: bytes, remote: str) -> None:
+        if len(self.kernel) < KERNEL_QUEUE:
+            self.kernel.append((octets, Path("192.0.2.2", 500, remote, 500)))
+
+    def flood(self) -> None:
+        share = self.filter.strangers_share if self.filter is not None else 1.0
+        wanted = FLOOD_PER_S * TICK_S * share
+        for _ in range(int(wanted) + (self.rng.random() < wanted % 1)):
+            number = next(self.forged)
+            remote = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+            self.arrive(number.to_bytes(8, "big") + RUBBISH, remote)
+        self.at(self.now + TICK_S, self.flood)
+
+    def begin(self, *, is_known: bool) -> None:
+        number = len(self.peers)
+        remote = OFFICE if is_known else str(ipaddress.ip_address(0x64000000 + number))
+        peer = Peer(remote, (1 << 40 | number).to_bytes(8, "big"), self.now)
+        self.peers[peer.spi] = peer
+        self.send(peer, ExchangeType.IKE_SA_INIT, 0)
+        rate = self.load(self.now) * HANDSHAKES_PER_S if is_known else STRANGERS_COME_PER_S
+        self.at(self.now + self.rng.expovariate(rate), lambda: self.begin(is_known=is_known))
+
+    def send(self, peer: Peer, exchange_type: int, tries: int) -> None:
+        is_init = exchange_type == ExchangeType.IKE_SA_INIT
+        if tries == len(WAITS_S) or peer.up or (is_init and peer.is_half_open):
+            return
+        if not is_init or self.gets_in(peer.remote, has_cookie=peer.has_cookie):
+            self.arrive(peer.datagram(exchange_type), peer.remote)
+        self.at(self.now + WAITS_S[tries], lambda: self.send(peer, exchange_type, tries + 1))
+
+    # What the worker does.
+
+    def standing_of(self, spi: bytes) -> Standing:
+        return Standing.ESTABLISHED if self.peers[spi].up else Standing.UNDER_WAY
+
+    def has_cookie(self, octets: bytes, path: Path, now: float) -> bool:
+        self.suspects.returned(path.remote)
+        return True
+
+    def ask_cookies(self, requests: list[Entry], now: float) -> list[Entry]:
+        others = []
+        for octets, path in requests:
+            if path.remote == OFFICE:
+                others.append((octets, path))
+                continue
+            self.now += self.answer_s
+            self.suspects.asked(path.remote)
+            peer = self.peers.get(octets[:8])
+            if peer is not None:
+                self.at(self.now + ROUND_TRIP_S, lambda peer=peer: self.return_cookie(peer))  # type: ignore[misc]
+        self.suspects.review(self.now)
+        return others
+
+    def return_cookie(self, peer: Peer) -> None:
+        peer.has_cookie = True
+        self.send(peer, ExchangeType.IKE_SA_INIT, 0)
+
+    def serve(self, batch: Sequence[Entry], now: float) -> None:
+        for octets, path in batch:
+            peer = self.peers[octets[:8]]
+            if octets[18] == ExchangeType.IKE_SA_INIT:
+                if not peer.is_half_open:
+                    self.now += INIT_S
+                    peer.is_half_open = True
+                    self.at(
+                        self.now + ROUND_TRIP_S,
+                        lambda peer=peer: self.send(peer, ExchangeType.IKE_AUTH, 0),  # type: ignore[misc]
+                    )
+            elif not peer.up:
+                self.now += AUTH_S
+                peer.up = self.now
+                self.known.add(prefix_of(ipaddress.ip_address(path.remote).packed, LIMITS))
+
+    def run(self) -> Outcome:
+        self.at(0.0, self.flood)
+        self.at(0.0, lambda: self.begin(is_known=True))
+        self.at(0.0, lambda: self.begin(is_known=False))
+        while self.now < END_S:
+            while self.events and self.events[0][0] <= self.now:
+                # What happens while the worker computes happens in its order and at its own time.
+                when, _, event = heapq.heappop(self.events)
+                later, self.now = self.now, when
+                event()
+                self.now = later
+            batch = [self.kernel.popleft() for _ in range(min(DATAGRAMS_PER_TURN, len(self.kernel)))]
+            if batch:
+                came = self.now
+                self.now += RECEIVE_S * len(batch)
+                self.intake.put(batch, came)
+            todo, self.scheduled[:] = list(self.scheduled), []
+            for run in todo:
+                run()
+            if not batch and not todo:
+                self.idle_s += max(0.0, self.events[0][0] - self.now)
+                self.now = max(self.now, self.events[0][0])
+        # Those that came when the limits were in force, and have had the time for two tries since.
+        looked_at = [peer for peer in self.peers.values() if BEGIN_S < peer.started < END_S - 2.5]
+        known = [peer for peer in looked_at if peer.remote == OFFICE]
+        strangers = [peer for peer in looked_at if peer.remote != OFFICE]
+        return Outcome(
+            [peer.up - peer.started for peer in known if peer.up],
+            sum(not peer.up for peer in known),
+            [peer.up - peer.started for peer in strangers if peer.up],
+            sum(not peer.up for peer in strangers),
+            self.busy,
+            self.shares,
+        )
+
+
+@cache
+def outcome(load: float, *, can_measure: bool = True, answer_s: float = 6e-6) -> Outcome:
+    return Model(load=lambda now: load, can_measure=can_measure, answer_s=answer_s).run()
+
+
+@pytest.mark.parametrize("load", [0.05, 0.5, 0.7])
+def test_peers_at_a_known_address_come_in_as_if_there_was_no_flood(load: float) -> None:
+    found = outcome(load)
+    assert found.known_failed == 0
+    assert statistics.median(found.known) < 3 * ROUND_TRIP_S
+    assert max(found.known) < WAITS_S[0], "nobody had to try twice"
+
+
+def test_without_spare_time_as_many_strangers_are_let_in_as_always() -> None:
+    found = outcome(0.9)
+    assert FLOOD_PER_S * found.share[-1] == pytest.approx(STRANGERS_PER_S, rel=0.3)
+
+
+@pytest.mark.parametrize(("load", "times"), [(0.05, 4), (0.5, 2)])
+def test_what_nobody_wants_is_spent_on_strangers(load: float, times: float) -> None:
+    measured, blind = outcome(load), outcome(load, can_measure=False)
+    assert FLOOD_PER_S * blind.share[-1] == pytest.approx(STRANGERS_PER_S, rel=0.3)
+    assert measured.share[-1] > times * blind.share[-1]
+    assert measured.at_once() > times * blind.at_once()
+    assert measured.at_once() == pytest.approx(measured.share[-1], abs=0.15)
+
+
+@pytest.mark.parametrize(("load", "answer_s"), [(0.05, 6e-6), (0.5, 6e-6), (0.5, 0.0), (0.3, 30e-6)])
+def test_and_about_half_of_it_is_left_whatever_an_answer_costs(load: float, answer_s: float) -> None:
+    found = outcome(load, answer_s=answer_s)
+    later = found.busy[len(found.busy) // 2 :]
+    left = 1 - statistics.mean(later)
+    assert 0.25 * (1 - load) < left < 0.75 * (1 - load)
+    assert max(later) - min(later) < 0.25, "and it does not swing"
+
+
+def test_when_a_crowd_comes_strangers_wait_again_and_the_crowd_does_not() -> None:
+    rise_s = 4.0
+    model = Model(load=lambda now: 0.1 if now < rise_s else 0.8, can_measure=True, answer_s=6e-6)
+    found = model.run()
+    before, after = found.share[-round((END_S - rise_s + 1.0) / REVIEW_S)], found.share[-1]
+    assert FLOOD_PER_S * after == pytest.approx(STRANGERS_PER_S, rel=0.4) and before > 3 * after
+    assert found.known_failed == 0
+    assert max(found.known) < WAITS_S[0]
+    assert statistics.quantiles(found.known, n=100)[97] < LINE_S + 3 * ROUND_TRIP_S
