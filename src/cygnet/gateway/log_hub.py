@@ -129,9 +129,9 @@ class LogHub:
         """What a worker keeps."""
         return (self._theirs.fileno(),)
 
-    def become_worker(self, number: int, count: Count) -> None:
+    def become_worker(self, number: int, count: Count, clock: Callable[[], float] = time.monotonic) -> None:
         """In the process of a new worker: from now on its lines go to the supervisor."""
-        _take_over(_Handler(_Sender(self._theirs, count), number))
+        _take_over(_Handler(_Sender(self._theirs, count, clock), number))
 
     def _drain(self) -> bool:
         """Take lines of workers, some at a time; whether there may be more."""
@@ -211,13 +211,14 @@ class LogHub:
 class _Sender:
     """Takes a worker's lines to the supervisor, if that keeps up."""
 
-    def __init__(self, end: socket.socket, count: Count) -> None:
+    def __init__(self, end: socket.socket, count: Count, clock: Callable[[], float]) -> None:
         self._socket = end
         self._count = count
+        self._clock = clock
         self._limit = RateLimit()
 
     def __call__(self, line: LogLine) -> None:
-        if not self._limit.take(time.monotonic(), LINES_PER_SECOND):
+        if not self._limit.take(self._clock(), LINES_PER_SECOND):
             self._count('log_lines_lost_total{target="worker"}')
             return
         try:

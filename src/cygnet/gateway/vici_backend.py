@@ -49,10 +49,14 @@ _log = group_logger("cfg")
 
 _R = TypeVar("_R", bound=Reply)
 
+APPLIED_AT_ONCE: Final = 50
+"""Pieces of configuration, loaded one after the other as swanctl does it, that are in force before their command is
+answered. Each time every worker is handed all there is, so the next ones, of a client that loads many, wait for more.
+"""
 APPLY_AFTER_S: Final = 0.02
-"""After a piece of configuration was loaded, for more pieces to come: `swanctl --load-conns` loads one by one."""
+"""For which they wait, when no more come."""
 APPLY_WITHIN_S: Final = 0.5
-"""Though pieces go on to come: each time, every worker is handed all of them."""
+"""For which they wait, though more come."""
 
 
 class GatewayBackend:
@@ -89,6 +93,10 @@ class GatewayBackend:
         self._started = time.time()
         self._applied = store.generation
         self._applying: asyncio.Task[None] | None = None
+        self._loading = 0
+        """Commands that load something, and are not answered yet."""
+        self._loaded = 0
+        """How many have loaded something since there was a pause."""
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
         """Held while pools may go, for as long as that takes."""
@@ -97,29 +105,48 @@ class GatewayBackend:
 
     # Configuration.
 
-    def apply_soon(self) -> None:
-        """Put what was loaded into force in a moment, and before any command that could depend on it."""
+    async def take_effect(self) -> None:
+        """Put what was loaded into force: before this returns if it is one of the first pieces of many, else in a
+        moment, and before any command that could depend on it. Raises CommandError if a worker does not take it."""
         if self._applying is None or self._applying.done():
             self._applying = asyncio.get_running_loop().create_task(self._apply_later())
+        if self.is_loading_many:
+            self._loaded += 1
+            return
+        self._loaded += 1
+        self._loading += 1
+        try:
+            await self.apply()
+        finally:
+            self._loading -= 1
+
+    @property
+    def is_loading_many(self) -> bool:
+        """Whether what is loaded now waits for more."""
+        return self._loaded >= APPLIED_AT_ONCE
 
     async def _apply_later(self) -> None:
+        is_calm = False
         # What is loaded while the workers take what was loaded before comes into force after that.
-        while self._applied != self.store.generation:
-            await self._calm()
+        while not is_calm or self._applied != self.store.generation:
+            is_calm = await self._calm()
             try:
                 await self.apply()
             except CommandError as exc:
                 _log.error("what was loaded is not in force everywhere: %s", exc)
-                return
+                break
+        self._loaded = 0
 
-    async def _calm(self) -> None:
-        """Until nothing more is loaded, for a while."""
+    async def _calm(self) -> bool:
+        """Until nothing more is loaded, for a while; False if that does not end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(APPLY_WITHIN_S):
-                generation = None
-                while generation != self.store.generation:
-                    generation = self.store.generation
+                loaded = None
+                while loaded != self._loaded or self._loading:
+                    loaded = self._loaded
                     await asyncio.sleep(APPLY_AFTER_S)
+                return True
+        return False
 
     async def apply(self) -> None:
         """Put what the store holds into force; returns when every worker has it."""
@@ -208,7 +235,7 @@ class GatewayBackend:
             if old is not None and not _is_same_range(old, pool):
                 await self._retire([pool.name])
             self.store.put_pool(pool)
-        self.apply_soon()
+        await self.take_effect()
 
     async def remove_pool(self, name: str) -> None:
         """Remove a pool."""

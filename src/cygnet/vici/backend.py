@@ -68,8 +68,11 @@ class Backend(Protocol):
 
     store: Store
 
-    def apply_soon(self) -> None:
-        """Put what the store holds into force in a moment: more may be loaded just now."""
+    async def take_effect(self) -> None:
+        """Put into force what was loaded: as soon as this returns, or in a moment where very much is loaded.
+
+        Raises CommandError.
+        """
 
     async def apply(self) -> None:
         """Put what the store holds now into force; returns when every worker has it."""

@@ -128,7 +128,7 @@ class FakeBackend:
             finally:
                 self.given_up.set()
 
-    def apply_soon(self) -> None:
+    async def take_effect(self) -> None:
         pass
 
     async def apply(self) -> None:

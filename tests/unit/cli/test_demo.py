@@ -55,14 +55,19 @@ def test_an_interrupt_leaves_nothing_behind(capfd: pytest.CaptureFixture[str]) -
     seen: list[set[int]] = []
 
     def interrupt() -> None:
-        seen.append(set(process_tree(os.getpid())) - before)
+        deadline = time.monotonic() + 60
+        begun: set[int] = set()
+        while len(begun) < 4 and time.monotonic() < deadline:  # the supervisor, its workers, the tester
+            time.sleep(0.05)
+            begun = set(process_tree(os.getpid())) - before
+        seen.append(begun)
         os.kill(os.getpid(), signal.SIGINT)
 
-    timer = threading.Timer(1.5, interrupt)
-    timer.start()
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
     assert command("--count", "1000000") == 130
-    timer.join()
-    assert len(seen[0]) == 4  # the supervisor, its workers, the tester
+    interrupter.join()
+    assert len(seen[0]) == 4
     deadline = time.monotonic() + 10
     while any(process_tree(pid) for pid in seen[0]) and time.monotonic() < deadline:
         time.sleep(0.05)

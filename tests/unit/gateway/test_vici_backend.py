@@ -9,7 +9,7 @@ from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.store import Store
 from cygnet.gateway import vici_backend
 from cygnet.gateway.control import Answer, AnyMessage, Ask
-from cygnet.gateway.vici_backend import GatewayBackend
+from cygnet.gateway.vici_backend import APPLIED_AT_ONCE, GatewayBackend
 from cygnet.gateway.worker_calls import WorkerCalls
 from cygnet.gateway.worker_requests import (
     Configure,
@@ -201,10 +201,18 @@ class SlowWorker:
             self._numbers.append(message.number)
         return True
 
-    def load(self) -> None:
+    async def load(self) -> None:
         """One more secret."""
         self.store.load_secret("", str(self.store.generation).encode(), ())
-        self.backend.apply_soon()
+        await self.backend.take_effect()
+
+    async def load_and_take(self) -> None:
+        """One more, which the worker takes before the command is answered."""
+        command = asyncio.ensure_future(self.load())
+        await _turns(2)
+        assert not command.done()
+        self.answer()
+        await command
 
     def answer(self) -> None:
         """It has what it was handed last."""
@@ -216,33 +224,48 @@ async def _turns(number: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-def test_what_is_loaded_piece_by_piece_is_handed_to_workers_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0)
+def test_a_piece_is_in_force_when_its_command_is_answered() -> None:
+    async def run() -> list[int]:
+        worker = SlowWorker()
+        for _ in range(APPLIED_AT_ONCE):
+            await worker.load_and_take()
+        return worker.taken
+
+    assert asyncio.run(run()) == list(range(1, APPLIED_AT_ONCE + 1))
+
+
+def test_many_pieces_are_handed_to_workers_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0.001)
 
     async def run() -> list[int]:
         worker = SlowWorker()
+        for _ in range(APPLIED_AT_ONCE):
+            await worker.load_and_take()
         for _ in range(100):
-            worker.load()
-            # The next command of the same client.
-            await asyncio.sleep(0)
-        await _turns()
+            await worker.load()
+        while len(worker.taken) == APPLIED_AT_ONCE:
+            await asyncio.sleep(0.001)
         worker.answer()
-        await _turns()
-        return worker.taken
+        # After the pause it is as in the beginning.
+        while worker.backend.is_loading_many:
+            await asyncio.sleep(0.001)
+        await worker.load_and_take()
+        return worker.taken[APPLIED_AT_ONCE:]
 
-    assert asyncio.run(run()) == [100]
+    assert asyncio.run(run()) == [APPLIED_AT_ONCE + 100, APPLIED_AT_ONCE + 101]
 
 
 def test_what_is_loaded_while_workers_take_what_came_before_comes_into_force_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(vici_backend, "APPLIED_AT_ONCE", 0)
     monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0)
 
     async def run() -> list[int]:
         worker = SlowWorker()
-        worker.load()
+        await worker.load()
         await _turns()
-        worker.load()
+        await worker.load()
         await _turns()
         worker.answer()
         await _turns()
@@ -254,13 +277,14 @@ def test_what_is_loaded_while_workers_take_what_came_before_comes_into_force_too
 
 
 def test_what_a_client_never_stops_to_load_comes_into_force_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vici_backend, "APPLIED_AT_ONCE", 0)
     monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0)
     monkeypatch.setattr(vici_backend, "APPLY_WITHIN_S", 0)
 
     async def run() -> None:
         worker = SlowWorker()
         while not worker.taken:
-            worker.load()
+            await worker.load()
             await asyncio.sleep(0)
         worker.answer()
 

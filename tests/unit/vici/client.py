@@ -17,7 +17,7 @@ class StoreOnly:
     def __init__(self) -> None:
         self.store = Store(Settings())
 
-    def apply_soon(self) -> None:
+    async def take_effect(self) -> None:
         pass
 
     async def put_pool(self, pool: PoolSettings) -> None:

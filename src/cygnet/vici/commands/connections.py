@@ -46,7 +46,7 @@ async def _load(backend: Backend, call: Call) -> Encodable:
             warnings += backend.store.load_connection(name, message)
         except ConfigError as exc:
             raise failure(exc) from None
-    backend.apply_soon()
+    await backend.take_effect()
     return with_warnings(tuple(warnings))
 
 
@@ -54,7 +54,7 @@ async def _unload(backend: Backend, call: Call) -> Encodable:
     name = call.text("name")
     if not backend.store.unload_connection(name):
         raise CommandError(f"unloading connection '{name}' failed, not found")
-    backend.apply_soon()
+    await backend.take_effect()
     return SUCCESS
 
 

@@ -36,7 +36,7 @@ async def _load_shared(backend: Backend, call: Call) -> Encodable:
         backend.store.load_secret(call.text("id"), secret, call.items("owners"))
     except ConfigError as exc:
         raise failure(exc) from None
-    backend.apply_soon()
+    await backend.take_effect()
     return SUCCESS
 
 
@@ -45,7 +45,7 @@ async def _unload_shared(backend: Backend, call: Call) -> Encodable:
     if not call.text("id"):
         raise CommandError("unique identifier missing")
     if backend.store.unload_secret(call.text("id")):
-        backend.apply_soon()
+        await backend.take_effect()
     return SUCCESS
 
 
@@ -56,5 +56,5 @@ async def _get_shared(backend: Backend, call: Call) -> Encodable:
 async def _clear(backend: Backend, call: Call) -> Encodable:
     backend.store.held.clear()
     backend.store.clear_secrets()
-    backend.apply_soon()
+    await backend.take_effect()
     return SUCCESS
