@@ -26,7 +26,7 @@ def test_authentication_fails(direct: Topology, role: Role, server: dict[str, An
             reason = "wrong_secret" if "secret" in server else "no_connection"
             pair.cygnet.await_count(f'authentication_failures_total{{reason="{reason}"}}', 1)
         else:
-            eventually(lambda: "home: given up after 1 attempts: authentication_failed" in pair.cygnet.log())
+            eventually(lambda: "<home> ERROR given up after 1 attempts: authentication_failed" in pair.cygnet.log())
         pair.cygnet.await_count('ike_sas_closed_total{reason="authentication_failed"}', 1)
         pair.cygnet.await_count("ike_sas_established_total", 0)
         eventually(pair.is_bare)
@@ -41,7 +41,7 @@ def test_no_common_proposal(direct: Topology, role: Role) -> None:
                 pair.strongswan.initiate("net")
             pair.cygnet.await_count('ike_sa_init_refused_total{reason="no_proposal_chosen"}', 1)
         else:
-            eventually(lambda: "home: given up after 1 attempts: no_proposal_chosen" in pair.cygnet.log())
+            eventually(lambda: "<home> ERROR given up after 1 attempts: no_proposal_chosen" in pair.cygnet.log())
         eventually(pair.is_bare)
 
 
@@ -64,7 +64,7 @@ def test_child_is_refused(direct: Topology, role: Role, client: dict[str, Any], 
             pair.cygnet.await_count('ike_sas{state="established"}', 1)
             assert len(pair.strongswan.sas()) == 1
         else:
-            eventually(lambda: f"home: given up after 1 attempts: {reason}" in pair.cygnet.log())
+            eventually(lambda: f"<home> ERROR given up after 1 attempts: {reason}" in pair.cygnet.log())
             pair.cygnet.await_count(f'child_sas_failed_total{{reason="{reason}"}}', 1)
             pair.cygnet.await_count('ike_sas{state="established"}', 1)
             [sa] = pair.strongswan.sas()
@@ -86,7 +86,7 @@ def test_a_virtual_address_is_to_be_asked_for(direct: Topology, role: Role) -> N
             assert not sa["child-sas"]
             eventually(lambda: "CHILD_SA refused to the peer: failed_cp_required" in pair.cygnet.log())
         else:
-            eventually(lambda: "home: given up after 1 attempts: failed_cp_required" in pair.cygnet.log())
+            eventually(lambda: "<home> ERROR given up after 1 attempts: failed_cp_required" in pair.cygnet.log())
             assert "expected a virtual IP request, sending FAILED_CP_REQUIRED" in pair.strongswan.log()
             eventually(pair.is_bare)
 
@@ -94,7 +94,7 @@ def test_a_virtual_address_is_to_be_asked_for(direct: Topology, role: Role) -> N
 def test_a_child_that_was_refused_is_asked_for_again_in_the_same_ike_sa(direct: Topology) -> None:
     client, server = {"connection": "keyingtries = 0"}, {"local_ts": "10.9.0.0/24"}
     with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
-        eventually(lambda: "home: attempt 1 failed, again in" in pair.cygnet.log())
+        eventually(lambda: "<home> WARNING attempt 1 failed, again in" in pair.cygnet.log())
         pair.strongswan.write_config(server_config())
         pair.strongswan.load()
         pair.cygnet.await_count("child_sas", 1)
@@ -104,7 +104,7 @@ def test_a_child_that_was_refused_is_asked_for_again_in_the_same_ike_sa(direct: 
 def test_we_try_again_until_the_peer_lets_us_in(direct: Topology) -> None:
     client, server = {"connection": "keyingtries = 0"}, {"secret": "another-secret"}
     with paired(Role.INITIATOR, direct, client=client, server=server) as pair:
-        eventually(lambda: "home: attempt 1 failed, again in" in pair.cygnet.log())
+        eventually(lambda: "<home> WARNING attempt 1 failed, again in" in pair.cygnet.log())
         pair.strongswan.write_config(server_config())
         pair.strongswan.load()
         pair.set_up()

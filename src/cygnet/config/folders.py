@@ -79,6 +79,9 @@ def _read_folder(folder: Path, passwords: Mapping[tuple[str, str], bytes], found
         else:
             names.append(name)
     messages = [f"{_some(each)} can't be loaded: {why}" for why, each in failed.items()]
+    exposed = [name for name in names if folder.name not in _CERTIFICATES and _is_exposed(folder / name)]
+    if exposed:
+        messages.append(f"{_some(exposed)} can be read by everybody on this machine: chmod o-rwx")
     if names:
         messages.append(f"{_some(names)} can be listed, and not be used: {CERTIFICATES}")
     found.problems += [Problem(str(folder), 0, 0, message, is_warning=True) for message in messages]
@@ -130,6 +133,13 @@ def _some(names: list[str]) -> str:
 
 def _why(exc: OSError | ValueError) -> str:
     return (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
+
+
+def _is_exposed(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def _octets(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from cygnet.ike.settings import ConnectionSettings
 from cygnet.ike.tasks import CreateChild
 from cygnet.net.driver import Driver
 from cygnet.net.sockets import source_address
-from cygnet.observe.log_groups import group_logger
+from cygnet.observe.log_groups import about, group_logger
 
 _log = group_logger("job")
 
@@ -238,8 +238,8 @@ class Initiations:
             return
         if self._is_given_up(attempt, reason):
             return
-        pause_s, name = self._next_pause_s(attempt), attempt.connection.settings.name
-        _log.warning("%s: attempt %d failed, again in %.1f s: %s", name, attempt.number, pause_s, reason)
+        pause_s, about_it = self._next_pause_s(attempt), about(attempt.connection.settings.name)
+        _log.warning("attempt %d failed, again in %.1f s: %s", attempt.number, pause_s, reason, extra=about_it)
         self._after(pause_s, attempt)
 
     def _is_given_up(self, attempt: _Attempt, reason: str) -> bool:
@@ -247,7 +247,7 @@ class Initiations:
         settings = attempt.connection.settings
         is_last = 0 < settings.keyingtries <= attempt.number
         if is_last:
-            _log.error("%s: given up after %d attempts: %s", settings.name, attempt.number, reason)
+            _log.error("given up after %d attempts: %s", attempt.number, reason, extra=about(settings.name))
             self._forget(attempt)
         return is_last
 

@@ -27,7 +27,7 @@ from cygnet.ike.states import SaState
 from cygnet.ike.tasks import CreateChild, DeleteChild
 from cygnet.ike.transport_mode import is_wanted, policy_between
 from cygnet.net.driver import Driver
-from cygnet.observe.log_groups import group_logger
+from cygnet.observe.log_groups import about, group_logger
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 _log = group_logger("chd")
@@ -145,7 +145,8 @@ class Traps:
     def _install(self, connection: Connection, child: Child) -> None:
         peer = first_single(connection.settings.remote_addrs)
         if peer is None:
-            _log.warning("%s: no trap for a peer without a single address", connection.settings.name)
+            about_it = about(connection.settings.name)
+            _log.warning("no trap for a peer without a single address: %s", child.settings.name, extra=about_it)
             return
         trap = _Trap(connection, child, peer)
         diverted = self._between_hosts(trap, peer) if is_wanted(child) else None
@@ -163,14 +164,14 @@ class Traps:
 
     def _between_hosts(self, trap: _Trap, peer: str) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
         """What a trap for transport mode is for, at our end and at the peer's; nothing, with a word, if it can't be."""
-        name = trap.key.decode()
+        name, about_it = trap.child.settings.name, about(trap.connection.settings.name)
         if not self._driver.table.env.takes_transport:
-            _log.warning("%s: no trap, since there is no transport mode here", name)
+            _log.warning("no trap for %s, since there is no transport mode here", name, extra=about_it)
             return (), ()
         try:
             ours = self._path_to(trap.connection, self._port).local
         except LocalError as exc:
-            _log.warning("%s: no trap while our own address is not known: %s", name, exc)
+            _log.warning("no trap for %s while our own address is not known: %s", name, exc, extra=about_it)
             return (), ()
         return policy_between(trap.child, pack_address(ours), pack_address(peer))
 
@@ -300,14 +301,16 @@ class Traps:
         if sent or not held:
             trap.quiet_until, trap.pause_s = 0.0, FIRST_PAUSE_S
             return
-        _log.warning("%s: the CHILD_SA is not for the packet that set it up", trap.key.decode())
+        name, about_it = trap.child.settings.name, about(trap.connection.settings.name)
+        _log.warning("CHILD_SA %s is not for the packet that set it up", name, extra=about_it)
         sa = self._driver.table.sa(child.sa)
         if sa is not None and any(each.name == child.name and each.spi_in != child.spi_in for each in sa.children):
             # The peer has narrowed it to what there is a CHILD_SA for already.
             self._driver.carry_out(self._driver.table.order(sa.spi, DeleteChild(child.spi_in), self._driver.clock()))
 
     def _failed(self, trap: _Trap, reason: str) -> None:
-        _log.warning("%s: not set up for a packet, and not for %.0f s: %s", trap.key.decode(), trap.pause_s, reason)
+        name, about_it = trap.child.settings.name, about(trap.connection.settings.name)
+        _log.warning("%s not set up for a packet, nor for %.0f s: %s", name, trap.pause_s, reason, extra=about_it)
         self._end_wait(trap)
         self._drop_held(trap)
         self._pause(trap)

@@ -38,9 +38,9 @@ from cygnet.gateway.worker_requests import (
     UsePools,
 )
 from cygnet.ike.errors import LocalError
-from cygnet.ike.settings import PoolSettings, Settings
+from cygnet.ike.settings import ConnectionSettings, PoolSettings, Settings
 from cygnet.observe.counters import Counters
-from cygnet.observe.log_groups import group_logger
+from cygnet.observe.log_groups import about, group_logger
 from cygnet.vici.backend import Lease, Outcome, PoolUse, Reloaded, Stats
 from cygnet.vici.server import CommandError
 from cygnet.vici.views import SaFilter
@@ -321,7 +321,7 @@ class GatewayBackend:
         if under_way is None:
             call = self._calls.ask(self._worker_for(ike, child), Initiate(ike, child), Done, within_s=None)
             under_way = self._initiations[which] = asyncio.ensure_future(call)
-            under_way.add_done_callback(partial(self._initiated, which))
+            under_way.add_done_callback(partial(self._initiated, which, self.store.find(ike, child)))
         if waits:
             await asyncio.shield(under_way)
 
@@ -372,10 +372,14 @@ class GatewayBackend:
             raise CommandError(f"worker {worker} is not there just now")
         return worker
 
-    def _initiated(self, which: tuple[str, str, int], task: "asyncio.Future[Done]") -> None:
+    def _initiated(
+        self, which: tuple[str, str, int], connection: ConnectionSettings | None, task: "asyncio.Future[Done]"
+    ) -> None:
         del self._initiations[which]
         if not task.cancelled() and task.exception() is not None:
-            _log.info("%s was not set up: %s", which[1] or which[0], task.exception())
+            what = f"CHILD_SA {which[1]}" if which[1] else "the IKE_SA"
+            about_it = about(connection.name) if connection is not None else None
+            _log.info("%s was not set up: %s", what, task.exception(), extra=about_it)
 
 
 def _log_unchanged(exc: CommandError) -> None:

@@ -46,7 +46,9 @@ def put(path: Path, **contents: bytes) -> None:
     for where, octets in contents.items():
         folder, name = where.split("__")
         (path.parent / folder).mkdir(exist_ok=True)
-        (path.parent / folder / f"{name}.pem").write_bytes(octets)
+        file = path.parent / folder / f"{name}.pem"
+        file.write_bytes(octets)
+        file.chmod(0o600)
 
 
 def read(path: Path, config: str = "") -> tuple[HeldFiles, list[str]]:
@@ -105,6 +107,16 @@ def test_passwords_are_those_of_the_secrets(path: Path, folder: str, secret: str
     )
     assert any('"gw.pem" can\'t be loaded: parsing ' in warning for warning in warnings) is not is_read
     assert not any("sesame" in warning or "shut" in warning for warning in warnings)
+
+
+def test_keys_that_everybody_can_read_are_named(path: Path) -> None:
+    put(path, private__open=GATEWAY.key_octets(), private__closed=GATEWAY.key_octets(), x509__gw=GATEWAY.pem)
+    for name in ("private/open.pem", "x509/gw.pem"):
+        (path.parent / name).chmod(0o644)
+    _, warnings = read(path)
+    assert [each for each in warnings if "chmod" in each] == [
+        '"open.pem" can be read by everybody on this machine: chmod o-rwx'
+    ]
 
 
 def test_authorities_have_the_certificates_that_they_name(path: Path) -> None:

@@ -163,7 +163,8 @@ def test_tries_as_often_as_it_is_told_with_growing_pauses(caplog: pytest.LogCapt
     assert len(rig.initiated) == 3
     rig.fail()
     assert rig.loop.pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S]
-    assert "out: given up after 3 attempts: timeout_ike_sa_init" in caplog.text
+    assert "given up after 3 attempts: timeout_ike_sa_init" in caplog.text
+    assert all(record.sa == ("out", 0) for record in caplog.records)  # type: ignore[attr-defined]
 
 
 def test_tries_for_ever_but_not_ever_more_slowly() -> None:
@@ -312,14 +313,14 @@ class TestARefusedChild:
             rig.loop.callbacks.pop()()
         assert rig.table.ordered == 2 * [self.ASKED] and len(rig.initiated) == 1
         assert rig.loop.pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
-        assert "out: given up after 3 attempts: ts_unacceptable" in caplog.text
+        assert "given up after 3 attempts: ts_unacceptable" in caplog.text
         assert not rig.loop.callbacks and rig.initiations.attempt_at("out") is None
 
     def test_is_left_alone_after_the_last_try(self, caplog: pytest.LogCaptureFixture) -> None:
         rig = Rig(connection(tries=1))
         rig.refuse_child()
         assert not rig.loop.pauses and not rig.table.ordered
-        assert "out: given up after 1 attempts: ts_unacceptable" in caplog.text
+        assert "given up after 1 attempts: ts_unacceptable" in caplog.text
 
     def test_that_stands_by_now_is_not_asked_for(self) -> None:
         rig = Rig(connection(tries=0))
