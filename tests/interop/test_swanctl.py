@@ -79,6 +79,31 @@ def test_lists_have_the_layout_of_strongswan_in_the_same_state(direct: Topology)
     assert our_child_keys == child_keys - {"use-out"}
 
 
+def test_an_ike_sa_that_is_being_set_up_is_shown_as_by_strongswan(direct: Topology) -> None:
+    """With nobody there. Of the tasks those are shown that are done here; charon has more of them."""
+    config = client_config("192.0.2.77")
+    shown: list[tuple[dict[str, object], list[str]]] = []
+    initiators: list[Controlled] = [
+        StrongSwan("charon", direct.client, config),
+        Cygnet(direct.client, EMPTY, "--workers", "1"),
+    ]
+    for initiator in initiators:
+        with initiator:
+            (initiator.directory / "swanctl.conf").write_text(config)
+            initiator.load()
+            initiator.swanctl("--initiate", "--child", "net", "--timeout", "-1")
+            [ike_sa] = initiator.sas()
+            tasks = ike_sa["tasks-active"]
+            assert isinstance(tasks, list)
+            # charon does not know its own address before there is an answer.
+            shown.append(({k: v for k, v in steady(ike_sa).items() if k != "local-host"}, tasks))
+            assert "terminate completed" in initiator.swanctl("--terminate", "--ike", "home")
+            assert initiator.sas() == []
+    (theirs, their_tasks), (ours, our_tasks) = shown
+    assert ours == theirs
+    assert [task for task in their_tasks if task in our_tasks] == our_tasks == ["IKE_INIT", "IKE_AUTH", "CHILD_CREATE"]
+
+
 def test_everything_is_loaded_shown_and_unloaded(direct: Topology) -> None:
     with Cygnet(direct.server, EMPTY) as cygnet:
         (cygnet.directory / "swanctl.conf").write_text(server_config(pools={"v4": "10.3.0.0/24", "v6": "fd00:3::/112"}))

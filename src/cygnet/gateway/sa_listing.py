@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 from cygnet.dataplane.base import Dataplane
-from cygnet.gateway.sa_views import view_child, view_sa
+from cygnet.gateway.sa_views import busy_with, view_child, view_sa
 from cygnet.ike.errors import LocalError
 from cygnet.ike.nat import unpack_address
 from cygnet.ike.sa import ChildSa, IkeSa
@@ -65,7 +65,7 @@ class SaListing:
             sections: list[bytes] = []
             octets = 0
             for child in children:
-                shown = view_child(child, self._dataplane, self._clock())
+                shown = view_child(child, self._dataplane, self._clock(), busy_with(sa))
                 section = encode({shown.key: shown.layout()})
                 if octets + len(section) > _MAX_CHILDREN_OCTETS:
                     yield encode_event(LIST_SA, {name: view.layout(Encoded(b"".join(sections)))})

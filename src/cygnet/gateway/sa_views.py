@@ -1,8 +1,7 @@
 """What a worker shows of its SAs."""
 
 import math
-
-import msgspec
+from collections.abc import Mapping
 
 from cygnet.dataplane.base import Dataplane
 from cygnet.ike.effects import InstallChild
@@ -11,6 +10,20 @@ from cygnet.ike.sa import ChildSa, ChildState, IkeSa
 from cygnet.ike.selector_text import format_selector
 from cygnet.ike.spi import unique_id
 from cygnet.ike.states import SaState
+from cygnet.ike.tasks import (
+    CheckPath,
+    CreateChild,
+    DeleteChild,
+    DeleteIke,
+    MoveAddresses,
+    Probe,
+    Reauthenticate,
+    RekeyChild,
+    RekeyIke,
+    TakeOver,
+    Task,
+    TellAddresses,
+)
 from cygnet.vici.names import algorithms
 from cygnet.vici.views import Algorithms, ChildView, SaView
 
@@ -23,6 +36,22 @@ _STATES = {
 }
 """strongSwan's names of the states."""
 
+_TASKS: Mapping[type[Task], str] = {
+    Probe: "IKE_DPD",
+    DeleteIke: "IKE_DELETE",
+    DeleteChild: "CHILD_DELETE",
+    CreateChild: "CHILD_CREATE",
+    RekeyChild: "CHILD_REKEY",
+    RekeyIke: "IKE_REKEY",
+    Reauthenticate: "IKE_REAUTH",
+    TakeOver: "IKE_REAUTH_COMPLETE",
+    MoveAddresses: "IKE_MOBIKE",
+    CheckPath: "IKE_MOBIKE",
+    TellAddresses: "IKE_MOBIKE",
+}
+_HANDSHAKE_TASKS = {SaState.INIT_SENT: ("IKE_INIT", "IKE_AUTH"), SaState.AUTH_SENT: ("IKE_AUTH",)}
+"""And of what is done in them."""
+
 
 def view_sa(sa: IkeSa, dataplane: Dataplane, now: float, children: tuple[ChildSa, ...] | None = None) -> SaView:
     """An IKE_SA with its children, or with these. `now` is of the worker's clock."""
@@ -33,7 +62,7 @@ def view_sa(sa: IkeSa, dataplane: Dataplane, now: float, children: tuple[ChildSa
     return SaView(
         name=sa.name,
         unique_id=unique_id(sa.spi),
-        state=_STATES.get(sa.state, sa.state.name),
+        state="REKEYING" if isinstance(busy_with(sa), RekeyIke) else _STATES.get(sa.state, sa.state.name),
         local_host=path.local,
         local_port=path.local_port,
         local_id=str(sa.local_id),
@@ -56,8 +85,12 @@ def view_sa(sa: IkeSa, dataplane: Dataplane, now: float, children: tuple[ChildSa
         reauth_s=_until(sa.proof.reauth_due if sa.proof is not None else None, now),
         local_vips=() if sa.has_leases else addresses,
         remote_vips=addresses if sa.has_leases else (),
-        tasks=_tasks_of(sa),
-        children=tuple(view_child(child, dataplane, now) for child in (sa.children if children is None else children)),
+        tasks_active=_active_tasks(sa),
+        tasks_queued=tuple(_TASKS[type(task)] for task in sa.pending),
+        children=tuple(
+            view_child(child, dataplane, now, busy_with(sa))
+            for child in (sa.children if children is None else children)
+        ),
     )
 
 
@@ -68,15 +101,15 @@ _CHILD_STATES = {
 """As strongSwan calls them."""
 
 
-def view_child(child: ChildSa, dataplane: Dataplane, now: float) -> ChildView:
-    """One CHILD_SA."""
+def view_child(child: ChildSa, dataplane: Dataplane, now: float, task: Task | None = None) -> ChildView:
+    """One CHILD_SA; `task` is what its IKE_SA is busy with."""
     carried, usage = dataplane.carried(child.spi_in) or (None, None)
     received = usage.last_received if usage is not None else 0.0
     sent = usage.last_sent if usage is not None else 0.0
     return ChildView(
         name=child.name,
         unique_id=unique_id(child.spi_in),
-        state=_CHILD_STATES[child.state],
+        state=_child_state(child, task),
         mode="TRANSPORT" if child.is_transport else "TUNNEL",
         is_udp_encapsulated=carried.is_udp_encapsulated if carried is not None else False,
         spi_in=child.spi_in,
@@ -104,16 +137,26 @@ def _child_algorithms(carried: InstallChild | None) -> Algorithms:
     return algorithms(suite.encr, suite.key_bits, suite.integ, None, suite.ke)
 
 
-def _tasks_of(sa: IkeSa) -> tuple[str, ...]:
+def busy_with(sa: IkeSa) -> Task | None:
+    """The task whose request waits for its response."""
     waiting = sa.message_ids.outstanding
-    under_way = (waiting.task,) if waiting is not None and waiting.task is not None else ()
-    return tuple(_task_name(task) for task in (*under_way, *sa.pending))
+    return waiting.task if waiting is not None else None
 
 
-def _task_name(task: msgspec.Struct) -> str:
-    """`REKEY_CHILD` of `RekeyChild`."""
-    name = type(task).__name__
-    return "".join(f"_{char}" if char.isupper() and index else char for index, char in enumerate(name)).upper()
+def _child_state(child: ChildSa, task: Task | None) -> str:
+    if isinstance(task, RekeyChild | DeleteChild) and task.spi_in == child.spi_in:
+        return "REKEYING" if isinstance(task, RekeyChild) else "DELETING"
+    return _CHILD_STATES[child.state]
+
+
+def _active_tasks(sa: IkeSa) -> tuple[str, ...]:
+    task = busy_with(sa)
+    if task is not None:
+        return (_TASKS[type(task)],)
+    if sa.handshake is None or sa.state not in _HANDSHAKE_TASKS:
+        return ()
+    child = ("CHILD_CREATE",) if sa.handshake.child is not None else ()
+    return (*_HANDSHAKE_TASKS[sa.state], *child)
 
 
 def _ago(then: float, now: float) -> int:

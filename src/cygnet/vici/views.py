@@ -112,8 +112,9 @@ class SaView(msgspec.Struct, frozen=True, array_like=True):
     reauth_s: int | None
     local_vips: tuple[str, ...]
     remote_vips: tuple[str, ...]
-    tasks: tuple[str, ...]
-    """What waits, the one under way first."""
+    tasks_active: tuple[str, ...]
+    """What is under way, and what waits for that, by strongSwan's names."""
+    tasks_queued: tuple[str, ...]
     children: tuple[ChildView, ...]
 
     def layout(self, children: "tuple[ChildView, ...] | Encoded | None" = None) -> Encodable:
@@ -144,8 +145,8 @@ class SaView(msgspec.Struct, frozen=True, array_like=True):
             "reauth-time": self.reauth_s if is_established else None,
             "local-vips": self.local_vips or None,
             "remote-vips": self.remote_vips or None,
-            "tasks-active": self.tasks[:1] or None,
-            "tasks-queued": self.tasks[1:] or None,
+            "tasks-queued": self.tasks_queued or None,
+            "tasks-active": self.tasks_active or None,
             "child-sas": children if isinstance(children, Encoded) else {each.key: each.layout() for each in shown},
         }
 

@@ -76,7 +76,8 @@ def sa_view(number: int, name: str = "rw", remote: str = "192.0.2.1", identity: 
         reauth_s=None,
         local_vips=(),
         remote_vips=(f"10.3.0.{number}",),
-        tasks=(),
+        tasks_active=(),
+        tasks_queued=(),
         children=(child_view(number),),
     )
 

@@ -281,13 +281,15 @@ class TestStatusall:
         assert [sa["uniqueid"] for sa in shown["sas"]] == ["1", "2", "3"]
 
     def test_tasks_reauthentication_and_traps_are_shown(self, daemon: Daemon, cygnet: Shell) -> None:
-        busy = msgspec.structs.replace(SAS[0], tasks=("REKEY_IKE", "CREATE_CHILD"), reauth_s=7200)
+        busy = msgspec.structs.replace(
+            SAS[0], tasks_active=("IKE_REKEY",), tasks_queued=("CHILD_CREATE",), reauth_s=7200
+        )
         daemon.backend.sas_up = (busy,)
         daemon.backend.trapped = {("rw", "net")}
         shown = cygnet("statusall")[1].splitlines()
         for line in (
-            "          rw[1]: Tasks active: REKEY_IKE",
-            "          rw[1]: Tasks queued: CREATE_CHILD",
+            "          rw[1]: Tasks active: IKE_REKEY",
+            "          rw[1]: Tasks queued: CHILD_CREATE",
             "Routed Connections:",
             "         net:  ROUTED, TUNNEL",
             "         net:   10.1.0.0/24 === dynamic",
