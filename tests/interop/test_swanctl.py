@@ -24,11 +24,11 @@ EMPTY = "connections {\n}\n"
 
 
 @contextmanager
-def session(cygnet: Cygnet) -> Iterator[vici.Session]:
-    """strongSwan's Python client on our control socket."""
+def session(daemon: Controlled) -> Iterator[vici.Session]:
+    """strongSwan's Python client on a control socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20)
-        connection.connect(str(cygnet.vici_socket))
+        connection.connect(str(daemon.vici_socket))
         yield vici.Session(connection)
 
 
@@ -420,6 +420,62 @@ def test_the_python_client_lists_and_loads(one_tunnel: Cygnet) -> None:
         client.unload_shared({"id": "extra"})
         with pytest.raises(vici.exception.CommandException, match="EAP"):
             client.load_shared({"type": "EAP", "data": "secret", "owners": ["x@example.org"]})
+
+
+MISTAKES: list[tuple[str, dict[str, str]]] = [
+    ("unload-conn", {}),
+    ("unload-conn", {"name": "nope"}),
+    ("unload-pool", {}),
+    ("unload-pool", {"name": "nope"}),
+    ("load-shared", {}),
+    ("load-shared", {"type": "nope", "data": "x"}),
+    ("load-shared", {"type": "ike"}),
+    ("unload-shared", {}),
+    ("unload-shared", {"id": "nope"}),
+    ("load-key", {"data": "x"}),
+    ("load-key", {"type": "rsa", "data": "x"}),
+    ("unload-key", {"id": "nope"}),
+    ("load-cert", {"data": "x"}),
+    ("load-cert", {"type": "X509", "data": "x"}),
+    ("unload-authority", {"name": "nope"}),
+    ("flush-certs", {"type": "nope"}),
+    ("initiate", {}),
+    ("initiate", {"child": "nope"}),
+    ("initiate", {"ike": "nope", "child": "net"}),
+    ("terminate", {}),
+    ("terminate", {"ike": "nope"}),
+    ("rekey", {}),
+    ("rekey", {"child": "nope"}),
+    ("redirect", {"ike": "rw"}),
+    ("redirect", {"gateway": "192.0.2.1"}),
+    ("install", {}),
+    ("install", {"child": "nope"}),
+    ("uninstall", {"child": "nope"}),
+    ("get-counters", {"name": "nope"}),
+]
+
+
+def test_the_python_client_is_told_of_a_mistake_in_strongswans_words(direct: Topology) -> None:
+    said: list[list[str]] = []
+    daemons: list[Controlled] = [
+        StrongSwan("charon", direct.server, server_config()),
+        Cygnet(direct.server, server_config(), "--workers", "1"),
+    ]
+    for daemon in daemons:
+        with daemon, session(daemon) as client:
+            if isinstance(daemon, StrongSwan):
+                daemon.load()
+            said.append([f"{command} {message}: {_answer(client, command, message)}" for command, message in MISTAKES])
+    theirs, ours = said
+    assert ours == theirs
+
+
+def _answer(client: vici.Session, command: str, message: dict[str, str]) -> str:
+    try:
+        client.request(command, message)
+    except vici.exception.CommandException as exc:
+        return str(exc)
+    return "done"
 
 
 def test_a_pool_in_use_stays(one_tunnel: Cygnet) -> None:

@@ -241,7 +241,7 @@ class GatewayBackend:
         """Remove a pool."""
         async with self._reloading:
             if name not in self.store.pools:
-                raise CommandError(f"unloading pool '{name}' failed, not found")
+                raise CommandError(f"{name} not found")
             await self._retire([name])
             self.store.remove_pool(name)
             await self.apply()

@@ -52,8 +52,10 @@ async def _load(backend: Backend, call: Call) -> Encodable:
 
 async def _unload(backend: Backend, call: Call) -> Encodable:
     name = call.text("name")
+    if not name:
+        raise CommandError("unload: missing connection name")
     if not backend.store.unload_connection(name):
-        raise CommandError(f"unloading connection '{name}' failed, not found")
+        raise CommandError(f"unload: connection '{name}' not found")
     await backend.take_effect()
     return SUCCESS
 

@@ -38,6 +38,8 @@ async def _load(backend: Backend, call: Call) -> Encodable:
 
 
 async def _unload(backend: Backend, call: Call) -> Encodable:
+    if not call.text("name"):
+        raise CommandError("missing pool name to unload")
     await backend.remove_pool(call.text("name"))
     return SUCCESS
 
