@@ -165,7 +165,7 @@ class GatewayBackend:
         # One after the other, or an older file could come after a newer one.
         async with self._reloading:
             try:
-                configuration = self._read_again()
+                configuration = await self._read_again()
                 pools = {pool.name: pool for pool in configuration.settings.pools}
                 retired = [p.name for p in self.store.pools.values() if not _is_same_range(p, pools.get(p.name))]
                 await self._retire(retired)
@@ -188,7 +188,7 @@ class GatewayBackend:
             return Reloaded((), ())
         async with self._reloading:
             try:
-                configuration = self._read_again()
+                configuration = await self._read_again()
                 is_log_new = self._log_as(configuration)
             except CommandError as exc:
                 _log_unchanged(exc)
@@ -218,11 +218,12 @@ class GatewayBackend:
             _log.warning("%s", warning)
         return Reloaded(changed, tuple(warnings))
 
-    def _read_again(self) -> Configuration:
+    async def _read_again(self) -> Configuration:
         if self._file is None:
             raise CommandError("this gateway has no configuration file")
         try:
-            return self._file.read()
+            # Of ten thousand connections it takes seconds, in which workers want addresses, and clients answers.
+            return await asyncio.to_thread(self._file.read)
         except ConfigError as exc:
             raise CommandError(str(exc)) from None
 

@@ -1,11 +1,14 @@
 """The daemon as commands see it."""
 
 import asyncio
+import threading
 
 import msgspec
 import pytest
 
+from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.gateway_settings import GatewaySettings
+from cygnet.config.load import Configuration, ConfigurationFile
 from cygnet.config.store import Store
 from cygnet.gateway import vici_backend
 from cygnet.gateway.control import Answer, AnyMessage, Ask
@@ -21,7 +24,7 @@ from cygnet.gateway.worker_requests import (
     decode_request,
     encode_body,
 )
-from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings
+from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings, SharedSecret
 from cygnet.observe.counters import Counters
 from cygnet.vici.commands import command_table
 from cygnet.vici.message import Section, decode, encode
@@ -171,7 +174,7 @@ def test_of_a_worker_that_ends_in_the_middle_of_a_packet_no_part_of_it_is_told()
 class SlowWorker:
     """Takes what it is handed when it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: ConfigurationFile | None = None) -> None:
         self.taken: list[int] = []
         """How many secrets each configuration had."""
         self._calls = WorkerCalls(self._send)
@@ -183,7 +186,7 @@ class SlowWorker:
             self._calls,
             Counters.create(writers=2),
             workers=lambda: [0],
-            file=None,
+            file=file,
             in_force=lambda settings: None,
             listening=lambda: (),
             started_with=GatewaySettings(),
@@ -287,5 +290,44 @@ def test_what_a_client_never_stops_to_load_comes_into_force_all_the_same(monkeyp
             await worker.load()
             await asyncio.sleep(0)
         worker.answer()
+
+    asyncio.run(run())
+
+
+def test_while_the_file_is_read_again_all_else_goes_on() -> None:
+    """What is read meanwhile comes into force as a whole after that, and what is wrong is an error as ever."""
+    goes_on = threading.Event()
+    settings = Settings(secrets=(SharedSecret(secret=b"new"),))
+
+    def read() -> Configuration:
+        if not goes_on.wait(10):
+            raise AssertionError("nobody else has had a turn")
+        return Configuration(settings)
+
+    async def run() -> None:
+        worker = SlowWorker(ConfigurationFile(read))
+        reload = asyncio.ensure_future(worker.backend.reload())
+        await _turns()
+        assert worker.store.secrets == {} and not worker.taken
+        goes_on.set()
+        while not worker.taken:
+            await asyncio.sleep(0)
+        worker.answer()
+        await reload
+        assert worker.store.settings.secrets == settings.secrets and worker.taken == [1]
+
+    asyncio.run(run())
+
+
+def test_a_file_that_is_wrong_changes_nothing() -> None:
+    def read() -> Configuration:
+        raise ConfigError([Problem("gw.conf", 3, 5, "no good")])
+
+    async def run() -> None:
+        worker = SlowWorker(ConfigurationFile(read))
+        before = worker.store.settings
+        with pytest.raises(CommandError, match=r"gw\.conf:3:5: no good"):
+            await worker.backend.reload()
+        assert worker.store.settings is before and not worker.taken
 
     asyncio.run(run())
