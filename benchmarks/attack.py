@@ -1,25 +1,48 @@
 """What a flood costs honest peers: `cygnet load` against a gateway that is flooded, and against one that is not.
 
     python -m benchmarks.attack [--rounds 3] [--seconds 10] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
-        [--strangers] [--json FILE] [--readme]
+        [--honest-rate R] [--strangers | --scattered] [--json FILE] [--readme]
 
-The gateway has core 0. The honest tester (a closed loop) and the flood share core 1, so the flood takes time from
-the tester whether it hits or not. Therefore each measurement has a control: the same flood, at the same rate, to a
-socket that nobody reads. The ratio of the two set-up rates is what the gateway lost by being hit; the goal is 0.8.
+The gateway has core 0. The honest tester and the flood share core 1, so the flood takes time from the tester whether it
+hits or not. Therefore each measurement has a control: the same flood, at the same rate, to a socket that nobody reads.
+What the kernel does with a datagram of the flood until it is in a queue or dropped, filters and steering included, it
+does on core 1 too, since this is the loopback device; a network card would bring it to a core of the gateway's.
+
+`ratio` is the honest set-up rate while the gateway is hit over that of the control; the goal is 0.8. It says what
+honest peers lost because the gateway was hit, by whatever became scarce. In a closed loop (the default) that is mostly
+core 1: the tester can't do more, while the gateway's core is not all used. So what makes a handshake or a datagram of
+the flood dearer for core 1 lowers the ratio, and what the gateway does on its own core doesn't until that is full.
+
+`ratio_of_share` is the same of the rates over what the flood left of core 1 (1 - `flood_cpu`): the CPU share at which
+the honest peers came is the same then. The two differ where a hit costs the flood more, or less, than the control
+does.
+
+With `--honest-rate R` honest peers come R a second in both measurements, whatever becomes of those before. With less
+than the tester could do in the control, core 1 is not scarce, and the ratio says what the gateway made of those who
+came: `ratio` is that of established over attempted then, and the delays say what they had to wait. It is no measure of
+how much the gateway could have done.
+
+`flood_took` is the share of its core that the gateway used while hit, beyond what the honest tunnels would have taken
+at the control's price. Cygnet spends half of what is left over on answers to strangers (ADR 10), so it is no loss as
+such.
 
 Everything runs on the loopback device of one network namespace, with sources all over 127.0.0.0/8, and ends by
 itself. Each measurement has a fresh daemon. Reported are the medians of the rounds: set-up rate of honest peers, the
-daemon's CPU share, by how much its memory grew (the honest tunnels included), and the rate at which the flood came.
+daemon's CPU share while the tester ran, its start included, by how much its memory grew (the honest tunnels included),
+and the rate at which the flood came.
 
 The honest peers have one address. A few of them have had tunnels before the flood begins, as most peers of a gateway
 have, and Cygnet knows the address by that. With `--strangers` they have not: then it makes a difference to a flood from
-forged addresses (`forged`), in which those that are known go first.
+forged addresses (`forged`), in which those that are known go first. The first of them that gets in makes the address
+known for all. With `--scattered` each has an address of its own that nobody has come from, and all remain strangers; in
+a closed loop most of the loop then waits for its next try, so use `--honest-rate`.
 
 strongSwan (`--peer strongswan`) runs with its protection on, and limits for one source that let the tester through.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -46,6 +69,8 @@ SECRET = "a-shared-secret"
 CONCURRENCY = 64
 LEAD_S = 1.5
 """How long the flood has gone on when the honest peers begin: cookies and limits are in force then."""
+SCATTERED = "127.192.0.0/16"
+"""Where honest peers come from with `--scattered`, each from the next address."""
 KNOWN = 16
 """Honest peers that have had tunnels before."""
 GOAL = 0.8
@@ -56,8 +81,10 @@ class Figures(msgspec.Struct, frozen=True):
 
     setup_rate: float
     """Honest tunnels established per second."""
+    attempted: int
     failed: int
     """Honest attempts that came to nothing."""
+    p50_ms: float | None
     p99_ms: float | None
     gateway_cpu: float
     """Share of its core that the daemon used meanwhile."""
@@ -67,8 +94,14 @@ class Figures(msgspec.Struct, frozen=True):
     flood_per_s: float
     flood_cpu: float
     """Share of the tester's core that the flood used."""
+    tester_cpu: float
+    """Share of its core that the honest tester used, its start included."""
     drops: dict[str, int]
     """What the gateway counted, where it is ours."""
+
+    def result(self, *, is_open: bool) -> float:
+        """What is compared: the set-up rate, or in an open loop the part of all attempts that came to a tunnel."""
+        return self.tunnels / self.attempted if is_open else self.setup_rate
 
 
 def configuration() -> str:
@@ -136,14 +169,13 @@ def flooding(namespace: Namespace, kind: str, port: int, options: argparse.Names
         report.append(process.communicate(timeout=seconds + 30)[0])
 
 
-def load(namespace: Namespace, seconds: float, count: int = 1_000_000) -> dict[str, object]:
-    """What `cygnet load` says of honest peers in a closed loop of so many seconds, or so many peers."""
+def load(namespace: Namespace, seconds: float, *options: str) -> dict[str, object]:
+    """What `cygnet load` says of honest peers that came in so many seconds."""
     command = namespace.command(
         *("taskset", "-c", str(TESTER_CORE), sys.executable, "-m", "cygnet", "load", TARGET),
         *("--psk", SECRET, "--id", "c{n}@example.org", "--remote-id", "gw.example.org"),
         *("--proposal", "aes128gcm16-prfsha256-x25519", "--esp", "aes128gcm16", "--vip"),
-        *("--count", str(count), "--max-duration", str(seconds), "--concurrency", str(CONCURRENCY)),
-        *("--retransmit-timeout", "1", "--quiet", "--json"),
+        *("--max-duration", str(seconds), "--retransmit-timeout", "1", "--quiet", "--json", *options),
     )
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
     try:
@@ -153,16 +185,26 @@ def load(namespace: Namespace, seconds: float, count: int = 1_000_000) -> dict[s
     return result
 
 
+def honest(options: argparse.Namespace) -> tuple[str, ...]:
+    """How honest peers come while it is measured."""
+    source = ("--source", SCATTERED) if options.scattered else ()
+    if options.honest_rate:
+        count = round(options.honest_rate * options.seconds)
+        return (*source, "--rate", str(options.honest_rate), "--count", str(count))
+    return (*source, "--concurrency", str(CONCURRENCY), "--count", str(1_000_000))
+
+
 def measure(peer: str, kind: str, options: argparse.Namespace, *, is_hit: bool) -> Figures:
     """A fresh daemon, a flood of it or of the sink, and honest peers."""
     with Namespace("attack") as namespace, sink(namespace), PEERS[peer](namespace) as daemon:
-        if not options.strangers:
-            load(namespace, options.seconds, KNOWN)
+        if not options.strangers and not options.scattered:
+            load(namespace, options.seconds, "--concurrency", str(CONCURRENCY), "--count", str(KNOWN))
         before = daemon.pss_octets()
         with flooding(namespace, kind, 500 if is_hit else SINK_PORT, options) as report:
-            cpu, begun = daemon.cpu_seconds(), time.monotonic()
-            result = load(namespace, options.seconds)
+            cpu, tester_cpu, begun = daemon.cpu_seconds(), children_cpu_seconds(), time.monotonic()
+            result = load(namespace, options.seconds, *honest(options))
             cpu, took = daemon.cpu_seconds() - cpu, time.monotonic() - begun
+            tester_cpu = children_cpu_seconds() - tester_cpu
         flood = json.loads(report[0])
         growth = daemon.pss_octets() - before
         drops = counted(daemon) if isinstance(daemon, Cygnet) else {}
@@ -170,15 +212,24 @@ def measure(peer: str, kind: str, options: argparse.Namespace, *, is_hit: bool) 
     assert isinstance(delay, dict)
     return Figures(
         setup_rate=float(str(result["setup_rate"])),
+        attempted=int(str(result["attempted"])),
         failed=int(str(result["failed"])),
+        p50_ms=delay["p50"],
         p99_ms=delay["p99"],
         gateway_cpu=cpu / took,
         memory_growth_octets=growth,
         tunnels=int(str(result["established"])),
         flood_per_s=flood["per_s"],
         flood_cpu=flood["cpu_s"] / flood["seconds"],
+        tester_cpu=tester_cpu / took,
         drops=drops,
     )
+
+
+def children_cpu_seconds() -> float:
+    """CPU time of the child processes that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def counted(daemon: Cygnet) -> dict[str, int]:
@@ -187,27 +238,67 @@ def counted(daemon: Cygnet) -> dict[str, int]:
     return {name: value for name, value in daemon.status().items() if value and name.startswith(wanted)}
 
 
-def summarise(rounds: list[tuple[Figures, Figures]]) -> dict[str, object]:
+def flood_took(control: Figures, hit: Figures) -> float:
+    """The share of its core that the gateway used beyond what its honest tunnels took at the control's price."""
+    return hit.gateway_cpu - hit.setup_rate * control.gateway_cpu / control.setup_rate
+
+
+def summarise(rounds: list[tuple[Figures, Figures]], *, is_open: bool) -> dict[str, object]:
     """Medians of the control and of the hit, and the median of their ratios."""
-    ratios = [hit.setup_rate / control.setup_rate for control, hit in rounds if control.setup_rate]
-    fields = ("setup_rate", "failed", "gateway_cpu", "memory_growth_octets", "tunnels", "flood_per_s", "flood_cpu")
+    fair = [(control, hit) for control, hit in rounds if control.setup_rate]
+    ratios = [hit.result(is_open=is_open) / control.result(is_open=is_open) for control, hit in fair]
+    of_share = [
+        hit.setup_rate / (1 - hit.flood_cpu) / (control.setup_rate / (1 - control.flood_cpu)) for control, hit in fair
+    ]
+    took = [flood_took(control, hit) for control, hit in fair]
     return {
-        "ratio": round(statistics.median(ratios), 3) if ratios else None,
-        "control": {f: round(statistics.median(getattr(c, f) for c, _ in rounds), 3) for f in fields},
-        "hit": {f: round(statistics.median(getattr(h, f) for _, h in rounds), 3) for f in fields},
+        "ratio": median(ratios),
+        "ratio_of_share": None if is_open else median(of_share),
+        "flood_took": median(took),
+        "control": medians([control for control, _ in rounds]),
+        "hit": medians([hit for _, hit in rounds]),
         "rounds": [[msgspec.structs.asdict(each) for each in pair] for pair in rounds],
     }
+
+
+def medians(figures: list[Figures]) -> dict[str, float | None]:
+    """Of each figure that is a number."""
+    names = [name for name in Figures.__struct_fields__ if name != "drops"]
+    return {name: median([value for each in figures if (value := getattr(each, name)) is not None]) for name in names}
+
+
+def median(values: list[float]) -> float | None:
+    """None of nothing."""
+    return round(statistics.median(values), 3) if values else None
 
 
 def row(peer: str, kind: str, result: dict[str, object]) -> str:
     """One line of the table."""
     control, hit = result["control"], result["hit"]
     assert isinstance(control, dict) and isinstance(hit, dict)
+    of_share = "" if result["ratio_of_share"] is None else result["ratio_of_share"]
+    delays = " / ".join("none" if each["p99_ms"] is None else f"{each['p99_ms']:.0f} ms" for each in (control, hit))
     return (
         f"| {common.NAMES[peer]} | {kind} | {hit['flood_per_s']:.0f}/s "
         f"| {control['setup_rate']:.0f}/s | {hit['setup_rate']:.0f}/s "
-        f"| {result['ratio']} | {100 * control['gateway_cpu']:.0f} % | {100 * hit['gateway_cpu']:.0f} % "
+        f"| {result['ratio']} | {of_share} | {delays} "
+        f"| {100 * control['gateway_cpu']:.0f} % | {100 * hit['gateway_cpu']:.0f} % "
         f"| {control['memory_growth_octets'] / 1e6:.1f} MB | {hit['memory_growth_octets'] / 1e6:.1f} MB |"
+    )
+
+
+def meaning(options: argparse.Namespace) -> str:
+    """What was compared, in a sentence or two."""
+    whence = "an address that peers have come from before"
+    if options.scattered:
+        whence = "an address of its own each"
+    elif options.strangers:
+        whence = "an address that nobody has come from"
+    if options.honest_rate:
+        return f"Honest peers, {options.honest_rate:g}/s from {whence}; `ratio` is of the part that came in."
+    return (
+        f"Honest peers in a closed loop of {CONCURRENCY} from {whence}; `ratio` is of set-up rates, `of share` of "
+        "those over what the flood left of the tester's core."
     )
 
 
@@ -219,16 +310,20 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50_000.0, help="datagrams of the flood a second, at most")
     parser.add_argument("--kind", action="append", choices=KINDS, help="which flood; may be repeated (default all)")
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="which daemon (default cygnet)")
-    parser.add_argument(
+    parser.add_argument("--honest-rate", type=float, help="honest attempts a second, in an open loop (a closed loop)")
+    whence = parser.add_mutually_exclusive_group()
+    whence.add_argument(
         "--strangers", action="store_true", help="nobody has come from the honest peers' address before"
     )
+    whence.add_argument("--scattered", action="store_true", help="each honest peer has an address that is not known")
     common.add_output(parser, "attack")
     options = parser.parse_args()
     common.check_machine()
     results: dict[str, dict[str, object]] = {}
     lines = [
-        "| daemon | flood | came | honest | honest, hit | ratio | CPU | CPU, hit | memory | memory, hit |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| daemon | flood | came | honest | honest, hit | ratio | of share | p99 / hit | CPU | CPU, hit "
+        "| memory | memory, hit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for peer in options.peer or ["cygnet"]:
         results[peer] = {}
@@ -237,22 +332,24 @@ def main() -> None:
             for number in range(1, options.rounds + 1):
                 pair = (measure(peer, kind, options, is_hit=False), measure(peer, kind, options, is_hit=True))
                 rounds.append(pair)
+                control, hit = pair
                 print(
-                    f"{peer} {kind} {number}/{options.rounds}: {pair[0].setup_rate:.0f} -> {pair[1].setup_rate:.0f} "
-                    f"tunnels/s under {pair[1].flood_per_s:.0f} datagrams/s",
+                    f"{peer} {kind} {number}/{options.rounds}: {control.setup_rate:.0f} -> {hit.setup_rate:.0f} "
+                    f"tunnels/s under {hit.flood_per_s:.0f} datagrams/s, p99 {control.p99_ms} -> {hit.p99_ms} ms",
                     file=sys.stderr,
                 )
-            result = summarise(rounds)
+            result = summarise(rounds, is_open=bool(options.honest_rate))
             results[peer][kind] = result
             lines.append(row(peer, kind, result))
     machine = common.describe()
     command = common.command_line("attack", sys.argv[1:])
-    common.write_json(options.json, {"machine": machine, "command": command, "goal": GOAL, "results": results})
+    report = {"machine": machine, "command": command, "goal": GOAL, "meaning": meaning(options), "results": results}
+    common.write_json(options.json, report)
     has_strongswan = "strongswan" in results
     lines += [
         "",
-        f"{common.machine_line(machine, has_strongswan=has_strongswan)} Honest peers in a closed loop of {CONCURRENCY} "
-        f"for {options.seconds:g} s, median of {options.rounds} rounds. Command: `{command}`.",
+        f"{common.machine_line(machine, has_strongswan=has_strongswan)} "
+        f"{meaning(options)} {options.seconds:g} s, median of {options.rounds} rounds. Command: `{command}`.",
     ]
     table = "\n".join(lines)
     print(table)
