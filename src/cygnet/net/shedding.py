@@ -117,6 +117,11 @@ class Shedder:
             for kind, queue in queues.items()
         }
 
+    def losses(self) -> int:
+        """How many datagrams for these sockets found a queue full so far."""
+        self.account()
+        return sum(queue.drops for queue in self.lost(receive_queues(self._sockets)).values())
+
     def _attach(self) -> None:
         """Put filters on the sockets, as large as they may be."""
         if not self._seen:
