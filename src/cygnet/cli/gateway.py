@@ -16,8 +16,9 @@ from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import Configuration, ConfigurationFile, load_settings
 from cygnet.gateway.log_hub import LogHub
+from cygnet.gateway.serving import Serving
 from cygnet.gateway.state_dir import VICI_SOCKET
-from cygnet.gateway.supervisor import Serving, Supervisor
+from cygnet.gateway.supervisor import Supervisor
 from cygnet.observe.log_groups import parse_threshold
 
 DEFAULT_CONFIG: Final = "/etc/swanctl/swanctl.conf"

@@ -15,7 +15,8 @@ import msgspec
 
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.gateway.privileges import die_with_parent
-from cygnet.gateway.supervisor import Serving, Supervisor
+from cygnet.gateway.serving import Serving
+from cygnet.gateway.supervisor import Supervisor
 from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings
 from cygnet.observe.counters import Counters
@@ -65,6 +66,10 @@ class GatewayProcess:
         os.close(write_end)
         try:
             answer = _read_answer(read_end)
+        except BaseException:
+            _end(pid, _LAST_PATIENCE_S)
+            counters.close()
+            raise
         finally:
             os.close(read_end)
         if answer.serving is None:
@@ -99,18 +104,7 @@ class GatewayProcess:
         The counters can be read afterwards.
         """
         if self._status is None:
-            pidfd = os.pidfd_open(self.pid)
-            try:
-                # The second, while it stops, has it end its workers at once and leave none behind.
-                for number, patience_s in ((signal.SIGTERM, timeout_s), (signal.SIGINT, _LAST_PATIENCE_S)):
-                    signal.pidfd_send_signal(pidfd, number)
-                    if select.select([pidfd], [], [], patience_s)[0]:
-                        break
-                else:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self._status = _end(self.pid, timeout_s)
         return self._status
 
     def __enter__(self) -> "GatewayProcess":
@@ -120,6 +114,22 @@ class GatewayProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _end(pid: int, timeout_s: float) -> int:
+    """End a supervisor in order, or after `timeout_s` without waiting for its peers; returns its exit status."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        # The second, while it stops, has it end its workers at once and leave none behind.
+        for number, patience_s in ((signal.SIGTERM, timeout_s), (signal.SIGINT, _LAST_PATIENCE_S)):
+            signal.pidfd_send_signal(pidfd, number)
+            if select.select([pidfd], [], [], patience_s)[0]:
+                break
+        else:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _run_child(settings: Settings, gateway: GatewaySettings, counters: Counters, answers: int, parent: int) -> None:
@@ -139,6 +149,9 @@ def _run_child(settings: Settings, gateway: GatewaySettings, counters: Counters,
         status = supervisor.run()
     except LocalError as exc:
         os.write(answers, msgspec.msgpack.encode(_Answer(error=str(exc))))
+    except SystemExit:
+        # It was told to end while it started.
+        status = 0
     except BaseException:
         traceback.print_exc()
     finally:

@@ -43,6 +43,7 @@ class Errands:
         self._resolver = resolver
         self._lines: dict[_Key, tuple[Line, ChildUp, str, bool]] = {}
         self._lines_of: Counter[int] = Counter()
+        self._is_broken_off = False
 
     def on_message(self, worker: int, message: Errand) -> None:
         """A worker asks for something."""
@@ -68,11 +69,15 @@ class Errands:
         if self._resolver is not None:
             self._resolver.forget_all()
         deadline = self._loop.time() + LAST_S
-        while self._is_busy and self._loop.time() < deadline:
+        while self._is_busy and not self._is_broken_off and self._loop.time() < deadline:
             self._loop.run_until_complete(asyncio.sleep(_LOOK_S))
         self._scripts.kill_all()
         if self._resolver is not None:
             self._resolver.close()
+
+    def break_off(self) -> None:
+        """Wait no longer for the last scripts."""
+        self._is_broken_off = True
 
     @property
     def _is_busy(self) -> bool:

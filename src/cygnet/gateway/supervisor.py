@@ -20,6 +20,7 @@ import msgspec
 
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import ConfigurationFile
+from cygnet.gateway import signals
 from cygnet.gateway.control import (
     AddressHanded,
     AddressReturned,
@@ -51,6 +52,7 @@ from cygnet.gateway.privileges import User, unprivileged_user
 from cygnet.gateway.resolver import open_resolver
 from cygnet.gateway.scripts import Scripts
 from cygnet.gateway.self_test import try_algorithms
+from cygnet.gateway.serving import Serving
 from cygnet.gateway.spawn import spawn
 from cygnet.gateway.state_dir import RESOLVE, StateDir
 from cygnet.gateway.systemd import notify
@@ -71,26 +73,6 @@ LAST_PAUSE_S: Final = 5.0
 """Pauses before a worker that keeps dying is started again: they double, from the first to the last."""
 
 EXIT_INTERRUPTED: Final = 130
-
-
-class Serving(msgspec.Struct, frozen=True):
-    """What a gateway that serves says of itself."""
-
-    addresses: tuple[str, ...]
-    port: int
-    natt_port: int
-    workers: int
-    dataplane: str
-    pid: int
-    limits: tuple[Finding, ...] = ()
-    """What the machine did not give."""
-
-    def __str__(self) -> str:
-        plural = "" if self.workers == 1 else "s"
-        return (
-            f"cygnet: serving on {', '.join(self.addresses)} with {self.workers} worker{plural}, "
-            f"data plane {self.dataplane}, pid {self.pid}"
-        )
 
 
 class _Slot:
@@ -156,11 +138,13 @@ class Supervisor:
         self._slots: list[_Slot] = []
         self._has_served = False
         self._is_stopping = False
+        self._is_over = False
+        """The workers are gone; what is left is seen to its end."""
         self._status = 0
 
     def run(self) -> int:
         """Serve until a signal ends it; returns the exit status. Raises LocalError if it can't begin."""
-        with ExitStack() as stack:
+        with signals.starting(), ExitStack() as stack:
             self._open(stack)
             self._serve()
         return self._status
@@ -245,7 +229,7 @@ class Supervisor:
         self._loop = asyncio.new_event_loop()
         self._errands = self._make_errands()
         try:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in signals.HANDLED:
                 self._loop.add_signal_handler(number, self._on_signal, number)
             if self._vici is not None and self._vici_path is not None:
                 self._vici.start(self._loop, self._vici_path, self._gateway)
@@ -257,11 +241,13 @@ class Supervisor:
         except OSError as exc:
             raise LocalError(f"cannot start a worker: {exc.strerror}") from exc
         finally:
+            self._is_over = True
             self._kill_all()
             self._errands.finish()
             if self._vici is not None:
                 self._vici.stop(self._loop)
             self._loop.close()
+            signals.ignore()
 
     def _make_errands(self) -> Errands:
         timeout_s, count, state_dir = self._gateway.updown_timeout_s, self._writer.count, self._state_dir
@@ -460,6 +446,10 @@ class Supervisor:
                 self._logs.reopen()
             if self._vici is not None and not self._is_stopping:
                 self._vici.reload(self._loop)
+        elif self._is_over:
+            if number == signal.SIGINT:
+                self._status = EXIT_INTERRUPTED
+                self._errands.break_off()
         elif not self._is_stopping:
             self._stop()
         elif number == signal.SIGINT:

@@ -454,6 +454,29 @@ def test_an_interrupt_during_the_stop_ends_it_at_once() -> None:
         assert not any(map(is_alive, workers))
 
 
+def test_an_interrupt_while_the_last_script_runs_ends_it_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # It stopped an event loop that ran for something else: a traceback, and the control socket left behind.
+    began = tmp_path / "began"
+    settings = responder_settings()
+    connection = settings.connections[0]
+    script = f"case $PLUTO_VERB in down*) touch {began}; sleep 20;; esac"
+    child = msgspec.structs.replace(connection.children[0], updown=script)
+    connection = msgspec.structs.replace(connection, children=(child,))
+    with gateway(1, msgspec.structs.replace(settings, connections=(connection,))) as (process, clients):
+        clients.establish(1)
+        (worker,) = process.worker_pids()
+        os.kill(process.pid, signal.SIGTERM)
+        clients.wait(lambda: began.exists() and not is_alive(worker))
+        os.kill(process.pid, signal.SIGINT)
+        started = time.monotonic()
+        eventually(lambda: not is_alive(process.pid))
+        assert time.monotonic() - started < 2
+        assert process.stop() == 130
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def initiator_settings(port: int, natt_port: int, connections: int) -> Settings:
     """A gateway that sets up connections to another by itself, each to a network of its own."""
     model = responder_settings().connections[0]
