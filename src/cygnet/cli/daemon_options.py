@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cygnet.cli.arguments import whole_number
 from cygnet.config import defaults
 from cygnet.gateway.state_dir import VICI_SOCKET
 from cygnet.ike.errors import LocalError
@@ -46,15 +47,16 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--child", metavar="NAME", help="CHILD_SAs of this name")
     parser.add_argument("--ike-id", metavar="N", type=_number, help="the IKE_SA of this number")
     parser.add_argument("--child-id", metavar="N", type=_number, help="the CHILD_SA of this number")
-    parser.add_argument("--peer", metavar="ADDR", type=_address, help="with the peer at this address")
-    parser.add_argument("--vip", metavar="ADDR", type=_address, help="with this virtual address")
+    parser.add_argument("--peer", metavar="ADDR", type=address, help="with the peer at this address")
+    parser.add_argument("--vip", metavar="ADDR", type=address, help="with this virtual address")
     parser.add_argument("--identity", metavar="ID", help="with the peer of this identity")
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not int(text):
+    found = whole_number(text)
+    if not found:
         raise argparse.ArgumentTypeError(f'"{text}" is no number of an SA, as `cygnet sas` shows them')
-    return int(text)
+    return found
 
 
 def filter_message(args: argparse.Namespace) -> dict[str, str | int]:
@@ -98,7 +100,8 @@ def plain(value: bytes | list[bytes] | Section) -> object:
     return value.decode(errors="replace")
 
 
-def _address(text: str) -> str:
+def address(text: str) -> str:
+    """An IP address, as it is written canonically."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

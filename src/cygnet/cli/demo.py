@@ -12,7 +12,8 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from cygnet.auth.identity import parse_identity
-from cygnet.cli.load import EXIT_FAILURE, EXIT_INTERRUPTED, positive_integer
+from cygnet.cli.arguments import integer
+from cygnet.cli.load import EXIT_FAILURE, EXIT_INTERRUPTED
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.log_settings import LogSettings
 from cygnet.gateway.embedded import GatewayProcess
@@ -39,6 +40,7 @@ COUNT: Final = 5000
 WORKERS: Final = 2
 CONCURRENCY: Final = 64
 MAX_COUNT: Final = 1_000_000
+MAX_WORKERS: Final = 64
 LOOPBACK: Final = "127.0.0.1"
 PROPOSAL: Final = parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519")
 ESP_PROPOSAL: Final = parse_proposal(ProtocolId.ESP, "aes128gcm16")
@@ -113,11 +115,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "it, send an echo request through each, and say which of the two was the limit. Needs no privileges, and "
         "leaves nothing behind.",
     )
+    parser.add_argument("--count", metavar="N", type=integer(1, MAX_COUNT), default=COUNT, help=f"tunnels ({COUNT})")
     parser.add_argument(
-        "--count", metavar="N", type=positive_integer(MAX_COUNT), default=COUNT, help=f"tunnels ({COUNT})"
-    )
-    parser.add_argument(
-        "--workers", metavar="N", type=positive_integer(64), default=WORKERS, help=f"of the gateway ({WORKERS})"
+        "--workers", metavar="N", type=integer(1, MAX_WORKERS), default=WORKERS, help=f"of the gateway ({WORKERS})"
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.set_defaults(run=run)

@@ -1,7 +1,6 @@
 """`cygnet gateway`: runs the daemon in the foreground."""
 
 import argparse
-import ipaddress
 import logging
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cygnet.cli.daemon_options import control_socket
+from cygnet.cli.arguments import whole_number
+from cygnet.cli.daemon_options import address, control_socket
 from cygnet.cli.output import complain
 from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
@@ -34,12 +34,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "section gateway { } of the configuration.",
     )
     add = parser.add_argument
-    add("--config", metavar="PATH", default=DEFAULT_CONFIG, help="configuration (default: %(default)s)")
+    add("--config", metavar="PATH", type=_file, default=DEFAULT_CONFIG, help="configuration (default: %(default)s)")
     add("--workers", metavar="N|auto", type=_workers, help="worker processes; auto is one for each usable core")
     add("--dataplane", choices=[kind.value for kind in DataplaneKind], help="who carries the traffic")
     add("--port", metavar="P", type=_port, help=f"UDP port of IKE (default: {defaults.PORT})")
     add("--natt-port", metavar="P", type=_port, help=f"UDP port of NAT traversal (default: {defaults.NATT_PORT})")
-    add("--listen", metavar="ADDR", action="append", type=_address, help="address to listen on; may be repeated")
+    add("--listen", metavar="ADDR", action="append", type=address, help="address to listen on; may be repeated")
     add(
         *("--vici", "--uri"),
         metavar="SOCKET",
@@ -122,6 +122,12 @@ def _level(text: str) -> int:
         raise argparse.ArgumentTypeError(str(exc)) from None
 
 
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no file")
+    return text
+
+
 def _folder(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty name is no folder; write . for this one")
@@ -139,13 +145,7 @@ def _port(text: str) -> int:
 
 
 def _number(text: str, low: int, high: int, what: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
+    found = whole_number(text)
+    if found is None or not low <= found <= high:
         raise argparse.ArgumentTypeError(f'"{text}" is not {what} ({low} to {high})')
-    return int(text)
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'"{text}" is no IP address') from None
+    return found

@@ -1,16 +1,16 @@
 """`cygnet load TARGET[:PORT]`: opens tunnels against an IKEv2 responder, and measures."""
 
 import argparse
+import contextlib
 import ipaddress
 import json
-import math
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from cygnet.auth.identity import ANY_IDENTITY, parse_identity
+from cygnet.cli.arguments import by, filled, integer, number, seconds
 from cygnet.config.values import (
     parse_esp_proposals,
     parse_ike_proposals,
@@ -39,8 +39,11 @@ from cygnet.load.report import ProgressBar, print_results, remarks
 EXIT_FAILURE: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
-_T = TypeVar("_T")
 _LAST_PORT: Final = 65535
+_SLOWEST: Final = 0.001
+_FASTEST: Final = 1_000_000.0
+"""Bounds of what happens so many times a second."""
+_MAX_RETRANSMIT_BASE: Final = 100.0
 _DEFAULT_POLICY: Final = RetransmitPolicy()
 
 _DESCRIPTION: Final = """\
@@ -53,48 +56,6 @@ example:
   cygnet load 192.0.2.1 --psk-file secret --remote-id gw.example.org --vip --count 5000 --rate 500
 
 exit status: 0 all attempts succeeded, 1 some failed, 2 wrong usage, 130 interrupted"""
-
-
-def _by(parse: Callable[[str], _T]) -> Callable[[str], _T]:
-    """A parser that raises ValueError with a text for the user, as argparse wants it."""
-
-    def typed(text: str) -> _T:
-        try:
-            return parse(text)
-        except ValueError as exc:
-            raise argparse.ArgumentTypeError(str(exc)) from None
-
-    return typed
-
-
-def _integer(low: int, high: int | None = None) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
-            bounds = f"of {low} or more" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f'"{text}" is no whole number {bounds}')
-        return int(text)
-
-    return parse
-
-
-def positive_integer(high: int) -> Callable[[str], int]:
-    """The type, for argparse, of whole numbers from 1 to `high`."""
-    return _integer(1, high)
-
-
-def _number(*, low: float = 0.0, is_low_allowed: bool = False, high: float = math.inf) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f'"{text}" is no number') from None
-        if not math.isfinite(value) or value < low or value > high or (value == low and not is_low_allowed):
-            above = f"{low:g} or more" if is_low_allowed else f"more than {low:g}"
-            below = f", at most {high:g}" if math.isfinite(high) else ""
-            raise argparse.ArgumentTypeError(f'"{text}" must be {above}{below}')
-        return value
-
-    return parse
 
 
 def _parse_target(text: str) -> tuple[str, int | None]:
@@ -113,14 +74,14 @@ def _parse_target(text: str) -> tuple[str, int | None]:
             raise ValueError(f'"{text}" has no port after the colon')
     if not host:
         raise ValueError(f'"{text}" names no host')
-    return host, _integer(1, _LAST_PORT)(port) if port else None
+    return host, integer(1, _LAST_PORT)(port) if port else None
 
 
 def _parse_rekey(text: str) -> tuple[float, Rekeyed]:
     """How often, and what, of `SECONDS[:child|ike]`."""
-    seconds, colon, what = text.partition(":")
+    interval, colon, what = text.partition(":")
     try:
-        return _number()(seconds), Rekeyed(what) if colon else Rekeyed.CHILD
+        return seconds()(interval), Rekeyed(what) if colon else Rekeyed.CHILD
     except ValueError:
         raise ValueError(f'"{what}" is neither child nor ike') from None
 
@@ -145,9 +106,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    port = _integer(1, _LAST_PORT)
+    port = integer(1, _LAST_PORT)
     parser.add_argument(
-        "target", metavar="TARGET[:PORT]", type=_by(_parse_target), help="the responder; an IPv6 one as [::1]:500"
+        "target", metavar="TARGET[:PORT]", type=by(_parse_target), help="the responder; an IPv6 one as [::1]:500"
     )
     parser.add_argument("--natt-port", metavar="P", type=port, default=4500, help="its NAT traversal port (4500)")
     _add_load_options(parser)
@@ -162,35 +123,40 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("load")
     add = group.add_argument
-    add("--count", metavar="N", type=_integer(1), default=DEFAULT_COUNT, help=f"attempts ({DEFAULT_COUNT})")
+    add("--count", metavar="N", type=integer(1), default=DEFAULT_COUNT, help=f"attempts ({DEFAULT_COUNT})")
     loop = group.add_mutually_exclusive_group()
-    loop.add_argument("--rate", metavar="R", type=_number(), help="open loop: attempts per second")
+    per_second = number(low=_SLOWEST, is_low_allowed=True, high=_FASTEST)
+    loop.add_argument("--rate", metavar="R", type=per_second, help="open loop: attempts per second")
     loop.add_argument(
         "--concurrency",
         metavar="C",
-        type=_integer(1),
+        type=integer(1),
         help=f"closed loop: attempts under way at a time (the default, {DEFAULT_CONCURRENCY})",
     )
     add("--arrivals", choices=("constant", "poisson"), help="how the attempts of --rate are spaced (constant)")
-    add("--seed", metavar="N", type=_integer(0), default=1, help="of poisson arrivals (1)")
-    add("--processes", metavar="P", type=_integer(1, MAX_PROCESSES), default=1, help="of the tester (1)")
-    add("--max-duration", metavar="S", type=_number(), default=0.0, help="start no attempt after so many seconds")
-    add("--hold", metavar="S", type=_number(), default=0.0, help="keep the tunnels up for so many seconds")
-    add("--dpd", metavar="S", type=_number(), default=0.0, help="ask in each tunnel that often if the responder lives")
+    add("--seed", metavar="N", type=integer(0), default=1, help="of poisson arrivals (1)")
+    add("--processes", metavar="P", type=integer(1, MAX_PROCESSES), default=1, help="of the tester (1)")
+    add("--max-duration", metavar="S", type=seconds(), default=0.0, help="start no attempt after so many seconds")
+    add("--hold", metavar="S", type=seconds(), default=0.0, help="keep the tunnels up for so many seconds")
+    add("--dpd", metavar="S", type=seconds(), default=0.0, help="ask in each tunnel that often if the responder lives")
     add(
-        "--churn", metavar="R", type=_number(), default=0.0, help="replace so many tunnels a second while they are held"
+        "--churn",
+        metavar="R",
+        type=per_second,
+        default=0.0,
+        help="replace so many tunnels a second while they are held",
     )
     add(
         "--rekey",
         metavar="S[:WHAT]",
-        type=_by(_parse_rekey),
+        type=by(_parse_rekey),
         default=(0.0, Rekeyed.CHILD),
         help="rekey each tunnel that often while it is held: its child SA, or its ike SA (child)",
     )
     add(
         "--roam",
         metavar="S",
-        type=_number(),
+        type=seconds(),
         default=0.0,
         help="move each tunnel to the next source that often while it is held: with --mobike by UPDATE_SA_ADDRESSES, "
         "else as a NAT does whose mapping has changed, for which --encap is the default",
@@ -199,42 +165,42 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--timeout",
         metavar="S",
-        type=_number(is_low_allowed=True),
+        type=seconds(is_zero_allowed=True),
         default=DEFAULT_TIMEOUT_S,
         help=f"give an attempt up after so many seconds ({DEFAULT_TIMEOUT_S:g}); 0 leaves it to retransmission",
     )
     add(
         "--max-pending",
         metavar="N",
-        type=_integer(1),
+        type=integer(1),
         default=DEFAULT_MAX_PENDING,
         help=f"attempts under way at a time in the tester's memory; above, one fails at once ({DEFAULT_MAX_PENDING})",
     )
     add(
         "--retransmit-timeout",
         metavar="S",
-        type=_number(),
+        type=seconds(),
         default=_DEFAULT_POLICY.timeout_s,
         help=f"seconds until the first retransmission ({_DEFAULT_POLICY.timeout_s:g})",
     )
     add(
         "--retransmit-base",
         metavar="B",
-        type=_number(low=1, is_low_allowed=True),
+        type=number(low=1, is_low_allowed=True, high=_MAX_RETRANSMIT_BASE),
         default=_DEFAULT_POLICY.base,
         help=f"each wait is so many times longer ({_DEFAULT_POLICY.base:g})",
     )
     add(
         "--tries",
         metavar="N",
-        type=_integer(0, 100),
+        type=integer(0, 100),
         default=_DEFAULT_POLICY.tries,
         help=f"retransmissions of a request ({_DEFAULT_POLICY.tries})",
     )
     add(
         "--allow-failures",
         metavar="PERCENT",
-        type=_number(is_low_allowed=True, high=100),
+        type=number(is_low_allowed=True, high=100),
         default=0.0,
         help="exit 0 though so many attempts in a hundred failed (0)",
     )
@@ -243,25 +209,25 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
 def _add_peer_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("credentials and proposals")
     secret = group.add_mutually_exclusive_group(required=True)
-    secret.add_argument("--psk", metavar="SECRET", type=_by(parse_secret), help="text, 0xHEX or 0sBASE64")
-    secret.add_argument("--psk-file", metavar="FILE", type=_by(_read_secret), help="the same, from a file")
+    secret.add_argument("--psk", metavar="SECRET", type=by(parse_secret), help="text, 0xHEX or 0sBASE64")
+    secret.add_argument("--psk-file", metavar="FILE", type=filled(_read_secret), help="the same, from a file")
     add = group.add_argument
     add(
         "--id",
         metavar="PATTERN",
-        type=_by(IdentityPattern),
+        type=by(IdentityPattern),
         default=IdentityPattern(DEFAULT_ID_PATTERN),
         help=f"identity of attempt n, {{n:06d}} for leading zeros ({DEFAULT_ID_PATTERN})",
     )
-    add("--remote-id", metavar="ID", type=_by(parse_identity), default=ANY_IDENTITY, help="the responder's (any)")
-    add("--proposal", metavar="LIST", type=_by(parse_ike_proposals), help="for IKE, as in swanctl.conf (default)")
+    add("--remote-id", metavar="ID", type=filled(parse_identity), default=ANY_IDENTITY, help="the responder's (any)")
+    add("--proposal", metavar="LIST", type=filled(parse_ike_proposals), help="for IKE, as in swanctl.conf (default)")
     add(
         "--reuse-ke",
         action="store_true",
         help="offer one public value in all attempts, to save the tester a key generation each. Whoever learns that "
         "one private key reads all tunnels (RFC 7296 section 2.12, RFC 6989): only for tests",
     )
-    add("--esp", metavar="LIST", type=_by(parse_esp_proposals), help="for ESP, as in swanctl.conf (default)")
+    add("--esp", metavar="LIST", type=filled(parse_esp_proposals), help="for ESP, as in swanctl.conf (default)")
 
 
 def _add_traffic_options(parser: argparse.ArgumentParser) -> None:
@@ -270,12 +236,12 @@ def _add_traffic_options(parser: argparse.ArgumentParser) -> None:
     add("--mobike", action="store_true", help="offer MOBIKE (RFC 4555)")
     add("--vip", action="store_true", help="ask for a virtual IPv4 address")
     add("--vip6", action="store_true", help="ask for a virtual IPv6 address")
-    add("--local-ts", metavar="LIST", type=_by(parse_selectors), help="traffic selectors of our side (dynamic)")
-    add("--remote-ts", metavar="LIST", type=_by(parse_selectors), help="of the responder's side (everything)")
+    add("--local-ts", metavar="LIST", type=filled(parse_selectors), help="traffic selectors of our side (dynamic)")
+    add("--remote-ts", metavar="LIST", type=filled(parse_selectors), help="of the responder's side (everything)")
     add("--ping", action="store_true", help="send an echo request through each tunnel as it comes up")
-    add("--ping-target", metavar="ADDRESS", type=_by(parse_packed_address), help="the inner address that answers")
-    add("--ping-timeout", metavar="S", type=_number(), default=1.0, help="seconds until it is repeated (1)")
-    add("--ping-tries", metavar="N", type=_integer(1, 1000), default=5, help="requests in all (5)")
+    add("--ping-target", metavar="ADDRESS", type=by(parse_packed_address), help="the inner address that answers")
+    add("--ping-timeout", metavar="S", type=seconds(), default=1.0, help="seconds until it is repeated (1)")
+    add("--ping-tries", metavar="N", type=integer(1, 1000), default=5, help="requests in all (5)")
     encap = group.add_mutually_exclusive_group()
     encap.add_argument(
         "--encap",
@@ -293,7 +259,7 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--source",
         metavar="ADDRESSES",
-        type=_by(parse_addresses),
+        type=by(parse_addresses),
         default=(),
         help="addresses, subnets and ranges, used in turn (the one that the route has)",
     )
@@ -394,6 +360,9 @@ def _ping(args: argparse.Namespace) -> PingOptions | None:
 
 def _resolve(host: str, port: int, sources: tuple[str, ...]) -> str:
     """The IP address of the target, of the version of our source addresses if those are given."""
+    with contextlib.suppress(ValueError):
+        # As it is: where the sources are of the other version, that is what to complain of.
+        return str(ipaddress.ip_address(host))
     family = socket.AF_UNSPEC
     if sources:
         family = socket.AF_INET if ipaddress.ip_address(sources[0]).version == 4 else socket.AF_INET6

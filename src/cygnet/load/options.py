@@ -130,6 +130,11 @@ class LoadOptions(msgspec.Struct, frozen=True):
         # Only a peer behind a NAT is followed without MOBIKE (RFC 7296 section 2.23).
         return (self.ping is not None and os.geteuid() != 0) or bool(self.roam_s and not self.mobike)
 
+    @property
+    def _inner_sizes(self) -> set[int]:
+        """Octets of the addresses that we can have in a tunnel: 4, 16 or both."""
+        return {len(vip) for vip in self.vips} or {len(ipaddress.ip_address(self.target).packed)}
+
     def problem(self) -> str | None:
         """What is wrong in how the options go together, as one line for the user; None if nothing is."""
         if self.arrivals is Arrivals.CLOSED and self.concurrency < self.processes:
@@ -147,6 +152,9 @@ class LoadOptions(msgspec.Struct, frozen=True):
             return "--roam is about tunnels that are held: give it a --hold"
         if self.ping is not None and self.encap is False and os.geteuid() != 0:
             return "--ping with --no-encap needs root: ESP without UDP goes through a raw socket"
+        if self.ping is not None and len(self.ping.target) not in self._inner_sizes:
+            option = "--vip" if len(self.ping.target) == 4 else "--vip6"
+            return f"--ping-target is of another IP version than the addresses in the tunnel: is {option} missing?"
         family = ipaddress.ip_address(self.target).version
         for address in self.addresses:
             if ipaddress.ip_address(address).version != family:
@@ -169,14 +177,11 @@ class LoadOptions(msgspec.Struct, frozen=True):
 
     def connection(self) -> ConnectionSettings:
         """What attempts ask for. It still lacks the identity of an attempt."""
-        sizes = {len(vip) for vip in self.vips} or {len(ipaddress.ip_address(self.target).packed)}
-        if self.ping is not None:
-            sizes.add(len(self.ping.target))
         child = ChildSettings(
             name=CONNECTION_NAME,
             esp_proposals=self.esp_proposals,
             local_ts=self.local_ts,
-            remote_ts=self.remote_ts or tuple(_EVERYTHING[size] for size in sorted(sizes)),
+            remote_ts=self.remote_ts or tuple(_EVERYTHING[size] for size in sorted(self._inner_sizes)),
             rekey_time_s=0.0,
         )
         return ConnectionSettings(

@@ -21,6 +21,7 @@ EPHEMERAL: Final[PortPair] = (0, 0)
 MAX_ADDRESSES: Final = 65536
 _LAST_PORT: Final = 65535
 _FIELD: Final = re.compile(r"\{n(?::0[1-9]\d?d)?\}")
+_BROADCAST: Final = ipaddress.ip_address("255.255.255.255")
 _TEXT_TYPES: Final = (IdType.FQDN, IdType.RFC822_ADDR)
 
 
@@ -96,7 +97,11 @@ def parse_addresses(text: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for item in text.split(","):
         try:
-            found.update(dict.fromkeys(_addresses_of(item.strip())))
+            addresses = _addresses_of(item.strip())
+            for each in map(ipaddress.ip_address, (addresses[0], addresses[-1])):
+                if each.is_multicast or each.is_unspecified or each == _BROADCAST:
+                    raise ValueError("packets can't come from there")
+            found.update(dict.fromkeys(addresses))
         except ValueError as exc:
             raise ValueError(f'"{item.strip()}" is no IP address, subnet or range a-b: {exc}') from None
         if len(found) > MAX_ADDRESSES:

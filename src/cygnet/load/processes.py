@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -85,8 +85,8 @@ def run_load(
 
     `on_over` is called when all attempts have come to their end, and before the tunnels are held or deleted.
 
-    SIGINT and SIGTERM end it early: the results so far say that they are. A second one kills the processes, and raises
-    KeyboardInterrupt.
+    SIGINT and SIGTERM end it early: the results so far say that they are. A second one, or one before the start, kills
+    the processes and raises KeyboardInterrupt.
     """
     words = SharedWords.create(rows=options.processes, words=_WORDS, description=b"")
     testers = _Testers(options, words, on_over)
@@ -151,7 +151,7 @@ class _Testers:
         for process in range(self._options.processes):
             self._fork(process)
         for tester in self._testers:
-            self._await_ready(tester)
+            self._await_ready(tester, interrupts)
         self._start = time.monotonic() + _HEAD_START_S
         for tester in self._testers:
             tester.control.sendall(_GO.pack(self._start))
@@ -167,8 +167,13 @@ class _Testers:
             tester.tally.release()
 
     def _fork(self, process: int) -> None:
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
+        with ExitStack() as opened:
+            try:
+                ours, theirs = map(opened.enter_context, socket.socketpair())
+                pid = os.fork()
+            except OSError as exc:
+                raise LocalError(f"cannot start a process of the tester: {exc.strerror}") from exc
+            opened.pop_all()
         if pid == 0:
             ours.close()
             for tester in self._testers:
@@ -177,7 +182,10 @@ class _Testers:
         theirs.close()
         self._testers.append(_Tester(pid, ours, self._words.row(process)))
 
-    def _await_ready(self, tester: _Tester) -> None:
+    def _await_ready(self, tester: _Tester, interrupts: _Interrupts) -> None:
+        while not select.select([tester.control], (), (), POLL_S)[0]:
+            if interrupts.count:
+                raise KeyboardInterrupt
         message = _receive(tester.control)
         if not isinstance(message, _Ready):
             raise LocalError(message.reason if isinstance(message, _Broken) else "a process of the tester has died")

@@ -28,6 +28,7 @@ _PERMISSION_HINT: Final = {
     errno.EADDRINUSE: "another program has it; is an IKE daemon running? `ss -ulnp` tells which",
     errno.EADDRNOTAVAIL: "this machine does not have that address",
     errno.EAFNOSUPPORT: "this machine does not have that address family",
+    errno.EMFILE: "raise the limit of open files, `ulimit -n`, or open fewer",
     errno.EPERM: "needs root or CAP_NET_RAW",
 }
 
@@ -111,7 +112,7 @@ def open_udp_socket(
     try:
         opened = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as exc:
-        raise _unavailable(f"UDP port {port} on {address}", exc) from exc
+        raise _unavailable(_port(port, address), exc) from exc
     try:
         opened.setblocking(False)
         if family == socket.AF_INET6:
@@ -123,7 +124,7 @@ def open_udp_socket(
         opened.bind((address, port))
     except OSError as exc:
         opened.close()
-        raise _unavailable(f"UDP port {port} on {address}", exc) from exc
+        raise _unavailable(_port(port, address), exc) from exc
     return UdpSocket(opened, is_natt=is_natt, buffers=granted, is_for_esp=is_for_esp)
 
 
@@ -264,6 +265,10 @@ def _attach_steering(first: socket.socket, program: bytes) -> None:
         raise SteeringUnavailable(
             f"the kernel takes no steering program for a SO_REUSEPORT group ({exc.strerror}): run one worker"
         ) from exc
+
+
+def _port(port: int, address: str) -> str:
+    return f"UDP port {port} on {address}" if port else f"a UDP port on {address}"
 
 
 def _unavailable(what: str, exc: OSError) -> SocketUnavailable:

@@ -120,9 +120,28 @@ def test_retransmission(options: Callable[..., LoadOptions]) -> None:
         (("no-such-host.invalid", "--psk", "x"), 'cannot resolve "no-such-host.invalid": '),
         ((*GOOD, "--natt-port", "x"), "argument --natt-port"),
         ((*GOOD, "--count", "0"), '"0" is no whole number of 1 or more'),
-        ((*GOOD, "--rate", "0"), '"0" must be more than 0'),
+        ((*GOOD, "--rate", "0"), '"0" must be 0.001 or more, at most 1000000'),
+        ((*GOOD, "--rate", "1e-320"), "must be 0.001 or more"),
+        ((*GOOD, "--rate", "inf"), '"inf" is no number'),
+        ((*GOOD, "--hold", "1e300"), '"1e300" must be more than 0, at most 31536000'),
+        ((*GOOD, "--retransmit-timeout", "1e308"), "at most 31536000"),
+        ((*GOOD, "--retransmit-base", "1e308"), "at most 100"),
+        ((*GOOD, "--count", "\N{ARABIC-INDIC DIGIT THREE}"), "is no whole number of 1 or more"),
+        ((*GOOD, "--count", "9" * 5000), "is no whole number of 1 or more"),
+        ((*GOOD, "--proposal", ""), '"" is empty: leave the option out for the default'),
+        ((*GOOD, "--esp", ","), '"," is empty'),
+        ((*GOOD, "--remote-id", ""), '"" is empty'),
+        ((*GOOD, "--remote-id", "\udcff"), "'\\udcff' is no UTF-8 text"),
+        ((*GOOD, "--id", "\udcff{n}"), "'\\udcff{n}' is no UTF-8 text"),
+        (("127.0.0.1", "--psk-file", ""), '"" is empty'),
+        ((*GOOD, "--source", "0.0.0.0"), "packets can't come from there"),
+        ((*GOOD, "--source", "127.0.0.1,224.0.0.1"), "packets can't come from there"),
+        (
+            (*GOOD, "--vip", "--ping-target", "fd00::1"),
+            "another IP version than the addresses in the tunnel: is --vip6",
+        ),
         ((*GOOD, "--rate", "-5"), "argument --rate"),
-        ((*GOOD, "--rate", "nan"), '"nan" must be more than 0'),
+        ((*GOOD, "--rate", "nan"), '"nan" is no number'),
         ((*GOOD, "--rate", "fast"), '"fast" is no number'),
         ((*GOOD, "--rate", "5", "--concurrency", "5"), "not allowed with argument --rate"),
         ((*GOOD, "--arrivals", "poisson"), "--arrivals is about an open loop"),
@@ -159,7 +178,7 @@ def test_a_target_of_another_ip_version_than_the_source_is_refused(capsys: pytes
     with pytest.raises(SystemExit) as exited:
         command("127.0.0.1", "--psk", "x", "--source", "::1")
     assert exited.value.code == 2
-    assert 'cannot resolve "127.0.0.1"' in capsys.readouterr().err
+    assert "--source ::1 and the target 127.0.0.1 are of different IP versions" in capsys.readouterr().err
 
 
 def against(responder: Responder, *words: str) -> int:
@@ -198,7 +217,7 @@ def test_failures_make_the_status(capfd: pytest.CaptureFixture[str], allowed: st
 def test_what_makes_a_run_impossible_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert command(*GOOD, "--source", "192.0.2.77") == 1
     captured = capfd.readouterr()
-    assert captured.err.startswith("cygnet load: cannot open UDP port 0 on 192.0.2.77: ")
+    assert captured.err.startswith("cygnet load: cannot open a UDP port on 192.0.2.77: ")
     assert len(captured.err.splitlines()) == 1
     assert not captured.out
 

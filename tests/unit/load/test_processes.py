@@ -1,6 +1,7 @@
 """Whole runs: forked testers against a responder on loopback."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from cygnet.iana import ProtocolId
 from cygnet.ike.errors import LocalError
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.settings import RetransmitPolicy
+from cygnet.load import processes
 from cygnet.load.fleet import TESTER_FULL
 from cygnet.load.options import Arrivals, LoadOptions, PingOptions, Rekeyed
 from cygnet.load.processes import Progress, _loop_factory, _read_by, run_load
@@ -221,6 +223,38 @@ def test_who_sends_back_what_it_gets_is_no_responder() -> None:
             mirror.join()
     assert (results.established, results.failed) == (0, 3)
     assert any("has begun IKE_SAs with the tester" in remark for remark in remarks(results))
+
+
+def test_a_process_that_cannot_be_started_is_an_error_and_leaves_none(
+    silent: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forks = iter((os.fork, None))
+
+    def fork() -> int:
+        real = next(forks)
+        if real is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real()
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(LocalError, match="cannot start a process of the tester: Resource temporarily unavailable"):
+        run_load(options(*silent, processes=2))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_interrupt_while_the_sources_are_opened_ends_it(
+    silent: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(options: LoadOptions, process: int) -> None:
+        os.kill(os.getppid(), signal.SIGINT)
+        signal.pause()
+
+    monkeypatch.setattr(processes, "open_sources", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_load(options(*silent))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_lost_datagrams_are_retransmitted() -> None:
