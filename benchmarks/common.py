@@ -146,8 +146,11 @@ def add_output(parser: argparse.ArgumentParser, name: str, *, has_readme: bool =
 
 
 def command_line(script: str, arguments: Sequence[str]) -> str:
-    """How to measure the same again."""
-    rest = [word for word in arguments if word != "--readme"]
+    """How to measure the same again; where the result was put is nobody's business."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--json")
+    _, rest = parser.parse_known_args(arguments)
     return f'make bench BENCHMARK={script} BENCH="{" ".join(rest)}"'
 
 

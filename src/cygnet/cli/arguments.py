@@ -37,6 +37,13 @@ def filled(parse: Callable[[str], _T]) -> Callable[[str], _T]:
     return typed
 
 
+def file(text: str) -> str:
+    """The name of a file, whether there is one or not."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no file")
+    return text
+
+
 def whole_number(text: str) -> int | None:
     """The number that a row of ASCII digits stands for; None for anything else."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None

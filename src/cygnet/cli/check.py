@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cygnet.cli.arguments import file
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.load import Configuration, load_settings
 
@@ -22,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="validate a configuration",
         description="Read a configuration and name everything that is wrong with it, and what in it is not built yet.",
     )
-    parser.add_argument("path", metavar="PATH", help="the configuration, in swanctl.conf syntax")
+    parser.add_argument("path", metavar="PATH", type=file, help="the configuration, in swanctl.conf syntax")
     parser.add_argument(
         "--system",
         action="store_true",

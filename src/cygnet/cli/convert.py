@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from cygnet.cli.arguments import file
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.ipsec.convert import Conversion, convert
 from cygnet.ike.errors import LocalError
@@ -25,9 +26,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "error what can't be carried over, and what of the rest is not built yet. The exit status is 0 if there is "
         "neither, else 1; the file is written all the same.",
     )
-    parser.add_argument("path", metavar="PATH", nargs="?", default=_CONF, help="ipsec.conf (default: %(default)s)")
-    parser.add_argument("--secrets", metavar="PATH", help=f"ipsec.secrets (default: {_SECRETS} beside it, if there)")
-    parser.add_argument("--output", metavar="PATH", help="write to a new file that only you can read")
+    parser.add_argument(
+        "path", metavar="PATH", nargs="?", type=file, default=_CONF, help="ipsec.conf (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--secrets", metavar="PATH", type=file, help=f"ipsec.secrets (default: {_SECRETS} beside it, if there)"
+    )
+    parser.add_argument("--output", metavar="PATH", type=file, help="write to a new file that only you can read")
     parser.add_argument("--right-is-local", action="store_true", help="our end is the right one in each conn")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.set_defaults(run=run)
@@ -57,14 +62,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    """There are secrets in it."""
+    """There are secrets in it. All of it is written, or nothing."""
+    is_ours = False
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        is_ours = True
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(text)
     except FileExistsError:
         raise LocalError(f"{path} is there already: choose another file, or remove it") from None
     except OSError as exc:
+        if is_ours:
+            Path(path).unlink()
         raise LocalError(f"cannot write {path}: {exc.strerror or exc}") from None
 
 

@@ -91,10 +91,17 @@ def daemon(args: argparse.Namespace, *, timeout_s: float | None = 60.0) -> Itera
             raise LocalError(f"the gateway on {path} broke off: {exc}") from exc
 
 
+class _Plain(dict[str, object]):
+    """A section of which commands take what a gateway of ours tells."""
+
+    def __missing__(self, name: str) -> object:
+        raise LocalError(f'the answer has no "{name}": is it another daemon that answers?')
+
+
 def plain(value: bytes | list[bytes] | Section) -> object:
     """A part of a message as JSON has it: `yes` and `no`, and numbers, stay texts, as in every client of vici."""
     if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
+        return _Plain({name: plain(inner) for name, inner in value.items()})
     if isinstance(value, list):
         return [item.decode(errors="replace") for item in value]
     return value.decode(errors="replace")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cygnet.cli.arguments import whole_number
+from cygnet.cli.arguments import file, whole_number
 from cygnet.cli.daemon_options import address, control_socket
 from cygnet.cli.output import complain
 from cygnet.config import defaults
@@ -34,7 +34,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "section gateway { } of the configuration.",
     )
     add = parser.add_argument
-    add("--config", metavar="PATH", type=_file, default=DEFAULT_CONFIG, help="configuration (default: %(default)s)")
+    add("--config", metavar="PATH", type=file, default=DEFAULT_CONFIG, help="configuration (default: %(default)s)")
     add("--workers", metavar="N|auto", type=_workers, help="worker processes; auto is one for each usable core")
     add("--dataplane", choices=[kind.value for kind in DataplaneKind], help="who carries the traffic")
     add("--port", metavar="P", type=_port, help=f"UDP port of IKE (default: {defaults.PORT})")
@@ -120,12 +120,6 @@ def _level(text: str) -> int:
         return parse_threshold(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
-
-
-def _file(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("an empty name is no file")
-    return text
 
 
 def _folder(text: str) -> str:

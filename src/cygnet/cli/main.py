@@ -48,6 +48,7 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"cygnet: cannot write {text} as {exc.encoding}: choose a locale with UTF-8, such as LC_ALL=C.UTF-8")
         _give_up_output()
         return EXIT_FAILURE
+    except MemoryError:
+        complain("cygnet: there is not enough memory: raise its limit, `ulimit -v`, or ask for less")
+        return EXIT_FAILURE
     except OSError as exc:
+        if exc.errno in _NO_DESCRIPTORS:
+            complain(f"cygnet: {exc.strerror}: raise the limit of open files, `ulimit -n`")
+            return EXIT_FAILURE
         if exc.errno not in _FULL:
             raise
         complain(f"cygnet: cannot write the output: {exc.strerror}")

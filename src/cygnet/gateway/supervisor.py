@@ -144,9 +144,9 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until a signal ends it; returns the exit status. Raises LocalError if it can't begin."""
-        with signals.starting(), ExitStack() as stack:
+        with signals.starting() as early, ExitStack() as stack:
             self._open(stack)
-            self._serve()
+            self._serve(early)
         return self._status
 
     def _open(self, stack: ExitStack) -> None:
@@ -222,7 +222,7 @@ class Supervisor:
             limits=self._limits,
         )
 
-    def _serve(self) -> None:
+    def _serve(self, early: signals.Early) -> None:
         # What workers share with us stays shared if the collector doesn't write to it.
         gc.collect()
         gc.freeze()
@@ -231,6 +231,7 @@ class Supervisor:
         try:
             for number in signals.HANDLED:
                 self._loop.add_signal_handler(number, self._on_signal, number)
+            early.check()
             if self._vici is not None and self._vici_path is not None:
                 self._vici.start(self._loop, self._vici_path, self._gateway)
             if self._logs is not None:

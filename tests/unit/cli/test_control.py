@@ -6,12 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from tests.unit.cli.daemons import SAS, Daemon
 
+from cygnet.cli.daemon_options import plain
 from cygnet.cli.main import main
+from cygnet.ike.errors import LocalError
 from cygnet.vici.views import Algorithms, SaFilter
 
 COMMANDS = (
@@ -315,3 +318,10 @@ class TestStatusall:
     def test_of_a_gateway_without_anything(self, daemon: Daemon, cygnet: Shell) -> None:
         daemon.backend.sas_up = ()
         assert cygnet("statusall")[1].endswith("  none\n")
+
+
+def test_what_another_daemon_does_not_tell_is_one_line() -> None:
+    shown: Any = plain({"daemon": b"charon", "stats": {"uptime": {}}})
+    with pytest.raises(LocalError, match='the answer has no "running": is it another daemon that answers'):
+        shown["stats"]["uptime"]["running"]
+    assert json.dumps(shown) == '{"daemon": "charon", "stats": {"uptime": {}}}'

@@ -3,11 +3,14 @@
 import argparse
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cygnet.cli import convert
+from cygnet.cli.main import main
 from cygnet.config.load import load_settings
 from cygnet.ike.errors import LocalError
 
@@ -97,3 +100,20 @@ def test_secrets_elsewhere_and_our_end_on_the_right(
 def test_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert cygnet(str(tmp_path / "none"), *arguments) == 1
     assert "no such file or directory" in "".join(capsys.readouterr())
+
+
+def test_a_full_disk_leaves_no_part_of_the_file(tmp_path: Path) -> None:
+    conf, output = tmp_path / "ipsec.conf", tmp_path / "swanctl.conf"
+    conf.write_text("conn a\n  keyexchange=ikev2\n  authby=psk\n  auto=add\n  left=192.0.2.1\n  right=%any\n")
+    words = f"exec {sys.executable} -m cygnet convert {conf} --output {output}"
+    done = subprocess.run(["sh", "-c", f"ulimit -f 0; {words}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"cygnet convert: cannot write {output}: File too large\n")
+    assert not output.exists()
+
+
+def test_an_empty_name_is_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["convert", ""], ["convert", "x", "--output", ""], ["check", ""], ["gateway", "--config", ""]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert "an empty name is no file" in capsys.readouterr().err

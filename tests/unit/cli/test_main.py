@@ -1,4 +1,5 @@
 import argparse
+import errno
 import importlib
 import os
 import subprocess
@@ -96,6 +97,12 @@ def test_wrong_usage_says_what_to_do_instead(
         (LocalError("no such port"), 1, "cygnet check: no such port\n"),
         (ConfigError([Problem("gw.conf", 1, 2, "wrong")]), 2, "gw.conf:1:2: wrong\n"),
         (KeyboardInterrupt(), 130, ""),
+        (MemoryError(), 1, "cygnet: there is not enough memory: raise its limit, `ulimit -v`, or ask for less\n"),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            1,
+            "cygnet: Too many open files: raise the limit of open files, `ulimit -n`\n",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_a_status(

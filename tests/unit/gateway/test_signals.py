@@ -21,6 +21,19 @@ def test_before_the_loop_sigterm_is_an_orderly_end_and_sighup_nothing() -> None:
     assert [signal.getsignal(number) for number in signals.HANDLED] == before
 
 
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_the_interpreter_passes_over_is_not_lost(number: int, error: type[BaseException]) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    with signals.starting() as early:
+        Finalized()
+        with pytest.raises(error):
+            early.check()
+
+
 def test_a_gateway_that_is_ended_at_its_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
