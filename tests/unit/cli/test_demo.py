@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -12,6 +11,8 @@ from tests.unit.load.test_results import measured
 
 from cygnet.cli import demo
 from cygnet.load.options import LoadOptions
+from cygnet.load.processes import Progress
+from cygnet.load.report import ProgressBar
 from cygnet.load.results import Results
 from cygnet.observe.system import process_tree
 
@@ -50,24 +51,18 @@ def test_the_table_ends_with_the_verdict(capfd: pytest.CaptureFixture[str]) -> N
     assert any("CPU per handshake" in line for line in lines)
 
 
-def test_an_interrupt_leaves_nothing_behind(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     before = set(process_tree(os.getpid()))
     seen: list[set[int]] = []
 
-    def interrupt() -> None:
-        deadline = time.monotonic() + 60
-        begun: set[int] = set()
-        while len(begun) < 4 and time.monotonic() < deadline:  # the supervisor, its workers, the tester
-            time.sleep(0.05)
-            begun = set(process_tree(os.getpid())) - before
-        seen.append(begun)
-        os.kill(os.getpid(), signal.SIGINT)
+    def show(bar: ProgressBar, progress: Progress) -> None:
+        if progress.established and not seen:
+            seen.append(set(process_tree(os.getpid())) - before)
+            os.kill(os.getpid(), signal.SIGINT)
 
-    interrupter = threading.Thread(target=interrupt)
-    interrupter.start()
+    monkeypatch.setattr(ProgressBar, "show", show)
     assert command("--count", "1000000") == 130
-    interrupter.join()
-    assert len(seen[0]) == 4
+    assert len(seen[0]) == 4  # the supervisor, its workers, the tester
     deadline = time.monotonic() + 10
     while any(process_tree(pid) for pid in seen[0]) and time.monotonic() < deadline:
         time.sleep(0.05)
