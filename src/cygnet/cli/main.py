@@ -68,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_output()
         return EXIT_FAILURE
     except UnicodeEncodeError as exc:
+        if exc.encoding == "utf-8":
+            # What standard output takes, a gateway or a peer does not.
+            complain(f"cygnet: {exc.object!a} is no UTF-8 text")
+            return EXIT_USAGE
         text = ascii(exc.object[exc.start : exc.end])
         complain(f"cygnet: cannot write {text} as {exc.encoding}: choose a locale with UTF-8, such as LC_ALL=C.UTF-8")
         _give_up_output()

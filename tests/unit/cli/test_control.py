@@ -325,3 +325,11 @@ def test_what_another_daemon_does_not_tell_is_one_line() -> None:
     with pytest.raises(LocalError, match='the answer has no "running": is it another daemon that answers'):
         shown["stats"]["uptime"]["running"]
     assert json.dumps(shown) == '{"daemon": "charon", "stats": {"uptime": {}}}'
+
+
+@pytest.mark.parametrize("words", [("initiate", "\udcff"), ("sas", "--identity", "\udcff")])
+def test_what_is_no_text_is_not_sent(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert main([*words, "--vici", str(daemon.path)]) == 2
+    assert capsys.readouterr() == ("", "cygnet: '\\udcff' is no UTF-8 text\n")
