@@ -84,6 +84,9 @@ class ListPool:
         self.free.append(address)
         return False
 
+    def is_handed_over(self, address: bytes) -> bool:
+        return False
+
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         return self._attributes
 

@@ -30,6 +30,9 @@ Awaited: TypeAlias = Callable[[bytes], bool]
 Unsent: TypeAlias = Callable[[bytes, Flow], bool]
 """Given an inner packet that no SA is for; False if it is to be dropped."""
 
+Used: TypeAlias = Callable[[bytes], object]
+"""Told that an SA (our SPI) lets an older one send no longer, here or elsewhere."""
+
 TooBig: TypeAlias = Callable[[bytes, int], object]
 """Told of an inner packet that was not sent, and how many octets would have been."""
 
@@ -58,6 +61,8 @@ COUNTERS: Final[Mapping[str, str]] = MappingProxyType(
         "inner_options": "Inner packets not sent, since transport mode has no place for their IP options",
         "inner_no_tunnel": "Inner packets not sent because no SA is for them",
         "inner_unsettled": "Inner packets dropped because too many came before the host had a way back for the answers",
+        "inner_handed_on": "Inner packets whose SA has gone on to another worker; they are handed on to that",
+        "inner_not_handed_on": "Inner packets dropped on their way there, because too many were, or the worker is gone",
         "trap_sprung": "Inner packets for which an SA is set up; they are held until it stands",
         "trap_dropped": "Inner packets not sent because their SA can't be set up now, or too many wait for it",
         "inner_too_big": "Inner packets not sent because the path does not take them whole and they must not be cut",

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -30,6 +30,7 @@ _IFF_NO_PI = 0x1000
 _IFREQ = struct.Struct("16sH22x")
 _MAX_PACKET_OCTETS = 65535
 _NO_ADDRESS_GENERATION = "1"
+_STRICT, _LOOSE = 1, "2"
 
 
 def open_tun(name: str = NAME_PATTERN) -> int:
@@ -73,6 +74,19 @@ def configure_tun(name: str, addresses: Iterable[str], mtu: int) -> None:
         netlink.link("set", index=index, mtu=mtu, state="up")
         for interface in interfaces:
             netlink.addr("replace", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+
+
+def loosen_source_check(name: str) -> None:
+    """Have the kernel take packets from a device also where the route back leads to another one (RFC 3704 section 2.4).
+
+    Where they may come from is checked against the selectors of their CHILD_SA. Nothing is done where the kernel is not
+    strict, or may not be told.
+    """
+    everywhere, here = (Path("/proc/sys/net/ipv4/conf", each, "rp_filter") for each in ("all", name))
+    with suppress(OSError):
+        # The higher of the two numbers counts.
+        if max(int(everywhere.read_text()), int(here.read_text())) == _STRICT:
+            here.write_text(_LOOSE)
 
 
 def add_route(name: str, prefix: str) -> None:

@@ -27,6 +27,7 @@ from cygnet.dataplane.base import (
     TooBig,
     Unsent,
     Usage,
+    Used,
 )
 from cygnet.dataplane.early import EarlyPacket, EarlyPackets
 from cygnet.dataplane.inner import Flow, parse_flow
@@ -81,6 +82,7 @@ class UserspaceDataplane:
         too_big: TooBig | None = None,
         limit_reached: LimitReached | None = None,
         unsent: Unsent | None = None,
+        used: Used | None = None,
         is_awaited: Awaited = lambda spi_in: False,
         soon: Callable[[Callable[[], None]], object] = lambda call: call(),
         entropy: Callable[[int], bytes] = os.urandom,
@@ -91,8 +93,9 @@ class UserspaceDataplane:
         `moved` is told of packets from another path than a UDP-encapsulated SA's own, so that IKE can decide whether to
         follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone. `too_big`
         is told of inner packets that the path does not take and that must not be fragmented; without it, they are sent.
-        `unsent` is given what no SA is for. Packets for an SA that `is_awaited` are held until it is installed,
-        and all is done that hangs on it: `soon` calls what it is given when that is so.
+        `unsent` is given what no SA is for, and `used` told when one that yielded does no longer. Packets for one that
+        `is_awaited` are held until it is installed, and all is done that hangs on it: `soon` calls what it is given when
+        that is so.
         """
         self._sink = sink
         self._send = send
@@ -102,6 +105,7 @@ class UserspaceDataplane:
         self._too_big = too_big
         self._limit_reached = limit_reached
         self._unsent = unsent
+        self._used = used
         self._entropy = entropy
         self._clock = clock
         self._soon = soon
@@ -114,6 +118,8 @@ class UserspaceDataplane:
         self._early = EarlyPackets(is_awaited)
         self._lingering: dict[bytes, Tunnel] = {}
         """What is removed, and receives yet."""
+        self._left = TunnelTable(self._lingering.__getitem__)
+        """Of what it was the tunnel."""
         self._leaving: deque[tuple[float, bytes, Tunnel]] = deque()
         """The same with when each does no longer."""
 
@@ -128,7 +134,7 @@ class UserspaceDataplane:
         the older one send until then, for YIELD_S at most.
         """
         spi_in = child.spi_in
-        self._lingering.pop(spi_in, None)
+        self._stop_lingering(spi_in)
         if spi_in in self._by_spi:
             self.remove(spi_in)
         tunnel = self._by_spi[spi_in] = Tunnel(child)
@@ -144,9 +150,12 @@ class UserspaceDataplane:
         """Send on it from now on, though it was installed not to; nothing happens if the SA isn't there."""
         tunnel = self._by_spi.get(spi_in)
         if tunnel is not None and tunnel.is_waiting:
+            yielded = tunnel.child.yields
             self._table.discard(tunnel.child)
             tunnel.send_from_now_on()
             self._table.add(tunnel.child)
+            if yielded and self._used is not None:
+                self._used(spi_in)
 
     def retire(self, spi_in: bytes) -> None:
         """Send on it no longer, but receive still; nothing happens if the SA isn't there."""
@@ -167,7 +176,9 @@ class UserspaceDataplane:
             return
         self._table.discard(tunnel.child)
         if is_succeeded:
+            self._stop_lingering(spi_in)
             self._lingering[spi_in] = tunnel
+            self._left.add(tunnel.child)
             self._leaving.append((self._clock() + LINGER_S, spi_in, tunnel))
             if len(self._leaving) > max(MIN_LINGERING, len(self._by_spi)):
                 self._forget_oldest()
@@ -206,6 +217,11 @@ class UserspaceDataplane:
         carried = self.carried(spi_in)
         return None if carried is None else carried.child
 
+    def left(self, flow: Flow) -> InstallChild | None:
+        """The SA that was succeeded and removed a moment ago, and that such packets were for; None if there is none."""
+        tunnel = self._left.find(flow) if self._lingering else None
+        return None if tunnel is None else tunnel.child
+
     def close(self) -> None:
         """Drop all SAs, with their keys."""
         self._records = TunnelRecords(self._entropy)
@@ -213,6 +229,7 @@ class UserspaceDataplane:
         self._table = TunnelTable(self._by_spi.__getitem__)
         self._yielding.clear()
         self._lingering.clear()
+        self._left = TunnelTable(self._lingering.__getitem__)
         self._leaving.clear()
 
     def receive_esp(self, datagram: bytes, path: Path, now: float, traffic_class: int = UNKNOWN_CLASS, /) -> None:
@@ -286,7 +303,13 @@ class UserspaceDataplane:
         _, spi_in, tunnel = self._leaving.popleft()
         # Another one may have its SPI by now.
         if self._lingering.get(spi_in) is tunnel:
-            del self._lingering[spi_in]
+            self._stop_lingering(spi_in)
+
+    def _stop_lingering(self, spi_in: bytes) -> None:
+        if self._lingering:
+            tunnel = self._lingering.pop(spi_in, None)
+            if tunnel is not None:
+                self._left.discard(tunnel.child)
 
     def _admit(self, tunnel: Tunnel, next_header: int, packet: bytes, traffic_class: int) -> None:
         if next_header == _DUMMY:

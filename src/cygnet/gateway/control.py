@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from cygnet.gateway.claims import USED, Claim
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 _log = logging.getLogger(__name__)
@@ -103,6 +104,14 @@ class AddressReturned(Message, frozen=True, array_like=True, tag=True):
     address: bytes
 
 
+class AddressClaimed(Message, frozen=True, array_like=True, tag=True):
+    """Worker: what I have for the packets to an address that was handed to me, or by me: an IKE_SA, and one that the
+    peer receives on; or none, which is RESERVED."""
+
+    address: bytes
+    claim: Claim
+
+
 class LonelyPeer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A peer that should have no IKE_SA but `sa` with this identity of ours (RFC 7296 section 2.4)."""
 
@@ -132,17 +141,19 @@ class PeersAreHeard(Message, frozen=True, array_like=True, tag=True):
 
 
 class AddRoute(Message, frozen=True, array_like=True, tag=True):
-    """Worker: a tunnel of mine leads to this prefix, such as `10.7.0.0/16`."""
+    """Worker: I want the packets for this prefix, such as `10.7.0.0/16`."""
 
     prefix: str
+    claim: Claim = USED
     sa: tuple[str, int] = ("", 0)
     """Connection and number of its IKE_SA, for the log."""
 
 
 class DelRoute(Message, frozen=True, array_like=True, tag=True):
-    """Worker: no tunnel of mine leads there any more."""
+    """Worker: I have that claim on it no longer."""
 
     prefix: str
+    claim: Claim = USED
 
 
 class AddAddress(Message, frozen=True, array_like=True, tag=True):
@@ -171,17 +182,30 @@ class Diversion(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AddDiversion(Message, frozen=True, array_like=True, tag=True):
-    """Worker: a CHILD_SA of mine in transport mode is for this, or a trap is."""
+    """Worker: I want this, for a CHILD_SA in transport mode or for a trap."""
 
     diversion: Diversion
+    claim: Claim = USED
     sa: tuple[str, int] = ("", 0)
     """Connection and number of its IKE_SA, for the log."""
 
 
 class DelDiversion(Message, frozen=True, array_like=True, tag=True):
-    """Worker: nothing of mine is for it any more."""
+    """Worker: I have that claim on it no longer."""
 
     diversion: Diversion
+    claim: Claim = USED
+
+
+class Stranded(Message, frozen=True, array_like=True, tag=True):
+    """Worker: a packet has come to my device, and the CHILD_SA that it was for has gone on to another worker.
+
+    Supervisor, to the worker that has what it is for now: send it. That may be the one that it came from.
+    """
+
+    packet: bytes
+    key: str | Diversion
+    """The prefix or the diversion that has brought it."""
 
 
 class Settled(Message, frozen=True, array_like=True, tag=True):
@@ -272,6 +296,7 @@ AnyMessage = (
     | AddressWanted
     | AddressHanded
     | AddressReturned
+    | AddressClaimed
     | PeersAreAlone
     | PeersAreHeard
     | AddRoute
@@ -281,6 +306,7 @@ AnyMessage = (
     | AddDiversion
     | DelDiversion
     | Settled
+    | Stranded
     | Ask
     | Answer
     | Happened

@@ -4,8 +4,10 @@ import logging
 import os
 from collections.abc import Sequence
 
-from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
+from cygnet.dataplane.tun import configure_tun, loosen_source_check, open_tun, tun_name
 from cygnet.gateway.addresses import VirtualAddresses
+from cygnet.gateway.claims import NOBODY
+from cygnet.gateway.control import Diversion
 from cygnet.gateway.diversions import Diversions
 from cygnet.gateway.routes import Routes
 from cygnet.ike.errors import LocalError
@@ -29,12 +31,22 @@ class Devices:
             self.names = names = [tun_name(fd) for fd in self.descriptors]
             for name in names:
                 configure_tun(name, (), mtu)
+                if workers > 1:
+                    loosen_source_check(name)
             self.routes = Routes(names)
             self.addresses = VirtualAddresses(names)
             self.diversions = _open_diversions(names, ports)
         except BaseException:
             self._close_descriptors()
             raise
+
+    def holder(self, key: str | Diversion, *, otherwise: int) -> int:
+        """The worker that the packets for a prefix, or what is diverted, are brought to; or else `otherwise`."""
+        if isinstance(key, str):
+            holder = self.routes.holder(key)
+        else:
+            holder = self.diversions.holder(key) if self.diversions is not None else NOBODY
+        return otherwise if holder == NOBODY else holder
 
     def close(self) -> None:
         """Give the devices up; the kernel drops their routes with them."""

@@ -30,6 +30,7 @@ from typing import Final
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from cygnet.gateway.claims import NOBODY, USED, Claim, Claims
 from cygnet.gateway.control import Diversion
 from cygnet.gateway.rtnetlink import NLM_F_CREATE, NLM_F_REPLACE, RtNetlink, encode_attribute
 from cygnet.iana import IpProtocol
@@ -102,7 +103,7 @@ def diversions_of(local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelec
 class Diversions:
     """Who wants what diverted, and what the kernel has been told. Workers are numbers.
 
-    When several workers want the same, the last one that said so gets it.
+    When several workers want the same, `Claims` decides which of them gets it.
     """
 
     def __init__(self, devices: Sequence[str], ports: Sequence[int]) -> None:
@@ -114,7 +115,8 @@ class Diversions:
             raise LocalError(f"cannot set routing rules: {exc.strerror or exc}") from exc
         self._ports = tuple(dict.fromkeys(ports))
         self._exempt: set[int] = set()
-        self._wanted: dict[Diversion, list[int]] = {}
+        self._claims: Claims[Diversion] = Claims()
+        self._told: dict[Diversion, int] = {}
         self._routes: Counter[tuple[str, str, int]] = Counter()
         self._of_worker: Counter[int] = Counter()
         try:
@@ -123,57 +125,61 @@ class Diversions:
             self._netlink.close()
             raise LocalError(f"this kernel has no routing rules: {exc}") from exc
 
-    def add(self, diversion: Diversion, worker: int, sa: tuple[str, int] = ("", 0)) -> None:
+    def add(self, diversion: Diversion, worker: int, claim: Claim = USED, sa: tuple[str, int] = ("", 0)) -> None:
         """Bring a worker what is diverted. What the kernel refuses is logged, with the connection and the number of the
         IKE_SA that it is for. Raises ValueError for what is no diversion, or one too many."""
         _check(diversion)
-        workers = self._wanted.setdefault(diversion, [])
-        if worker in workers:
-            return
-        if self._of_worker[worker] >= MAX_DIVERSIONS:
-            raise ValueError(f"worker {worker} diverts too much")
-        try:
-            self._exempt_our_own(diversion)
-            if workers:
-                self._remove(diversion, workers[-1])
-            self._set(diversion, worker)
-        except OSError as exc:
-            _log.error("what goes to %s is NOT protected: %s", diversion.remote, exc.strerror, extra=about(*sa))
-        workers.append(worker)
-        self._of_worker[worker] += 1
+        if not self._claims.wants(diversion, worker):
+            if self._of_worker[worker] >= MAX_DIVERSIONS:
+                raise ValueError(f"worker {worker} diverts too much")
+            self._of_worker[worker] += 1
+        self._claims.add(diversion, worker, claim)
+        self._settle(diversion, sa)
 
-    def discard(self, diversion: Diversion, worker: int) -> None:
-        """A worker wants it no longer; another that does gets it, or nobody."""
-        workers = self._wanted.get(diversion, [])
-        if worker not in workers:
+    def discard(self, diversion: Diversion, worker: int, claim: Claim = USED) -> None:
+        """A worker has that claim no longer; another one's counts now, or nobody's."""
+        if not self._claims.wants(diversion, worker):
             return
-        had_it = workers[-1] == worker
-        workers.remove(worker)
-        self._of_worker[worker] -= 1
-        if had_it:
-            self._remove(diversion, worker)
-        if not workers:
-            del self._wanted[diversion]
-        elif had_it:
-            try:
-                self._set(diversion, workers[-1])
-            except OSError as exc:
-                _log.error("what goes to %s is NOT protected: %s", diversion.remote, exc.strerror)
+        self._claims.discard(diversion, worker, claim)
+        if not self._claims.wants(diversion, worker):
+            self._of_worker[worker] -= 1
+        self._settle(diversion)
 
     def discard_all(self, worker: int) -> None:
         """A worker is dead."""
-        for diversion in [diversion for diversion, workers in self._wanted.items() if worker in workers]:
-            self.discard(diversion, worker)
+        del self._of_worker[worker]
+        for diversion in self._claims.discard_all(worker):
+            self._settle(diversion)
+
+    def holder(self, diversion: Diversion) -> int:
+        """The worker that gets it; NOBODY if none wants it."""
+        return self._claims.holder(diversion)
 
     def close(self) -> None:
         """Remove all rules; the kernel drops the routes with the devices."""
-        for diversion, workers in self._wanted.items():
-            self._remove(diversion, workers[-1])
-        self._wanted.clear()
+        for diversion, worker in self._told.items():
+            self._remove(diversion, worker)
+        self._told.clear()
         for family in self._exempt:
             self._end_exemptions(family)
         self._exempt.clear()
         self._netlink.close()
+
+    def _settle(self, diversion: Diversion, sa: tuple[str, int] = ("", 0)) -> None:
+        """Have the kernel know who gets it. What it knew before goes last, so that nothing leaves in the clear."""
+        holder, told = self._claims.holder(diversion), self._told.pop(diversion, NOBODY)
+        if holder != NOBODY:
+            self._told[diversion] = holder
+        if holder == told:
+            return
+        if holder != NOBODY:
+            try:
+                self._exempt_our_own(diversion)
+                self._set(diversion, holder)
+            except OSError as exc:
+                _log.error("what goes to %s is NOT protected: %s", diversion.remote, exc.strerror, extra=about(*sa))
+        if told != NOBODY:
+            self._remove(diversion, told)
 
     def _set(self, diversion: Diversion, worker: int) -> None:
         key = (diversion.local, diversion.remote, worker)

@@ -26,9 +26,9 @@ def change_host(message: HostChange, worker: int, devices: Devices, settings: Se
     """Do what a worker asks for. Raises ValueError for what the configuration has no reason for."""
     if isinstance(message, AddRoute):
         _check_behind_a_peer(message.prefix, settings)
-        devices.routes.add(message.prefix, worker, message.sa)
+        devices.routes.add(message.prefix, worker, message.claim, message.sa)
     elif isinstance(message, DelRoute):
-        devices.routes.discard(message.prefix, worker)
+        devices.routes.discard(message.prefix, worker, message.claim)
     elif isinstance(message, AddAddress):
         if not any(connection.vips for connection in settings.connections):
             raise ValueError("no connection asks its peer for virtual addresses")
@@ -38,9 +38,9 @@ def change_host(message: HostChange, worker: int, devices: Devices, settings: Se
     elif devices.diversions is not None:
         if isinstance(message, AddDiversion):
             _check_peer(message.diversion, settings)
-            devices.diversions.add(message.diversion, worker, message.sa)
+            devices.diversions.add(message.diversion, worker, message.claim, message.sa)
         else:
-            devices.diversions.discard(message.diversion, worker)
+            devices.diversions.discard(message.diversion, worker, message.claim)
 
 
 def _check_peer(diversion: Diversion, settings: Settings) -> None:

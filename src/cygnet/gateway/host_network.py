@@ -6,10 +6,12 @@ The worker has no privileges for either: it asks the supervisor.
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
-from typing import Final
+from typing import Final, Generic, TypeVar
 
+from cygnet.dataplane.inner import Flow
+from cygnet.gateway.claims import RESERVED, USED, WAITING, Claim
 from cygnet.gateway.control import (
     AddAddress,
     AddDiversion,
@@ -36,18 +38,70 @@ IsPooled = Callable[[int, int, int], bool]
 """Whether a range of addresses, as octets and numbers, lies within one pool, whose blocks are routed already."""
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
+class _Wanted(Generic[Key]):
+    """Prefixes, or diversions, that holders here want. The supervisor is told of the first and the last with a claim.
+
+    Holders are CHILD_SAs, by our SPI, and traps.
+    """
+
+    __slots__ = ("_add", "_discard", "_held", "_holders")
+
+    def __init__(self, add: Callable[[Key, Claim, bytes], object], discard: Callable[[Key, Claim], object]) -> None:
+        self._add = add
+        self._discard = discard
+        self._held: dict[bytes, tuple[Claim, tuple[Key, ...]]] = {}
+        self._holders: Counter[tuple[Key, Claim]] = Counter()
+
+    def hold(self, holder: bytes, keys: tuple[Key, ...], claim: Claim, sa: bytes = b"") -> bool:
+        """It wants these, besides what it has; `sa` is the IKE_SA that it belongs to. True if one is new to all here."""
+        had = self._held[holder][1] if holder in self._held else ()
+        new = tuple(key for key in keys if key not in had)
+        is_first = any(not any((key, each) in self._holders for each in Claim) for key in new)
+        if new:
+            self._held[holder] = claim, (*had, *new)
+            self._count(new, claim, sa)
+        return is_first
+
+    def use(self, holder: bytes, sa: bytes) -> None:
+        """What waited does so no longer."""
+        claim, keys = self._held.get(holder, (USED, ()))
+        if claim is WAITING:
+            self._held[holder] = USED, keys
+            self._count(keys, USED, sa)
+            self._discount(keys, WAITING)
+
+    def release(self, holder: bytes) -> None:
+        """It wants nothing any more."""
+        claim, keys = self._held.pop(holder, (USED, ()))
+        self._discount(keys, claim)
+
+    def _count(self, keys: tuple[Key, ...], claim: Claim, sa: bytes) -> None:
+        for key in keys:
+            self._holders[key, claim] += 1
+            if self._holders[key, claim] == 1:
+                self._add(key, claim, sa)
+
+    def _discount(self, keys: tuple[Key, ...], claim: Claim) -> None:
+        for key in keys:
+            self._holders[key, claim] -= 1
+            if not self._holders[key, claim]:
+                del self._holders[key, claim]
+                self._discard(key, claim)
+
+
 class HostNetwork:
     """Routes and addresses, with who wants them: the kernel has them as long as anybody does."""
 
     __slots__ = (
         "_addresses",
-        "_diversions",
         "_diverted",
         "_held",
         "_is_pooled",
         "_name_of",
         "_newest",
-        "_prefixes",
         "_routed",
         "_send",
         "_settle",
@@ -67,22 +121,25 @@ class HostNetwork:
         self._name_of = name_of
         self._send = send
         self._is_pooled = is_pooled
-        # The prefixes of each CHILD_SA or trap that has any, and how many of them lead to a prefix.
-        self._prefixes: dict[bytes, tuple[str, ...]] = {}
-        self._routed: Counter[str] = Counter()
+        self._routed: _Wanted[str] = _Wanted(
+            lambda prefix, claim, sa: send(AddRoute(prefix, claim, self._about(sa))),
+            lambda prefix, claim: send(DelRoute(prefix, claim)),
+        )
+        self._diverted: _Wanted[Diversion] = _Wanted(
+            lambda diversion, claim, sa: send(AddDiversion(diversion, claim, self._about(sa))),
+            lambda diversion, claim: send(DelDiversion(diversion, claim)),
+        )
         # The virtual addresses that are ours, by the SAs that hold them, IKE_SAs and CHILD_SAs; and how many hold each.
         # CHILD_SAs outlive the IKE_SA that is replaced by its successor.
         self._held: dict[bytes, tuple[str, ...]] = {}
         self._addresses: Counter[str] = Counter()
-        # What is diverted for each CHILD_SA or trap in transport mode, and for how many of them.
-        self._diversions: dict[bytes, tuple[Diversion, ...]] = {}
-        self._diverted: Counter[Diversion] = Counter()
         self._newest: InstallChild | None = None
 
     def child_installed(self, child: InstallChild) -> None:
         """A tunnel is there, or transport mode."""
         if child.carriage.is_transport:
-            if self._divert(child.spi_in, diversions_of(child.ts_local, child.ts_remote), child.sa):
+            diversions = diversions_of(child.ts_local, child.ts_remote)
+            if self._diverted.hold(child.spi_in, diversions, _claim_of(child), child.sa):
                 self._settle(child.spi_in)
             return
         self._newest = child
@@ -91,26 +148,41 @@ class HostNetwork:
         if self._route(child, is_client=bool(addresses)):
             self._settle(child.spi_in)
 
+    def child_used(self, spi_in: bytes, sa: bytes) -> None:
+        """One that was installed to yield does so no longer; `sa` is its IKE_SA."""
+        self._routed.use(spi_in, sa)
+        self._diverted.use(spi_in, sa)
+
     def child_removed(self, spi_in: bytes) -> None:
         """It is gone."""
         self._let_go(spi_in)
-        self._unroute(spi_in)
-        self._undivert(spi_in)
+        self._routed.release(spi_in)
+        self._diverted.release(spi_in)
 
     def trap_installed(self, key: bytes, peer: str, remote: tuple[TrafficSelector, ...], *, is_client: bool) -> None:
         """Packets for what is behind a peer are wanted, with a tunnel or without."""
-        self._hold_prefixes(key, prefixes_behind(peer, remote, self._is_pooled, is_client=is_client))
+        self._routed.hold(key, prefixes_behind(peer, remote, self._is_pooled, is_client=is_client), RESERVED)
 
     def transport_trap_installed(
         self, key: bytes, local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelector, ...]
     ) -> None:
         """The host's own packets to a peer are wanted, with a CHILD_SA or without."""
-        self._divert(key, diversions_of(local, remote))
+        self._diverted.hold(key, diversions_of(local, remote), RESERVED)
 
     def trap_removed(self, key: bytes) -> None:
         """They are wanted no longer."""
-        self._unroute(key)
-        self._undivert(key)
+        self._routed.release(key)
+        self._diverted.release(key)
+
+    def key_of(self, child: InstallChild, flow: Flow) -> str | Diversion:
+        """What has the kernel bring packets like this one, which a CHILD_SA was for that is gone."""
+        if child.carriage.is_transport:
+            # Which of them does not matter: all go where the next CHILD_SA with them is.
+            return next(iter(diversions_of(child.ts_local, child.ts_remote)), "")
+        destination = ipaddress.ip_address(flow.destination)
+        prefixes = prefixes_to_route(child, self._is_pooled)
+        whole = f"{destination}/{destination.max_prefixlen}"
+        return next((prefix for prefix in prefixes if destination in ipaddress.ip_network(prefix)), whole)
 
     def sa_established(self, effect: SaEstablished) -> None:
         """An IKE_SA stands. Where we are the client, the addresses that its peer gave are this host's."""
@@ -137,7 +209,7 @@ class HostNetwork:
 
     def _about(self, sa: bytes) -> tuple[str, int]:
         """What the supervisor is to say of an IKE_SA when something fails."""
-        name = self._name_of(sa)
+        name = self._name_of(sa) if sa else ""
         return (name, unique_id(sa)) if name else ("", 0)
 
     def _own_addresses(self, child: InstallChild) -> tuple[str, ...]:
@@ -164,48 +236,11 @@ class HostNetwork:
 
     def _route(self, child: InstallChild, *, is_client: bool) -> bool:
         prefixes = prefixes_to_route(child, self._is_pooled, is_client=is_client)
-        return self._hold_prefixes(child.spi_in, prefixes, child.sa)
+        return self._routed.hold(child.spi_in, prefixes, _claim_of(child), child.sa)
 
-    def _hold_prefixes(self, holder: bytes, prefixes: tuple[str, ...], sa: bytes = b"") -> bool:
-        """Have routes; True if there was none to one of the prefixes."""
-        is_new = False
-        known = self._prefixes.get(holder, ())
-        if prefixes:
-            self._prefixes[holder] = prefixes
-        for prefix in prefixes:
-            if prefix not in known:
-                self._routed[prefix] += 1
-                if self._routed[prefix] == 1:
-                    is_new = True
-                    self._send(AddRoute(prefix, self._about(sa)) if sa else AddRoute(prefix))
-        return is_new
 
-    def _divert(self, holder: bytes, diversions: tuple[Diversion, ...], sa: bytes = b"") -> bool:
-        """Have diversions; True if one of them was not there."""
-        is_new = False
-        self._undivert(holder)
-        if diversions:
-            self._diversions[holder] = diversions
-        for diversion in diversions:
-            self._diverted[diversion] += 1
-            if self._diverted[diversion] == 1:
-                is_new = True
-                self._send(AddDiversion(diversion, self._about(sa)) if sa else AddDiversion(diversion))
-        return is_new
-
-    def _undivert(self, holder: bytes) -> None:
-        for diversion in self._diversions.pop(holder, ()):
-            self._diverted[diversion] -= 1
-            if not self._diverted[diversion]:
-                del self._diverted[diversion]
-                self._send(DelDiversion(diversion))
-
-    def _unroute(self, holder: bytes) -> None:
-        for prefix in self._prefixes.pop(holder, ()):
-            self._routed[prefix] -= 1
-            if not self._routed[prefix]:
-                del self._routed[prefix]
-                self._send(DelRoute(prefix))
+def _claim_of(child: InstallChild) -> Claim:
+    return WAITING if child.yields else USED
 
 
 def prefixes_to_route(child: InstallChild, is_pooled: IsPooled, *, is_client: bool = False) -> tuple[str, ...]:

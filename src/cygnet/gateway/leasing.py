@@ -5,12 +5,26 @@ The ledger says who holds what; this carries it out.
 
 from collections.abc import Callable, Iterable
 
-from cygnet.gateway.control import AnyMessage, LeaseGrant, LeaseRecall, LeaseRequest, LeaseReturn
+from cygnet.gateway.claims import RESERVED
+from cygnet.gateway.control import (
+    AddressClaimed,
+    AddressHanded,
+    AddressReturned,
+    AddressWanted,
+    AnyMessage,
+    LeaseGrant,
+    LeaseRecall,
+    LeaseRequest,
+    LeaseReturn,
+)
 from cygnet.gateway.ledger import Ledger, PoolPlan
 from cygnet.gateway.lending import Lending
 from cygnet.gateway.pools import blocks_at_start
 from cygnet.gateway.routes import Routes
 from cygnet.ike.settings import PoolSettings
+
+PoolMessage = LeaseRequest | LeaseReturn | AddressWanted | AddressHanded | AddressReturned | AddressClaimed
+"""What a worker has to say of addresses."""
 
 
 class Leasing:
@@ -39,6 +53,21 @@ class Leasing:
             leases.append((plan.name, self._ledger.lease(plan.name, worker, wanted)))
             self._route(plan.name, worker, leases[-1][1])
         return leases
+
+    def on_message(self, worker: int, message: PoolMessage) -> None:
+        """Do what a worker asks for, or take what it says. Raises KeyError or ValueError for what makes no sense."""
+        if isinstance(message, LeaseRequest):
+            self.lease(worker, message)
+        elif isinstance(message, LeaseReturn):
+            self.take_back(worker, message)
+        elif isinstance(message, AddressWanted):
+            self.lending.wanted(worker, message)
+        elif isinstance(message, AddressHanded):
+            self.lending.handed(worker, message)
+        elif isinstance(message, AddressClaimed):
+            self.lending.claimed(worker, message)
+        else:
+            self.lending.returned(worker, message)
 
     def lease(self, worker: int, request: LeaseRequest) -> None:
         """A worker runs out of addresses: give it what is there, and ask the others for what they can spare."""
@@ -88,9 +117,9 @@ class Leasing:
     def _route(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
         if self._routes is not None:
             for block in blocks:
-                self._routes.add(self._ledger.plan(pool).prefix_of(block), worker)
+                self._routes.add(self._ledger.plan(pool).prefix_of(block), worker, RESERVED)
 
     def _unroute(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
         if self._routes is not None:
             for block in blocks:
-                self._routes.discard(self._ledger.plan(pool).prefix_of(block), worker)
+                self._routes.discard(self._ledger.plan(pool).prefix_of(block), worker, RESERVED)

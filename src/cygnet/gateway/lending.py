@@ -1,14 +1,18 @@
 """Who has a virtual address that went from one worker to another with its peer: the supervisor's side.
 
 The worker that a block is leased to owns its addresses. One of them may be handed over, and handed on, to workers that
-have an IKE_SA with its peer. The last of them has the packets for it, by a route of its own, until no IKE_SA of its has
-the address any more; then the one before, and in the end the owner.
+have an IKE_SA with its peer. The last of them decides who gets it next, until no IKE_SA of its has the address any
+more; then the one before, and in the end the owner.
+
+The packets for it go another way, by a route of their own: they stay with whoever has an IKE_SA that the peer uses, and
+go to the next when the peer uses that, or when the IKE_SA before has ended.
 """
 
 import ipaddress
 from collections.abc import Callable
 
-from cygnet.gateway.control import AddressHanded, AddressReturned, AddressWanted, AnyMessage
+from cygnet.gateway.claims import RESERVED, USED, WAITING, Claim
+from cygnet.gateway.control import AddressClaimed, AddressHanded, AddressReturned, AddressWanted, AnyMessage
 from cygnet.gateway.ledger import NOBODY, Ledger
 from cygnet.gateway.routes import Routes
 
@@ -43,12 +47,24 @@ class Lending:
         if is_given:
             if receiver in holders:
                 holders.remove(receiver)
+            elif not holders:
+                # The owner has it by its block, and an IKE_SA that is in use.
+                self._claim(address, worker, USED)
             holders.append(receiver)
             self._lent[address] = pool, holders
-            if self._routes is not None:
-                self._routes.add(_prefix(address), receiver)
+            self._claim(address, receiver, WAITING)
         if not self._send(receiver, AddressHanded(pool, address, message.peer, receiver, is_given)) and is_given:
             self.returned(receiver, AddressReturned(address))
+
+    def claimed(self, worker: int, message: AddressClaimed) -> None:
+        """What that worker has for its packets."""
+        address, claim = message.address, message.claim
+        if address not in self._lent:
+            return
+        pool, holders = self._lent[address]
+        if claim is not RESERVED and (worker in holders or worker == self._ledger.owner(pool, address)):
+            self._claim(address, worker, claim)
+        self._disclaim(address, worker, *{WAITING, USED} - {claim})
 
     def returned(self, worker: int, message: AddressReturned) -> None:
         """No peer of that worker has the address any more. When that is so of all, it is its owner's again."""
@@ -58,11 +74,12 @@ class Lending:
             return
         holders.remove(worker)
         owner = self._ledger.owner(pool, address)
-        self._unroute(address, worker, holders, is_block=worker == owner and self._ledger.plan(pool).size == 1)
+        self._disclaim(address, worker, WAITING, USED)
         if holders:
             self._send(holders[-1], message)
             return
         del self._lent[address]
+        self._disclaim(address, owner, USED)
         if owner != NOBODY:
             self._send(owner, message)
         elif not self._is_any_lent(pool, address):
@@ -81,17 +98,17 @@ class Lending:
         for address, (name, holders) in list(self._lent.items()):
             if name == pool:
                 del self._lent[address]
-                for worker in holders:
-                    self._unroute(address, worker, [], is_block=False)
+                for worker in (self._ledger.owner(pool, address), *holders):
+                    self._disclaim(address, worker, WAITING, USED)
 
-    def _unroute(self, address: bytes, worker: int, holders: list[int], *, is_block: bool) -> None:
-        """Give the route to the one before; `is_block`: it is what the worker's block is routed by too, and stays."""
-        if self._routes is None:
-            return
-        if not is_block:
-            self._routes.discard(_prefix(address), worker)
-        elif holders:
-            self._routes.add(_prefix(address), holders[-1])
+    def _claim(self, address: bytes, worker: int, claim: Claim) -> None:
+        if self._routes is not None:
+            self._routes.add(_prefix(address), worker, claim)
+
+    def _disclaim(self, address: bytes, worker: int, *claims: Claim) -> None:
+        if self._routes is not None:
+            for claim in claims:
+                self._routes.discard(_prefix(address), worker, claim)
 
     def _block(self, pool: str, address: bytes) -> int:
         return self._ledger.plan(pool).block_of(int.from_bytes(address, "big"))

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from cygnet.auth.identity import Identity
-from cygnet.gateway.control import AddressHanded, AddressReturned, AddressWanted, AnyMessage
+from cygnet.gateway.claims import RESERVED, USED, WAITING
+from cygnet.gateway.control import AddressClaimed, AddressHanded, AddressReturned, AddressWanted, AnyMessage
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.errors import AddressElsewhere
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
@@ -25,12 +26,14 @@ PATIENCE_TICKS: Final = 2
 class _Adopted:
     """An address that another worker has handed to us, and that may have gone on to the next since."""
 
-    __slots__ = ("has_gone_on", "idle_ticks", "is_used", "peer")
+    __slots__ = ("has_gone_on", "idle_ticks", "is_claimed", "is_used", "peer")
 
     def __init__(self, peer: Identity) -> None:
         self.peer = peer
         self.is_used = False
         self.idle_ticks = 0
+        self.is_claimed = True
+        """Whether packets for it may be brought here: the supervisor has seen to that when it was handed over."""
         self.has_gone_on = False
         """Whether the next one has it, and the packets for it."""
 
@@ -65,6 +68,9 @@ class LentAddresses:
             adopted = self._adopted.get(wanted)
             if adopted is not None and adopted.peer == identity and not adopted.has_gone_on:
                 adopted.is_used = True
+                if not adopted.is_claimed:
+                    adopted.is_claimed = True
+                    self._send(AddressClaimed(wanted, WAITING))
                 return wanted
             pool = self._pools.pool_of(pools, wanted)
             if pool and (wanted in self._away or not self._pools.owns(wanted)):
@@ -74,13 +80,25 @@ class LentAddresses:
     def release(self, address: bytes) -> bool:
         """No IKE_SA here has the address any more. Whether the peer has gone on with it to another worker."""
         adopted = self._adopted.get(address)
+        if adopted is not None or address in self._away:
+            self._send(AddressClaimed(address, RESERVED))
         if adopted is not None:
             # It goes back a little later: the request that it is for may come again.
-            adopted.is_used, adopted.idle_ticks = False, 0
+            adopted.is_used, adopted.is_claimed, adopted.idle_ticks = False, False, 0
         if address in self._away:
             self._away[address] = False
             return True
         return self._pools.release(address) if adopted is None else adopted.has_gone_on
+
+    def is_handed_over(self, address: bytes) -> bool:
+        """As `VirtualAddresses.is_handed_over`."""
+        return address in self._adopted
+
+    def used(self, addresses: tuple[bytes, ...]) -> None:
+        """The peer uses an IKE_SA here that has these."""
+        for address in addresses:
+            if address in self._adopted or self._away.get(address):
+                self._send(AddressClaimed(address, USED))
 
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """As `AddressPools.attributes`."""

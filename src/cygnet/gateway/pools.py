@@ -291,6 +291,10 @@ class AddressPools:
                 break
         return False
 
+    def is_handed_over(self, address: bytes) -> bool:
+        """What is given from here nobody else had."""
+        return False
+
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """What a client is told of by those of `pools` that its packed `addresses` are from, each thing once."""
         told: tuple[ConfigurationAttribute, ...] = ()

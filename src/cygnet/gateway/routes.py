@@ -18,6 +18,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from cygnet.gateway.claims import NOBODY, USED, Claim, Claims
 from cygnet.gateway.rtnetlink import NLM_F_CREATE, NLM_F_REPLACE, RtNetlink, encode_attribute
 from cygnet.ike.errors import LocalError
 from cygnet.observe.log_groups import about, group_logger
@@ -40,7 +41,7 @@ _RTA_OIF: Final = 4
 class Routes:
     """Who wants which prefix, and what the kernel has been told. Workers are numbers.
 
-    When several workers have a tunnel to the same prefix, the last one that said so gets its packets.
+    When several workers want the same prefix, `Claims` decides which of them gets its packets.
     """
 
     def __init__(self, devices: Sequence[str]) -> None:
@@ -50,48 +51,55 @@ class Routes:
             self._netlink = RtNetlink()
         except OSError as exc:
             raise LocalError(f"cannot set routes: {exc.strerror or exc}") from exc
-        self._wanted: dict[str, list[int]] = {}
+        self._claims: Claims[str] = Claims()
+        self._told: dict[str, int] = {}
 
-    def add(self, prefix: str, worker: int, sa: tuple[str, int] = ("", 0)) -> None:
-        """Send a prefix, such as `10.7.0.0/16`, to a worker. What the kernel refuses is logged, with the connection and
+    def add(self, prefix: str, worker: int, claim: Claim = USED, sa: tuple[str, int] = ("", 0)) -> None:
+        """A worker wants a prefix, such as `10.7.0.0/16`. What the kernel refuses is logged, with the connection and
         the number of the IKE_SA that it is for."""
-        workers = self._wanted.setdefault(prefix, [])
-        if worker in workers:
-            workers.remove(worker)
-        workers.append(worker)
-        self._tell(_RTM_NEWROUTE, prefix, worker, sa)
+        self._claims.add(prefix, worker, claim)
+        self._settle(prefix, sa)
 
-    def discard(self, prefix: str, worker: int) -> None:
-        """A worker wants a prefix no longer; another that does gets it, or nobody."""
-        workers = self._wanted.get(prefix, [])
-        if worker not in workers:
-            return
-        had_it = workers[-1] == worker
-        workers.remove(worker)
-        if not workers:
-            del self._wanted[prefix]
-            self._tell(_RTM_DELROUTE, prefix, worker)
-        elif had_it:
-            self._tell(_RTM_NEWROUTE, prefix, workers[-1])
+    def discard(self, prefix: str, worker: int, claim: Claim = USED) -> None:
+        """A worker has that claim no longer; another one's counts now, or nobody's."""
+        self._claims.discard(prefix, worker, claim)
+        self._settle(prefix)
 
     def discard_all(self, worker: int) -> None:
         """A worker is dead."""
-        for prefix in [prefix for prefix, workers in self._wanted.items() if worker in workers]:
-            self.discard(prefix, worker)
+        for prefix in self._claims.discard_all(worker):
+            self._settle(prefix)
+
+    def holder(self, prefix: str) -> int:
+        """The worker that gets the packets for a prefix that somebody wants; else NOBODY."""
+        return self._claims.holder(prefix)
 
     def close(self) -> None:
         """Let go of the kernel; it drops the routes with the devices."""
         self._netlink.close()
 
-    def _tell(self, kind: int, prefix: str, worker: int, sa: tuple[str, int] = ("", 0)) -> None:
+    def _settle(self, prefix: str, sa: tuple[str, int] = ("", 0)) -> None:
+        """Have the kernel know who has it. One route takes the place of another at once, without a gap."""
+        holder, told = self._claims.holder(prefix), self._told.get(prefix, NOBODY)
+        if holder == told:
+            return
+        if holder == NOBODY:
+            del self._told[prefix]
+            self._tell(_RTM_DELROUTE, prefix, told)
+        elif self._tell(_RTM_NEWROUTE, prefix, holder, sa):
+            self._told[prefix] = holder
+
+    def _tell(self, kind: int, prefix: str, worker: int, sa: tuple[str, int] = ("", 0)) -> bool:
         flags = NLM_F_CREATE | NLM_F_REPLACE if kind == _RTM_NEWROUTE else 0
         try:
             self._netlink.request(kind, encode_route(prefix, self._indices[worker]), flags)
         except OSError as exc:
             if kind == _RTM_DELROUTE and exc.errno == errno.ESRCH:
-                return
+                return True
             deed = "set" if kind == _RTM_NEWROUTE else "remove"
             _log.warning("cannot %s the route %s: %s", deed, prefix, exc.strerror, extra=about(*sa))
+            return False
+        return True
 
 
 def encode_route(prefix: str, interface: int) -> bytes:

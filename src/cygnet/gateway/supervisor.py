@@ -22,17 +22,12 @@ from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import ConfigurationFile
 from cygnet.gateway import signals
 from cygnet.gateway.control import (
-    AddressHanded,
-    AddressReturned,
-    AddressWanted,
     Answer,
     AnyMessage,
     Channel,
     ChildDown,
     ChildUp,
     Happened,
-    LeaseRequest,
-    LeaseReturn,
     LogLevels,
     NameServers,
     PeersAreAlone,
@@ -40,11 +35,12 @@ from cygnet.gateway.control import (
     Ready,
     Settled,
     Stop,
+    Stranded,
 )
 from cygnet.gateway.devices import Devices, open_devices
 from cygnet.gateway.errands import Errands
 from cygnet.gateway.host_changes import HostChange, change_host
-from cygnet.gateway.leasing import Leasing
+from cygnet.gateway.leasing import Leasing, PoolMessage
 from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
 from cygnet.gateway.listeners import Listeners, open_listeners
 from cygnet.gateway.log_hub import LogHub
@@ -167,6 +163,7 @@ class Supervisor:
                 stack.callback(self._devices.close)
         self._counters = self._open_counters(stack)
         self._writer = self._counters.writer(self._counters.writers - 1)
+        self._count_event = self._writer.by_label("dataplane_events_total")
         self._leasing = Leasing(
             self._settings.pools,
             workers,
@@ -385,21 +382,16 @@ class Supervisor:
                 self._vici.on_message(slot.index, message)
         elif isinstance(message, ChildUp | ChildDown | NameServers):
             self._errands.on_message(slot.index, message)
-        elif isinstance(message, LeaseRequest):
-            self._leasing.lease(slot.index, message)
-        elif isinstance(message, LeaseReturn):
-            self._leasing.take_back(slot.index, message)
-        elif isinstance(message, AddressWanted):
-            self._leasing.lending.wanted(slot.index, message)
-        elif isinstance(message, AddressHanded):
-            self._leasing.lending.handed(slot.index, message)
-        elif isinstance(message, AddressReturned):
-            self._leasing.lending.returned(slot.index, message)
+        elif isinstance(message, PoolMessage):
+            self._leasing.on_message(slot.index, message)
         elif isinstance(message, PeersAreAlone):
             for other in self._slots:
                 if other is not slot and other.channel is not None:
                     other.channel.send(message)
             self._tell(slot.index, PeersAreHeard(tuple(peer.sa for peer in message.peers)))
+        elif self._devices is not None and isinstance(message, Stranded):
+            if not self._tell(self._devices.holder(message.key, otherwise=slot.index), message):
+                self._count_event("inner_not_handed_on")
         elif self._devices is not None and isinstance(message, HostChange):
             change_host(message, slot.index, self._devices, self._settings)
         elif isinstance(message, Settled):

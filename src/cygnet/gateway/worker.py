@@ -13,10 +13,10 @@ import msgspec
 
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings, ResolveKind
 from cygnet.dataplane.base import Dataplane
-from cygnet.dataplane.inner import Flow
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.tun import NAME_PATTERN
 from cygnet.dataplane.userspace import UserspaceDataplane
+from cygnet.gateway.carried_traffic import CarriedTraffic
 from cygnet.gateway.control import (
     AddressHanded,
     AddressReturned,
@@ -33,6 +33,7 @@ from cygnet.gateway.control import (
     Ready,
     Settled,
     Stop,
+    Stranded,
 )
 from cygnet.gateway.events import Events
 from cygnet.gateway.farewell import Farewell
@@ -49,7 +50,7 @@ from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.receiving import note_receive_queues
 from cygnet.gateway.trace import Trace
-from cygnet.gateway.traps import Traps
+from cygnet.gateway.unsent import Unsent
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import ChildFailed, Effect, Revive, SaClosed, SaEstablished
@@ -126,6 +127,7 @@ class Worker:
         for pool, blocks in kit.leases:
             self._pools.granted(pool, blocks)
         self._addresses = _watch_addresses(kit.udp)
+        self._carried = CarriedTraffic()
         self._table = IkeTable(self._make_environment(settings, gateway))
         self._memory = guard_of_this_process(kit.counters, gateway.memory_limit, workers=kit.workers)
         self._endpoint = Endpoint(
@@ -137,7 +139,7 @@ class Worker:
         )
         self._inner: InnerTraffic | None = None
         self._userspace: UserspaceDataplane | None = None
-        self._dataplane = self._make_dataplane(gateway)
+        self._dataplane = self._carried.dataplane = self._make_dataplane(gateway)
         self._is_resolving = gateway.resolve is not ResolveKind.NO and kit.tun is not None
         self._servers = PeerServers(kit.channel.send if self._is_resolving else None)
         self._scripts, self._events = self._make_listeners(settings)
@@ -156,7 +158,8 @@ class Worker:
         self._initiations = Initiations(self._driver, loop, port=port, worker=kit.index, workers=kit.workers)
         self._trace: Trace | None = None
         self._follow_levels()
-        self._traps = self._set_traps(port)
+        self._unsent = self._see_to_unsent(port)
+        self._traps = self._unsent.traps
         self._gate = Gate(
             kit.udp,
             kit.counters,
@@ -179,9 +182,9 @@ class Worker:
             entropy=os.urandom,
             count=kit.counters.count,
             addresses=self._pools if kit.workers == 1 else self._lent,
-            last_traffic=self._last_traffic,
-            last_sent=self._last_sent,
-            packets_carried=self._packets_carried,
+            last_traffic=self._carried.last_received,
+            last_sent=self._carried.last_sent,
+            packets_carried=self._carried.packets,
             local_addresses=self._addresses,
             natt_ports=dict(zip(_ports(kit.udp), natt_ports, strict=True)),
             node=gateway.node,
@@ -324,7 +327,8 @@ class Worker:
             limit_reached=lambda spi_in, is_hard: self._driver.limit_reached(spi_in, is_hard),
             path_mtu=PathMtus().mtu,
             too_big=self._inner.too_big if has_tun else None,
-            unsent=self._unsent if has_tun else None,
+            unsent=(lambda packet, flow: self._unsent(packet, flow)) if has_tun else None,
+            used=self._child_used,
             is_awaited=lambda spi_in: self._table.owner_of(spi_in) != b"",
             soon=self._loop.call_soon,
         )
@@ -334,17 +338,14 @@ class Worker:
         self._userspace = dataplane
         return dataplane
 
-    def _last_traffic(self, spi_in: bytes) -> float:
-        usage = self._dataplane.usage(spi_in)
-        return usage.last_received if usage is not None else 0.0
-
-    def _last_sent(self, spi_in: bytes) -> float:
-        usage = self._dataplane.usage(spi_in)
-        return usage.last_sent if usage is not None else 0.0
-
-    def _packets_carried(self, spi_in: bytes) -> int | None:
-        usage = self._dataplane.usage(spi_in)
-        return usage.packets_in + usage.packets_out if usage is not None else None
+    def _child_used(self, spi_in: bytes) -> None:
+        """The peer sends on a CHILD_SA that has yielded: packets for it are to come here, if they went elsewhere."""
+        spi = self._table.owner_of(spi_in)
+        sa = self._table.sas.view(spi)
+        if sa is not None and sa.has_leases:
+            self._lent.used(sa.virtual_ips)
+        if self._events.network is not None:
+            self._events.network.child_used(spi_in, spi)
 
     # Events, and the supervisor.
 
@@ -374,33 +375,23 @@ class Worker:
             self._traps.lost(effect)
             self._events.on_effect = self._traps.on_event
 
-    def _set_traps(self, port: int) -> Traps | None:
-        """Traps, where the kernel has packets for us."""
-        if self._inner is None or self._events.network is None:
-            return None
-        return Traps(
+    def _see_to_unsent(self, port: int) -> Unsent:
+        return Unsent(
             self._driver,
             self._initiations,
-            self._events.network,
             port=port,
             worker=self._kit.index,
             workers=self._kit.workers,
-            send=self._inner.send,
+            inner=self._inner,
+            network=self._events.network,
+            send=self._channel.send,
             count_event=self._counters.by_label("dataplane_events_total"),
         )
 
     def _have_traps(self) -> None:
-        """The configuration is new: have the traps that it asks for."""
-        if self._traps is None:
-            connections = self._table.env.connections.all()
-            if any(child.settings.start_action.has_trap for each in connections for child in each.children):
-                _log.warning("no packets come here without a TUN device, so traps set nothing up")
-        else:
-            self._traps.configure()
+        self._unsent.configure()
+        if self._traps is not None:
             self._events.on_effect = self._traps.on_event if self._traps else None
-
-    def _unsent(self, packet: bytes, flow: Flow) -> bool:
-        return self._traps is not None and self._traps.take(packet, flow)
 
     def _on_message(self, message: AnyMessage) -> None:
         if isinstance(message, LeaseGrant):
@@ -412,6 +403,8 @@ class Worker:
         elif isinstance(message, AddressWanted | AddressHanded | AddressReturned):
             self._lent.on_message(message)
             self._held.serve_again()
+        elif isinstance(message, Stranded):
+            self._unsent.take(message)
         elif isinstance(message, Ask):
             self._service.on_ask(message)
         elif isinstance(message, Interest):
@@ -447,6 +440,7 @@ class Worker:
     def _let_rest(self) -> None:
         if self._userspace is not None:
             self._userspace.rest(time.monotonic(), _RESTS_PER_TURN)
+            self._unsent.refill()
             self._loop.call_later(_REST_S, self._let_rest)
 
     def _tick(self) -> None:

@@ -63,9 +63,8 @@ class InstallChild(msgspec.Struct, frozen=True, gc=False):
     another one, and the peer, who made it, may not know yet that it stands (RFC 7296 section 2.8)."""
     limits: "UsageLimits | None" = None
     yields: bool = False
-    """Where an older one is for the same traffic, let that send, until the peer sends on this one, or the older one is
-    gone. It came with another IKE_SA than the peer had already, and the peer, who made it, may not know yet that it
-    stands."""
+    """Where an older one is for the same traffic, here or with another worker, let that send, until the peer sends on
+    this one, or the older one is gone: the peer, who made this one, may not know yet that it stands."""
     seen_by_peer: tuple[bytes, bytes] | None = None
     """In transport mode through a NAT: our address and the peer's, packed, as the peer has them. The checksums of what
     it sends are about these (RFC 3948 section 3.1.2)."""

@@ -36,6 +36,9 @@ class VirtualAddresses(Protocol):
         """No IKE_SA here has the address any more. Whether the peer has it yet, in one on another worker; else it is
         free."""
 
+    def is_handed_over(self, address: bytes) -> bool:
+        """Whether the peer had it from another worker before, where it may have an IKE_SA yet."""
+
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """What a client is told of by those of `pools` that its packed `addresses` are from, each thing once."""
 
@@ -70,6 +73,10 @@ class NoAddresses:
         return None
 
     def release(self, address: bytes) -> bool:
+        """Nothing was given."""
+        return False
+
+    def is_handed_over(self, address: bytes) -> bool:
         """Nothing was given."""
         return False
 

@@ -410,7 +410,7 @@ class IkeTable:
         elif sa.state == _HALF_OPEN:
             self.admission.left(sa)
         # RFC 7296 section 2.8.3: the peer may have put another one in its place, perhaps with another worker.
-        is_succeeded = reason == DELETED_BY_PEER and not sa.is_ending
+        is_succeeded = (reason == DELETED_BY_PEER and not sa.is_ending) or reason in uniqueness.SUCCEEDED
         if sa.has_leases:
             # An address that is free may soon be another peer's.
             is_succeeded = virtual_ip.release(sa.remote_id, sa.virtual_ips, turn)

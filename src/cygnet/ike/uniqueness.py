@@ -26,6 +26,9 @@ _REFUSE = Demand.REFUSE
 _REPLACE = Unique.REPLACE
 _YIELD = Demand.YIELD
 
+SUCCEEDED: Final = frozenset({"initial_contact", "replaced"})
+"""How an IKE_SA ends whose peer has another one."""
+
 CROSSING_S: Final = 10.0
 """An IKE_SA that is no older may have come while another was set up."""
 UNDER_WAY_S: Final = 0.5

@@ -149,6 +149,8 @@ _DATAPLANE_EVENTS: Final = (
     "esp_ignored",
     "inner_malformed",
     "inner_no_tunnel",
+    "inner_handed_on",
+    "inner_not_handed_on",
     "inner_too_big",
     "trap_sprung",
     "trap_dropped",

@@ -14,6 +14,7 @@ from pyroute2 import IPRoute
 from tests.unit.dataplane.children import child, selector
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
+from cygnet.gateway.claims import RESERVED, Claim
 from cygnet.gateway.control import AddDiversion, AddRoute, AnyMessage, DelDiversion, Diversion
 from cygnet.gateway.diversions import (
     DIVERT,
@@ -70,11 +71,12 @@ def test_a_child_and_its_successor_want_the_same() -> None:
     network.child_installed(old)
     network.child_installed(new)
     network.child_removed(old.spi_in)
+    assert sent == [AddDiversion(WHOLE, RESERVED), AddDiversion(WHOLE)]
     network.child_removed(new.spi_in)
-    assert sent == [AddDiversion(WHOLE)]
+    assert sent[2:] == [DelDiversion(WHOLE)]
     network.trap_removed(b"a trap")
     network.trap_removed(b"a trap")
-    assert sent == [AddDiversion(WHOLE), DelDiversion(WHOLE)]
+    assert sent[3:] == [DelDiversion(WHOLE, RESERVED)]
     assert settling == [], "all was there when the CHILD_SAs came"
     network.child_installed(old)
     assert settling == [old.spi_in]
@@ -94,10 +96,10 @@ class FakeDevices:
         self.added: list[Diversion] = []
         self.diversions = self
 
-    def add(self, diversion: Diversion, worker: int, sa: tuple[str, int]) -> None:
+    def add(self, diversion: Diversion, worker: int, claim: Claim, sa: tuple[str, int]) -> None:
         self.added.append(diversion)
 
-    def discard(self, diversion: Diversion, worker: int) -> None:
+    def discard(self, diversion: Diversion, worker: int, claim: Claim) -> None:
         self.added.remove(diversion)
 
 

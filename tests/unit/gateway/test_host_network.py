@@ -198,4 +198,4 @@ def test_what_is_asked_for_says_for_which_ike_sa() -> None:
     network.child_installed(child("10.7.0.0/16"))
     network.sa_established(established("10.3.0.9"))
     whose = ("home", 0x04050607)
-    assert sent == [AddRoute("10.7.0.0/16", whose), AddAddress("10.3.0.9", whose)]
+    assert sent == [AddRoute("10.7.0.0/16", sa=whose), AddAddress("10.3.0.9", whose)]

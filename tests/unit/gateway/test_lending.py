@@ -1,23 +1,24 @@
 """Virtual addresses that follow their peers from worker to worker: all workers and the supervisor together."""
 
+import ipaddress
 import random
 from collections import deque
 
 import pytest
 
 from cygnet.auth.identity import Identity, parse_identity
+from cygnet.gateway.claims import RESERVED, USED, Claims
 from cygnet.gateway.control import (
+    AddressClaimed,
     AddressHanded,
     AddressReturned,
     AddressWanted,
     AnyMessage,
     LeaseGrant,
     LeaseRecall,
-    LeaseRequest,
-    LeaseReturn,
 )
-from cygnet.gateway.leasing import Leasing
-from cygnet.gateway.ledger import PoolPlan
+from cygnet.gateway.leasing import Leasing, PoolMessage
+from cygnet.gateway.ledger import NOBODY, PoolPlan
 from cygnet.gateway.lent_addresses import MAX_ASKED, PATIENCE_TICKS, LentAddresses
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.errors import AddressAwaited, AddressElsewhere
@@ -32,20 +33,22 @@ CAROL, DAVE = parse_identity("carol@example.org"), parse_identity("dave@example.
 
 
 class FakeRoutes:
-    """As `Routes`: the one that came last gets the packets."""
+    """As `Routes`, and the kernel: the longest prefix counts."""
 
     def __init__(self) -> None:
-        self.workers: dict[str, list[int]] = {}
+        self.claims: Claims[str] = Claims()
+        self.add = self.claims.add
+        self.discard = self.claims.discard
+        self.discard_all = self.claims.discard_all
 
-    def add(self, prefix: str, worker: int) -> None:
-        self.workers[prefix] = [*(w for w in self.workers.get(prefix, []) if w != worker), worker]
-
-    def discard(self, prefix: str, worker: int) -> None:
-        self.workers[prefix] = [w for w in self.workers.get(prefix, []) if w != worker]
-
-    def discard_all(self, worker: int) -> None:
-        for prefix in self.workers:
-            self.discard(prefix, worker)
+    def holder_of(self, address: bytes) -> int:
+        network = ipaddress.ip_network(address)
+        for _ in range(4):
+            holder = self.claims.holder(str(network))
+            if holder != NOBODY:
+                return holder
+            network = network.supernet()
+        return NOBODY
 
 
 class Worker:
@@ -85,6 +88,11 @@ class Worker:
         self.sas.remove((peer, address))
         return (peer, address) in self.sas or self.lent.release(address)
 
+    def use(self, address: bytes) -> None:
+        """The peer sends its first packet."""
+        self.lent.used((address,))
+        self.gateway.settle()
+
     def receive(self, message: AnyMessage) -> None:
         if isinstance(message, LeaseGrant):
             self.pools.granted(message.pool, message.blocks)
@@ -118,16 +126,8 @@ class Gateway:
     def step(self) -> None:
         if self.to_supervisor:
             worker, message = self.to_supervisor.popleft()
-            if isinstance(message, LeaseRequest):
-                self.leasing.lease(worker, message)
-            elif isinstance(message, LeaseReturn):
-                self.leasing.take_back(worker, message)
-            elif isinstance(message, AddressWanted):
-                self.leasing.lending.wanted(worker, message)
-            elif isinstance(message, AddressHanded):
-                self.leasing.lending.handed(worker, message)
-            elif isinstance(message, AddressReturned):
-                self.leasing.lending.returned(worker, message)
+            assert isinstance(message, PoolMessage)
+            self.leasing.on_message(worker, message)
         elif self.to_workers:
             worker, message = self.to_workers.popleft()
             if worker in self.workers and worker not in self.is_silent:
@@ -154,8 +154,9 @@ class Gateway:
         self.workers[number] = Worker(self, number)
 
     def routed_to(self, address: bytes) -> int:
-        """Which worker gets packets for an address; blocks of this pool are single addresses."""
-        return self.routes.workers[f"{'.'.join(map(str, address))}/32"][-1]
+        """Which worker gets packets for an address."""
+        self.settle()
+        return self.routes.holder_of(address)
 
     def all_free(self) -> bool:
         """Whether one worker can have all of them, without giving one twice."""
@@ -179,7 +180,7 @@ def moved(gateway: Gateway, first: int, second: int) -> bytes:
 def test_a_peer_keeps_its_address_with_another_worker() -> None:
     gateway = Gateway()
     address = moved(gateway, 0, 1)
-    assert gateway.routed_to(address) == 1
+    gateway.workers[1].use(address)
     assert gateway.workers[0].end(CAROL, address)
     gateway.tick()
     assert gateway.routed_to(address) == 1, "the old IKE_SA has no say in it any more"
@@ -189,14 +190,58 @@ def test_a_peer_keeps_its_address_with_another_worker() -> None:
     assert gateway.routed_to(address) == 0 and gateway.workers[0].pools.in_use == 1
 
 
+@pytest.mark.parametrize("pool", [POOL, BLOCKS], ids=["addresses", "blocks"])
+def test_its_packets_come_along_when_it_uses_the_new_ike_sa(pool: PoolSettings) -> None:
+    gateway = Gateway(pool)
+    address = moved(gateway, 0, 1)
+    assert gateway.routed_to(address) == 0, "the peer may not know yet that the new one stands"
+    gateway.workers[1].use(address)
+    assert gateway.routed_to(address) == 1
+    assert gateway.workers[2].set_up(CAROL, address) == address
+    assert gateway.routed_to(address) == 1
+    gateway.workers[2].use(address)
+    assert gateway.routed_to(address) == 2
+
+
+@pytest.mark.parametrize("pool", [POOL, BLOCKS], ids=["addresses", "blocks"])
+def test_its_packets_come_along_when_the_old_ike_sa_ends(pool: PoolSettings) -> None:
+    """At once, and not only when the worker gives the address back."""
+    gateway = Gateway(pool)
+    address = moved(gateway, 0, 1)
+    gateway.workers[0].end(CAROL, address)
+    assert gateway.routed_to(address) == 1
+    assert gateway.workers[2].set_up(CAROL, address) == address
+    gateway.workers[1].end(CAROL, address)
+    assert gateway.routed_to(address) == 2
+
+
+def test_its_packets_go_back_with_it_when_it_uses_an_older_ike_sa_again() -> None:
+    gateway = Gateway()
+    address = moved(gateway, 0, 1)
+    for worker in (1, 0, 1, 0):
+        gateway.workers[worker].use(address)
+        assert gateway.routed_to(address) == worker
+
+
+def test_a_worker_that_has_no_such_peer_gets_no_packets_by_saying_so() -> None:
+    gateway = Gateway()
+    address = moved(gateway, 0, 1)
+    gateway.workers[1].use(address)
+    gateway.workers[2].send(AddressClaimed(address, USED))
+    gateway.workers[2].send(AddressClaimed(address, RESERVED))
+    gateway.workers[2].send(AddressClaimed(bytes((10, 0, 0, 77)), USED))
+    assert gateway.routed_to(address) == 1
+
+
 def test_from_worker_to_worker_and_back() -> None:
     gateway = Gateway()
     address = moved(gateway, 0, 1)
     gateway.workers[0].end(CAROL, address)
     for old, new in ((1, 2), (2, 0), (0, 2), (2, 1), (1, 0)):
         assert gateway.workers[new].set_up(CAROL, address) == address
-        assert gateway.routed_to(address) == new
         assert gateway.workers[old].end(CAROL, address)
+        assert gateway.routed_to(address) == new
+        gateway.workers[new].use(address)
         gateway.tick()
         assert gateway.routed_to(address) == new
     gateway.workers[0].end(CAROL, address)
@@ -210,6 +255,7 @@ def test_back_to_a_worker_that_has_had_it_a_moment_ago() -> None:
     gateway.workers[0].end(CAROL, address)
     for old, new in ((1, 0), (0, 1), (1, 2), (2, 0), (0, 1)):
         assert gateway.workers[new].set_up(CAROL, address) == address
+        gateway.workers[new].use(address)
         assert gateway.routed_to(address) == new
         gateway.workers[old].end(CAROL, address)
     gateway.tick()
@@ -221,9 +267,11 @@ def test_back_to_a_worker_that_has_had_it_a_moment_ago() -> None:
 def test_where_the_new_ike_sa_fails_the_old_one_has_its_address_still() -> None:
     gateway = Gateway()
     address = moved(gateway, 0, 1)
+    gateway.workers[1].use(address)
     gateway.workers[1].end(CAROL, address)
-    gateway.tick()
     assert gateway.routed_to(address) == 0 and gateway.workers[0].sas == [(CAROL, address)]
+    gateway.tick()
+    assert gateway.routed_to(address) == 0
     gateway.workers[0].end(CAROL, address)
     assert gateway.all_free()
 
@@ -282,18 +330,36 @@ def test_a_worker_that_dies_takes_no_address_of_others_with_it(victim: int) -> N
     assert gateway.all_free()
 
 
+def standing_in(gateway: Gateway) -> set[tuple[bytes, Worker]]:
+    return {(address, each) for each in gateway.workers.values() for _, address in each.sas}
+
+
+def check_routes(gateway: Gateway, uses: list[tuple[bytes, Worker]]) -> None:
+    """Packets go to the worker whose IKE_SA the peer has used last of those that stand, or else to one that has any."""
+    gateway.settle()
+    standing = standing_in(gateway)
+    for address in {address for address, _ in standing}:
+        users = [each.number for used, each in uses if used == address]
+        choice = users[-1:] or [each.number for held, each in standing if held == address]
+        assert gateway.routed_to(address) in choice
+
+
 @pytest.mark.parametrize("pool", [POOL, BLOCKS], ids=["addresses", "blocks"])
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_no_address_is_two_peers_and_none_gets_lost(seed: int, pool: PoolSettings) -> None:
     rng = random.Random(seed)
     gateway = Gateway(pool)
     peers = [parse_identity(f"c{number}@example.org") for number in range(6)]
+    uses: list[tuple[bytes, Worker]] = []
+    """Who was used with which address, the last one last."""
     for _ in range(300):
         worker = gateway.workers[rng.choice(gateway.numbers)]
         standing = [(each, sa) for each in gateway.workers.values() for sa in each.sas]
-        match rng.randrange(12):
+        match rng.randrange(14):
             case 0 | 1 | 2:
-                worker.set_up(rng.choice(peers))
+                first = worker.set_up(rng.choice(peers))
+                if first is not None:
+                    uses.append((first, worker))
             case 3 | 4 | 5 | 6 if standing:
                 peer, address = rng.choice(standing)[1]
                 gateway.settle()
@@ -303,7 +369,11 @@ def test_whatever_happens_no_address_is_two_peers_and_none_gets_lost(seed: int, 
                 owner.end(*sa)
             case 10:
                 gateway.tick(1)
-            case 11 if rng.random() < 0.2:
+            case 11 | 12 if standing:
+                user, (_, address) = rng.choice(standing)
+                user.use(address)
+                uses.append((address, user))
+            case 13 if rng.random() < 0.2:
                 gateway.kill(worker.number)
             case _:
                 gateway.step()
@@ -312,6 +382,9 @@ def test_whatever_happens_no_address_is_two_peers_and_none_gets_lost(seed: int, 
             for peer, address in each.sas:
                 holders.setdefault(address, set()).add(peer)
         assert all(len(found) == 1 for found in holders.values()), holders
+        uses = [use for use in uses if use in standing_in(gateway)]
+        if rng.random() < 0.3:
+            check_routes(gateway, uses)
     for each in gateway.workers.values():
         for sa in list(each.sas):
             each.end(*sa)

@@ -95,7 +95,7 @@ def test_a_refusal_of_the_kernel_is_logged_with_the_ike_sa(
 
     monkeypatch.setattr(RtNetlink, "request", refuse)
     routes = Routes(["lo"])
-    routes.add("10.7.0.0/16", 0, ("rw", 7))
+    routes.add("10.7.0.0/16", 0, sa=("rw", 7))
     routes.close()
     assert "cannot set the route 10.7.0.0/16: Operation not permitted" in caplog.text
     assert [record.sa for record in caplog.records] == [("rw", 7)]  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from cygnet.dataplane.echo import build_echo_request
 from cygnet.dataplane.inner import SENDERS_PORT, Flow
 from cygnet.dataplane.selection import flow_selectors
 from cygnet.dataplane.userspace import UserspaceDataplane
+from cygnet.gateway.claims import RESERVED
 from cygnet.gateway.control import AddDiversion, AddRoute, AnyMessage, DelRoute, Diversion
 from cygnet.gateway.host_network import HostNetwork
 from cygnet.gateway.initiations import Initiations, initiating_worker
@@ -163,7 +164,7 @@ def world() -> World:
 
 def test_the_first_packet_sets_the_tunnel_up_and_is_sent_through_it(world: World) -> None:
     gateway, client = server(world), host(world, connection(TRAP))
-    assert client.routes == [AddRoute("10.1.0.0/16")]
+    assert client.routes == [AddRoute("10.1.0.0/16", RESERVED)]
     world.run(10.0)
     assert not client.table.sas, "nothing happens without a packet"
     client.ping(count=3)
@@ -271,7 +272,7 @@ def test_a_tunnel_that_is_lost_leaves_the_trap(world: World) -> None:
         gateway.delete(next(iter(gateway.table.sas)))
         world.run(1.0)
         assert not client.table.sas
-    assert DelRoute("10.1.0.0/16") not in client.routes
+    assert DelRoute("10.1.0.0/16", RESERVED) not in client.routes
     assert len(client.esp) == 2
 
 
@@ -299,7 +300,7 @@ def test_what_was_lost_is_trapped_where_that_is_wanted(world: World, field: str)
         gateway.delete(next(iter(gateway.table.sas)))
         world.run(1.0)
     assert not client.table.sas and len(client.traps) == 1
-    assert client.routes[-1] == AddRoute("10.1.0.0/16")
+    assert client.routes[-1] == AddRoute("10.1.0.0/16", RESERVED)
     client.ping()
     world.run(1.0)
     assert client.children and len(client.esp) == 1
@@ -314,7 +315,7 @@ def test_the_trap_of_what_was_lost_is_where_it_was(world: World) -> None:
     assert len(client.traps) == 0
     client.traps.lost(Revive("home", PATH, (), ("net", "gone")))
     client.traps.configure()
-    assert len(client.traps) == 1 and client.routes == [AddRoute("10.1.0.0/16")]
+    assert len(client.traps) == 1 and client.routes == [AddRoute("10.1.0.0/16", RESERVED)]
     client.ping()
     world.run(1.0)
     assert len(client.esp) == 1
@@ -361,12 +362,16 @@ def test_traps_come_and_go_with_the_configuration_and_by_order(world: World) -> 
 
     assert order(TrapOrder("home", "lan", True)) == [b"home/lan", b"home/net"]
     assert order(TrapOrder("home", "lan", True), TrapOrder("home", "net", False)) == [b"home/lan"]
-    assert client.routes == [AddRoute("10.1.0.0/16"), AddRoute("10.4.0.0/16"), DelRoute("10.1.0.0/16")]
+    assert client.routes == [
+        AddRoute("10.1.0.0/16", RESERVED),
+        AddRoute("10.4.0.0/16", RESERVED),
+        DelRoute("10.1.0.0/16", RESERVED),
+    ]
     client.ping()
     assert client.event("inner_no_tunnel") == 1 and not client.table.sas
     client.env.configure(msgspec.structs.replace(settings, connections=()))
     client.traps.configure()
-    assert len(client.traps) == 0 and client.routes[-1] == DelRoute("10.4.0.0/16")
+    assert len(client.traps) == 0 and client.routes[-1] == DelRoute("10.4.0.0/16", RESERVED)
 
 
 def test_a_trap_that_is_taken_away_lets_go_of_what_it_holds(world: World) -> None:
@@ -417,7 +422,7 @@ def test_a_trap_for_transport_mode_diverts_what_the_host_sends_to_the_peer(world
     client.env.takes_transport = is_able
     client.env.configure(client_settings(connections=(connection(NONE, children=(child,)),)))
     client.traps.configure()
-    assert client.routes == ([AddDiversion(Diversion(CLIENT, GATEWAY))] if is_able else [])
+    assert client.routes == ([AddDiversion(Diversion(CLIENT, GATEWAY), RESERVED)] if is_able else [])
     client.ping(BEHIND, CLIENT)
     assert not client.table.sas
     client.ping(GATEWAY, CLIENT)

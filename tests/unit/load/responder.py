@@ -47,6 +47,9 @@ class _Pool:
     def release(self, address: bytes) -> bool:
         return False
 
+    def is_handed_over(self, address: bytes) -> bool:
+        return False
+
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         return ()
 

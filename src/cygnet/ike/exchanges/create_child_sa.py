@@ -65,6 +65,8 @@ def _answer(sa: IkeSa, parts: Parts, named: Notify | None, turn: Turn) -> tuple[
         replaces=old.spi_in if old is not None else b"",
         # RFC 7296 section 2.8: the initiator of a rekeying may not yet know that it can receive on the new one.
         is_outbound=old is None,
+        # Nor may it know of a further one, while it has an older one for the same traffic by another IKE_SA perhaps.
+        yields=old is None,
     )
     if old is not None:
         rekey_child.replaced_by_peer(sa, old, spi_in, min(nonce_i, nonce_r), turn)

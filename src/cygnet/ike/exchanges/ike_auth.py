@@ -168,9 +168,20 @@ def _answer_child(sa: IkeSa, parts: Parts, turn: Turn) -> tuple[Payload, ...]:
     spi_in = turn.table.new_child_spi(sa)
     nonce_i, nonce_r = handshake.nonce_i, handshake.nonce_r
     # A peer that authenticates itself anew has the old CHILD_SA, and does not know of this one before our answer comes.
-    yields = turn.table.has_other(sa.remote_id)
+    yields = _may_have_another(sa, turn)
     children.install(sa, agreed, spi_in, turn, nonce_i=nonce_i, nonce_r=nonce_r, is_initiator=False, yields=yields)
     return (*reply, *children.answer(agreed, spi_in))
+
+
+def _may_have_another(sa: IkeSa, turn: Turn) -> bool:
+    """Whether the peer may have an IKE_SA besides this one, here or with another worker.
+
+    Of a peer with a virtual address that is known, and most have none; of others it is not.
+    """
+    if turn.table.has_other(sa.remote_id):
+        return True
+    env = turn.env
+    return env.workers > 1 and (not sa.has_leases or any(map(env.addresses.is_handed_over, sa.virtual_ips)))
 
 
 # As original initiator.
