@@ -518,3 +518,43 @@ def test_in_bad_weather(seed: int) -> None:
     for host in (ends.client, ends.gateway):
         assert set(host.table._children) == set(host.children)
     assert not any(isinstance(task, TakeOver) for host in (ends.client, ends.gateway) for task in sa_of(host).pending)
+
+
+class HandedOver(ListPool):
+    """Addresses that came from another worker."""
+
+    def is_handed_over(self, address: bytes) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("workers", "pool", "has_vip", "yields"),
+    [
+        (1, ListPool, True, False),
+        (1, ListPool, False, False),
+        (3, ListPool, True, False),
+        (3, ListPool, False, True),
+        (3, HandedOver, True, True),
+    ],
+)
+def test_the_first_child_yields_where_another_worker_may_have_an_older_one(
+    world: World, workers: int, pool: type[ListPool], has_vip: bool, yields: bool
+) -> None:
+    """Of an address it is known whether one may, and of what is behind a peer it is not."""
+    addresses = pool(counted(2))
+    pools = ("pool",) if has_vip else ()
+    gateway = Host(world, GATEWAY, change_connection(gateway_settings(), pools=pools), addresses)
+    gateway.env.workers = workers
+    client = Host(world, CLIENT, client_settings())
+    client.initiate(gateway, client_connection(**({} if has_vip else {"vips": ()})))
+    world.run(1.0)
+    assert [child.yields for child in gateway.children.values()] == [yields]
+    assert [child.yields for child in client.children.values()] == [False], "who begins knows that the peer has it"
+
+
+def test_a_further_child_yields_until_who_asked_for_it_knows(world: World) -> None:
+    pair = Pair(world, names=("net", "other"), further=("other",))
+    world.run(5.0)
+    yields = {child.name: child.yields for child in pair.gateway.children.values()}
+    assert yields == {"net": False, "other": True}
+    assert not any(child.yields for child in pair.client.children.values())

@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
@@ -13,7 +14,7 @@ from scapy.layers.inet import IP
 from tests.unit.dataplane.children import packed
 
 from cygnet.dataplane.echo import InnerEcho, build_echo_request, parse_echo_reply
-from cygnet.dataplane.tun import TunSink, add_route, configure_tun, del_route, open_tun, tun_name
+from cygnet.dataplane.tun import TunSink, add_route, configure_tun, del_route, loosen_source_check, open_tun, tun_name
 from cygnet.ike.errors import LocalError
 
 CLONE_NEWNET = 0x40000000
@@ -214,3 +215,25 @@ def test_errors_are_one_clear_line() -> None:
             os.close(fd)
 
     in_new_namespace(body)
+
+
+@needs_tun
+@pytest.mark.parametrize(
+    ("everywhere", "here", "after"), [(1, 0, 2), (0, 1, 2), (0, 0, 0), (2, 0, 0), (2, 1, 1), (1, 2, 2)]
+)
+def test_only_a_strict_check_of_sources_is_loosened(everywhere: int, here: int, after: int) -> None:
+    def body() -> None:
+        fd = open_tun()
+        name = tun_name(fd)
+        conf = Path("/proc/sys/net/ipv4/conf")
+        (conf / "all/rp_filter").write_text(str(everywhere))
+        (conf / name / "rp_filter").write_text(str(here))
+        loosen_source_check(name)
+        assert int((conf / name / "rp_filter").read_text()) == after
+        os.close(fd)
+
+    in_new_namespace(body)
+
+
+def test_where_it_may_not_be_told_the_kernel_is_left_alone() -> None:
+    loosen_source_check("nothing0")

@@ -234,6 +234,28 @@ class TestOneThatYields:
         gateway.plane.rest(SENT_AT + YIELD_S + 1)
         assert self.sends_on(gateway) is END and len(gateway.plane) == 1
 
+    def test_is_told_of_once_when_it_yields_no_longer(self, gateway: Plane) -> None:
+        used: list[bytes] = []
+        gateway.plane._used = used.append
+        gateway.plane.install(self.NEW)
+        gateway.plane.install(msgspec.structs.replace(child(3, remote=END.ts_remote), is_outbound=False))
+        gateway.plane.rest(SENT_AT + YIELD_S - 1)
+        assert used == []
+        peer = Plane()
+        peer.plane.install(other_end(self.NEW))
+        for _ in range(2):
+            gateway.plane.receive_esp(esp_from(peer, FROM_CLIENT), GATEWAY_PATH, 0.0)
+        gateway.plane.use(child(3, remote=END.ts_remote).spi_in)
+        gateway.plane.rest(SENT_AT + YIELD_S + 1)
+        assert used == [self.NEW.spi_in]
+
+    def test_is_told_of_if_the_peer_is_silent_too(self, gateway: Plane) -> None:
+        used: list[bytes] = []
+        gateway.plane._used = used.append
+        gateway.plane.install(self.NEW)
+        gateway.plane.rest(SENT_AT + YIELD_S + 1)
+        assert used == [self.NEW.spi_in]
+
     def test_comes_last_among_a_few_only(self, gateway: Plane) -> None:
         several = [child(n, remote=END.ts_remote) for n in range(10, 30)]
         for each in several:
