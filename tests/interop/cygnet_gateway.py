@@ -114,6 +114,11 @@ class Cygnet(Controlled):
         finally:
             counters.close()
 
+    def dropped(self) -> dict[str, int]:
+        """Packets that the data plane did not carry, by reason; those that it held or handed on are none."""
+        events = {name: n for name, n in self.status().items() if name.startswith("dataplane_events_total") and n}
+        return {name: n for name, n in events.items() if "esp_early" not in name and "inner_handed_on" not in name}
+
     def await_count(self, series: str, value: int, *, timeout_s: float = 5.0) -> None:
         """Fail unless a counter or gauge soon has this value: workers count after they answer."""
         eventually(

@@ -94,8 +94,8 @@ class UserspaceDataplane:
         follow the peer (RFC 7296 section 2.23); the path itself is changed by `update_path` alone. `too_big`
         is told of inner packets that the path does not take and that must not be fragmented; without it, they are sent.
         `unsent` is given what no SA is for, and `used` told when one that yielded does no longer. Packets for one that
-        `is_awaited` are held until it is installed, and all is done that hangs on it: `soon` calls what it is given when
-        that is so.
+        `is_awaited` are held until it is installed, and all is done that hangs on it: `soon` calls what it is given
+        when that is so.
         """
         self._sink = sink
         self._send = send

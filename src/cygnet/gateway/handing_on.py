@@ -22,7 +22,7 @@ addresses and routes go, which must not wait long."""
 class HandingOn:
     """Those of one worker of several."""
 
-    __slots__ = ("_budget", "_count", "_dataplane", "_is_taking", "_network", "_send", "_send_inner")
+    __slots__ = ("_budget", "_count_event", "_dataplane", "_is_taking", "_network", "_send", "_send_inner")
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class HandingOn:
         self._network = network
         self._send = send
         self._send_inner = send_inner
-        self._count = count_event
+        self._count_event = count_event
         self._budget = MAX_PER_TURN
         self._is_taking = False
 
@@ -55,9 +55,9 @@ class HandingOn:
             return False
         if self._budget and self._send(Stranded(packet, self._network.key_of(child, flow))):
             self._budget -= 1
-            self._count("inner_handed_on")
+            self._count_event("inner_handed_on")
         else:
-            self._count("inner_not_handed_on")
+            self._count_event("inner_not_handed_on")
         return True
 
     def take(self, packet: bytes) -> None:

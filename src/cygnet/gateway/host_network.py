@@ -56,7 +56,7 @@ class _Wanted(Generic[Key]):
         self._holders: Counter[tuple[Key, Claim]] = Counter()
 
     def hold(self, holder: bytes, keys: tuple[Key, ...], claim: Claim, sa: bytes = b"") -> bool:
-        """It wants these, besides what it has; `sa` is the IKE_SA that it belongs to. True if one is new to all here."""
+        """It wants these too; `sa` is the IKE_SA that it belongs to. True if one of them is new to all here."""
         had = self._held[holder][1] if holder in self._held else ()
         new = tuple(key for key in keys if key not in had)
         is_first = any(not any((key, each) in self._holders for each in Claim) for key in new)
