@@ -79,8 +79,10 @@ class Store:
     def load_connection(self, name: str, message: Message) -> tuple[Problem, ...]:
         """Add or replace a connection; returns the warnings. Raises ConfigError."""
         connection, warnings = load_connection(section_of(name, message))
-        self.connections[name] = connection
-        self._changed()
+        # What is loaded again as it was, as by each `swanctl --load-all`, is no change.
+        if self.connections.get(name) != connection:
+            self.connections[name] = connection
+            self._changed()
         return warnings
 
     def unload_connection(self, name: str) -> bool:
@@ -129,6 +131,8 @@ class Store:
         """Add or replace a pool, if it is good beside the others of now. Raises ConfigError."""
         self.check_pool(pool)
         replaced = self.pools.get(pool.name)
+        if replaced == pool:
+            return
         self.pools[pool.name] = pool
         if self._in_order is not None:
             # Of a thousand pools that are loaded one by one, each is put in its place.
@@ -184,8 +188,9 @@ class Store:
             if shared in self.secrets.values():
                 return
             key = f"vici-{self.generation}"
-        self.secrets[key] = shared
-        self._changed()
+        if self.secrets.get(key) != shared:
+            self.secrets[key] = shared
+            self._changed()
 
     def unload_secret(self, key: str) -> bool:
         """Remove the secret with that key; False if there is none."""

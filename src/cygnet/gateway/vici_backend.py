@@ -53,6 +53,8 @@ APPLIED_AT_ONCE: Final = 50
 """Pieces of configuration, loaded one after the other as swanctl does it, that are in force before their command is
 answered. Each time every worker is handed all there is, so the next ones, of a client that loads many, wait for more.
 """
+AT_ONCE_S: Final = 0.5
+"""Spent on that altogether: with a thousand connections there already, each time costs a tenth of a second."""
 APPLY_AFTER_S: Final = 0.02
 """For which they wait, when no more come."""
 APPLY_WITHIN_S: Final = 0.5
@@ -97,6 +99,8 @@ class GatewayBackend:
         """Commands that load something, and are not answered yet."""
         self._loaded = 0
         """How many have loaded something since there was a pause."""
+        self._waited_s = 0.0
+        """How long those of them took that were in force at once."""
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
         """Held while pools may go, for as long as that takes."""
@@ -115,15 +119,17 @@ class GatewayBackend:
             return
         self._loaded += 1
         self._loading += 1
+        began = time.monotonic()
         try:
             await self.apply()
         finally:
             self._loading -= 1
+            self._waited_s += time.monotonic() - began
 
     @property
     def is_loading_many(self) -> bool:
         """Whether what is loaded now waits for more."""
-        return self._loaded >= APPLIED_AT_ONCE
+        return self._loaded >= APPLIED_AT_ONCE or self._waited_s >= AT_ONCE_S
 
     async def _apply_later(self) -> None:
         is_calm = False
@@ -135,7 +141,7 @@ class GatewayBackend:
             except CommandError as exc:
                 _log.error("what was loaded is not in force everywhere: %s", exc)
                 break
-        self._loaded = 0
+        self._loaded, self._waited_s = 0, 0.0
 
     async def _calm(self) -> bool:
         """Until nothing more is loaded, for a while; False if that does not end."""

@@ -122,3 +122,18 @@ def test_files_come_and_go_with_the_configuration_and_what_clients_load_stays(st
     assert not list(held.listed()) and not held.key_ids
     store.replace(Settings(), HeldFiles((second,), ("k3",)))
     assert (list(held.listed()), list(held.key_ids)) == ([second], ["k3"])
+
+
+def test_what_is_loaded_again_as_it_was_is_no_change(store: Store) -> None:
+    def load(time: bytes, secret: bytes, dns: bytes) -> None:
+        store.load_connection("rw", {**CONNECTION, "dpd_delay": time})
+        store.put_pool(pool("a", {"addrs": b"10.3.0.0/24", "dns": [dns]}))
+        store.load_secret("ike-1", secret, ["a@example.org"])
+
+    load(b"30s", b"s", b"10.1.0.53")
+    before = store.settings
+    load(b"30s", b"s", b"10.1.0.53")
+    assert store.settings is before
+    generation = store.generation
+    load(b"31s", b"t", b"10.1.0.54")
+    assert store.generation == generation + 3

@@ -1,6 +1,7 @@
 """The daemon as commands see it."""
 
 import asyncio
+import math
 import threading
 
 import msgspec
@@ -227,7 +228,9 @@ async def _turns(number: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-def test_a_piece_is_in_force_when_its_command_is_answered() -> None:
+def test_a_piece_is_in_force_when_its_command_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vici_backend, "AT_ONCE_S", math.inf)
+
     async def run() -> list[int]:
         worker = SlowWorker()
         for _ in range(APPLIED_AT_ONCE):
@@ -237,7 +240,25 @@ def test_a_piece_is_in_force_when_its_command_is_answered() -> None:
     assert asyncio.run(run()) == list(range(1, APPLIED_AT_ONCE + 1))
 
 
+def test_where_each_piece_takes_long_more_are_waited_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with thousands of connections, of which each piece hands all to the workers."""
+    monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0.001)
+    monkeypatch.setattr(vici_backend, "AT_ONCE_S", 0.0)
+
+    async def run() -> list[int]:
+        worker = SlowWorker()
+        for _ in range(100):
+            await worker.load()
+        while not worker.taken:
+            await asyncio.sleep(0.001)
+        worker.answer()
+        return worker.taken
+
+    assert asyncio.run(run()) == [100]
+
+
 def test_many_pieces_are_handed_to_workers_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vici_backend, "AT_ONCE_S", math.inf)
     monkeypatch.setattr(vici_backend, "APPLY_AFTER_S", 0.001)
 
     async def run() -> list[int]:
