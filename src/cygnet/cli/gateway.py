@@ -96,7 +96,7 @@ def override(gateway: GatewaySettings, args: argparse.Namespace) -> GatewaySetti
         "dataplane": DataplaneKind(args.dataplane) if args.dataplane else None,
         "port": args.port,
         "natt_port": args.natt_port,
-        "listen": tuple(args.listen) if args.listen else None,
+        "listen": tuple(dict.fromkeys(args.listen)) if args.listen else None,
         "state_dir": args.state_dir,
         "vici_socket": args.vici,
         "log": None if args.log_level is None else msgspec.structs.replace(gateway.log, default=args.log_level),

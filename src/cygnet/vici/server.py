@@ -7,6 +7,7 @@ daemon.
 """
 
 import asyncio
+import errno
 import grp
 import logging
 import os
@@ -395,6 +396,8 @@ def listen(path: Path, *, mode: int = 0o660, owner: str = "", group: str = "") -
 
 def _remove_stale(path: Path) -> None:
     if not path.is_socket():
+        if path.exists():
+            raise OSError(errno.ENOTSOCK, "there is a file that is no socket", str(path))
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)

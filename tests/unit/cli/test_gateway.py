@@ -306,6 +306,7 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_the_command_line_overrides_the_configuration() -> None:
     configured = GatewaySettings(workers=3, port=1500, natt_port=1501, listen=("192.0.2.1",), node=9)
     options = ["--workers", "auto", "--port", "2500", "--natt-port", "2501", "--listen", "::1", "--listen", "127.0.0.1"]
+    options += ["--listen", "::1"]  # said twice, and meant once
     options += ["--dataplane", "null", "--state-dir", "state", "--log-level", "debug"]
     assert override(configured, parse(*options)) == GatewaySettings(
         workers=0,

@@ -306,6 +306,14 @@ def test_a_socket_that_nobody_serves_is_replaced_and_one_that_is_served_is_not(t
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_text("mine")
+    with pytest.raises(OSError, match="there is a file that is no socket"):
+        listen(path)
+    assert path.read_text() == "mine"
+
+
 def test_an_owner_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
         listen(tmp_path / "vici", owner="nobody-of-that-name")
