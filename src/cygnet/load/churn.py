@@ -1,11 +1,12 @@
 """Closes tunnels and opens others in their place while the rest is held (`--churn`), as users come and go.
 
 At even distances in time, whatever became of those before, the tunnel that has stood longest is deleted and a new peer
-begins. Delays count from the time at which that was due.
+begins. Where no tunnel stands that could go, because many changes were due at once, one goes when the peer is there:
+so there are never more than in the beginning. Delays count from the time at which a change was due.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 import msgspec
@@ -57,6 +58,10 @@ class Churn:
         self._handle: asyncio.Handle | None = None
         self._coming: dict[bytes, float] = {}
         self._leaving: dict[bytes, float] = {}
+        self._owed: deque[float] = deque()
+        """When those were due to go for whom there was no tunnel yet."""
+        self._room: list[float] = []
+        """The same of those that are to go now."""
         self._begun = 0
         self._delays = Samples()
         self._failures: Counter[str] = Counter()
@@ -71,6 +76,7 @@ class Churn:
 
     def stop(self) -> None:
         """Let nobody come or go any more."""
+        self._make_room()
         self._pacing = None
         if self._handle is not None:
             self._handle.cancel()
@@ -91,12 +97,18 @@ class Churn:
         if due is None:
             return False
         self._delays.add(self._clock() - due)
+        if self._owed:
+            self._room.append(self._owed.popleft())
+            # Not at once: the one that is up is yet to be counted among those that may go.
+            self._loop.call_soon(self._make_room)
         return True
 
     def closed(self, spi: bytes, reason: str) -> bool:
         """An IKE_SA is closed; whether it was one that came and failed, or one that went."""
         if self._coming.pop(spi, None) is not None:
             self._failures[reason] += 1
+            if self._owed:
+                self._owed.popleft()
             return True
         due = self._leaving.pop(spi, None)
         if due is None:
@@ -123,6 +135,17 @@ class Churn:
             close_failures=self._close_failures,
         )
 
+    def _make_room(self) -> None:
+        for due in self._room:
+            self._let_go(due)
+        self._room.clear()
+
+    def _let_go(self, due: float) -> bool:
+        left = self._leave()
+        if left is not None:
+            self._leaving[left] = due
+        return left is not None
+
     def _change_due(self) -> None:
         self._handle = None
         for _ in range(CHANGES_PER_TURN):
@@ -134,9 +157,8 @@ class Churn:
                 self._handle = self._loop.call_later(due - now, self._change_due)
                 return
             self._pacing.take()
-            left = self._leave()
-            if left is not None:
-                self._leaving[left] = due
+            if not self._let_go(due):
+                self._owed.append(due)
             self._begun += 1
             self._coming[self._come()] = due
         self._handle = self._loop.call_soon(self._change_due)

@@ -87,8 +87,38 @@ def test_failures_are_told_and_others_are_not_its_own() -> None:
     assert (changes.failures, changes.close_failures) == ({"timeout_ike_auth": 1}, 1)
 
 
-def test_where_nobody_can_leave_somebody_comes_all_the_same() -> None:
+def test_where_nobody_can_leave_somebody_comes_all_the_same_and_one_leaves_then() -> None:
     rig = Rig(up=1)
     rig.churn.start()
     rig.loop.run(0.25)
     assert (len(rig.left), len(rig.came)) == (1, 3)
+    for spi in rig.came:
+        assert rig.churn.established(spi)
+        rig.up.append(spi)
+    rig.loop.run(0.0)
+    assert rig.left == [b"old0", b"new0", b"new1"] and rig.up == [b"new2"]
+    assert rig.churn.closed(b"new0", "deleted")
+    assert milliseconds(rig.churn.measure().closed)["max"] == pytest.approx(150), "from when it was due"
+    rig.churn.stop()
+    rig.loop.run(1.0)
+    assert rig.up == [b"new2"]
+
+
+def test_who_does_not_come_owes_nobody_s_leaving() -> None:
+    rig = Rig(up=0)
+    rig.churn.start()
+    rig.loop.run(0.15)
+    first, second = rig.came
+    assert rig.churn.closed(first, "timeout_ike_auth") and rig.churn.established(second)
+    rig.up.append(second)
+    rig.loop.run(0.0)
+    assert rig.left == [second]
+
+
+def test_whoever_is_up_at_the_end_makes_room_before_it() -> None:
+    rig = Rig(up=0)
+    rig.churn.start()
+    assert rig.churn.established(rig.came[0])
+    rig.up.append(rig.came[0])
+    rig.churn.stop()
+    assert rig.left == rig.came
