@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import mmap
 import os
 import signal
+import struct
 from collections import Counter
 from types import TracebackType
 from typing import Any
@@ -30,6 +32,16 @@ SECRET = b"swordfish"
 _READY = b"R"
 ECHO = bytes((10, 0, 0, 1))
 ECHO_TEXT = "10.0.0.1"
+SEEN = (
+    "ike_datagrams",
+    "established",
+    "moved",
+    "ike_sas_rekeyed_total",
+    "child_sas_rekeyed_total",
+    "routability_checks_total",
+)
+"""What `seen` tells while it runs."""
+_U64 = struct.Struct("=Q")
 SUITE = "aes128gcm16-prfsha256-x25519 / aes128gcm16"
 
 
@@ -96,6 +108,7 @@ class Responder:
         self._is_echoing = is_echoing
         self._deletes_after_s = deletes_after_s
         self._raw = [open_esp_socket(is_ipv6=":" in address)] if has_raw_esp else []
+        self._seen = mmap.mmap(-1, len(SEEN) * _U64.size)
         self._read_end, write_end = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -121,12 +134,15 @@ class Responder:
 
         def count(name: str, n: int = 1, /) -> None:
             counts[name] += n
+            if name in SEEN:
+                _U64.pack_into(self._seen, SEEN.index(name) * _U64.size, counts[name])
 
         def on_event(effect: Effect) -> None:
             if isinstance(effect, SaMoved):
                 count("moved")
             if isinstance(effect, SaEstablished):
                 peers.append(str(effect.remote_id))
+                count("established")
                 if self._deletes_after_s:
                     loop.call_later(self._deletes_after_s, driver.delete, effect.sa)
 
@@ -171,6 +187,11 @@ class Responder:
         endpoint.close()
         driver.close()
         return {"counts": counts, "peers": peers, "left": len(driver.table.sas)}
+
+    def seen(self, name: str) -> int:
+        """How often it has counted one of SEEN so far."""
+        count: int = _U64.unpack_from(self._seen, SEEN.index(name) * _U64.size)[0]
+        return count
 
     def stop(self) -> None:
         """End it, and fetch what it counted."""

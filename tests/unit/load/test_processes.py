@@ -1,8 +1,4 @@
-"""Whole runs: forked testers against a responder on loopback.
-
-How much is done while tunnels are held is for the machine to see to; at which times it is due, test_upkeep.py,
-test_churn.py and test_arrivals.py prove with a clock of their own.
-"""
+"""Whole runs: forked testers against a responder on loopback."""
 
 import asyncio
 import errno
@@ -11,12 +7,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
 import pytest
-from tests.unit.load.responder import ECHO, SECRET, SUITE, Responder, settings
+from tests.unit.load.responder import ECHO, SUITE, Responder, settings
+from tests.unit.load.runs import CBC, FAST, load, options, signal_when
 
 from cygnet.iana import ProtocolId
 from cygnet.ike.errors import LocalError
@@ -24,78 +19,16 @@ from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.settings import RetransmitPolicy
 from cygnet.load import processes
 from cygnet.load.fleet import TESTER_FULL
-from cygnet.load.options import Arrivals, LoadOptions, PingOptions, Rekeyed
+from cygnet.load.options import Arrivals, LoadOptions, PingOptions
 from cygnet.load.processes import Progress, _loop_factory, _read_by, run_load
-from cygnet.load.report import _rows, remarks
+from cygnet.load.report import remarks
 from cygnet.load.results import DIED, Results
 from cygnet.observe.system import process_tree
 from cygnet.wire.message import decode_message
 from cygnet.wire.payloads.key_exchange import KeyExchange
 from cygnet.wire.payloads.nonce import Nonce
 
-GCM = (parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519"),)
-CBC = (parse_proposal(ProtocolId.IKE, "aes128-sha256-x25519"),)
-ESP = (parse_proposal(ProtocolId.ESP, "aes128gcm16"),)
-FAST = RetransmitPolicy(timeout_s=0.2, base=1.0, tries=20)
-
-
-def options(port: int, natt_port: int, **changes: Any) -> LoadOptions:
-    defaults: dict[str, Any] = {
-        "target": "127.0.0.1",
-        "secret": SECRET,
-        "port": port,
-        "natt_port": natt_port,
-        "count": 30,
-        "concurrency": 8,
-        "proposals": GCM,
-        "esp_proposals": ESP,
-        "vips": (bytes(4),),
-    }
-    return LoadOptions(**{**defaults, **changes})
-
-
-def load(
-    responder: Responder, *, on_progress: Callable[[Progress], None] = lambda progress: None, **changes: Any
-) -> Results:
-    chosen = options(responder.port, responder.natt_port, **{"target": responder.address, **changes})
-    results = run_load(chosen, on_progress=on_progress)
-    assert results.established + results.failed == results.attempted
-    return results
-
-
-@pytest.fixture
-def responder() -> Iterator[Responder]:
-    with Responder() as running:
-        yield running
-
-
-@pytest.fixture
-def silent() -> Iterator[tuple[int, int]]:
-    """Two ports whose owner answers nothing."""
-    with socket.socket(type=socket.SOCK_DGRAM) as ike, socket.socket(type=socket.SOCK_DGRAM) as natt:
-        ike.bind(("127.0.0.1", 0))
-        natt.bind(("127.0.0.1", 0))
-        yield ike.getsockname()[1], natt.getsockname()[1]
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left() -> Iterator[None]:
-    before = set(process_tree(os.getpid()))
-    yield
-    assert set(process_tree(os.getpid())) <= before
-
-
-def signal_when(condition: Callable[[Progress], bool], number: int = signal.SIGINT) -> Callable[[Progress], None]:
-    """An `on_progress` that sends us a signal, once."""
-    is_sent = False
-
-    def on_progress(progress: Progress) -> None:
-        nonlocal is_sent
-        if not is_sent and condition(progress):
-            is_sent = True
-            os.kill(os.getpid(), number)
-
-    return on_progress
+pytestmark = pytest.mark.usefixtures("no_process_is_left")
 
 
 def test_all_attempts_bring_a_tunnel() -> None:
@@ -123,12 +56,17 @@ def test_processes_share_the_attempts_and_repeat_none() -> None:
     assert sorted(responder.peers) == sorted(f"c{n}@example.org" for n in range(31))
 
 
+def _assert_rate(results: Results, rate: float, tolerance: float) -> None:
+    """No attempt is early, and the tester knows of those with which the machine made it late."""
+    assert results.attempt_rate < rate * (1 + tolerance)
+    assert results.late_starts or results.attempt_rate > rate * (1 - tolerance)
+
+
 @pytest.mark.parametrize("arrivals", [Arrivals.CONSTANT, Arrivals.POISSON])
-def test_an_open_loop_is_no_faster_than_its_rate(responder: Responder, arrivals: Arrivals) -> None:
+def test_an_open_loop_keeps_its_rate(responder: Responder, arrivals: Arrivals) -> None:
     results = load(responder, arrivals=arrivals, rate=100.0, count=60, processes=2)
     assert results.established == 60
-    # That it is no slower is for the machine to see to; at which times attempts are due is in test_arrivals.py.
-    assert results.attempt_rate < 100 * (1.4 if arrivals is Arrivals.POISSON else 1.15)
+    _assert_rate(results, 100.0, 0.4 if arrivals is Arrivals.POISSON else 0.15)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +124,8 @@ def test_the_tester_keeps_no_more_attempts_than_it_may_and_arrivals_go_on(silent
     )
     assert results.failures == {TESTER_FULL: 30, "timeout_ike_sa_init": 10}
     # Ten a second would be made if each waited for a place.
-    assert 20 < results.attempt_rate < 230
+    assert results.attempt_rate > 20
+    _assert_rate(results, 200.0, 0.15)
     assert any("30 attempts were not made because 10" in remark for remark in remarks(results))
 
 
@@ -320,185 +259,9 @@ def test_unanswered_echoes_are_failures() -> None:
     assert not results.is_success()
 
 
-def test_tunnels_are_held_and_then_deleted() -> None:
-    with Responder() as responder:
-        begun = time.monotonic()
-        results = load(responder, count=150, hold_s=0.5, delete=True, processes=2)
-        took_s = time.monotonic() - begun
-    assert (results.deleted, results.delete_failures) == (150, 0)
-    assert not results.lost
-    assert took_s - results.duration_s >= 0.5
-    assert responder.left == 0
-
-
-def test_tunnels_ask_whether_the_responder_lives() -> None:
-    with Responder() as responder:
-        results = load(responder, count=10, hold_s=1.0, dpd_s=0.3, processes=2)
-    assert 1 <= len(results.checks.delays) <= results.checks.begun
-    assert not results.lost
-    assert "liveness checks" in dict(_rows(results))
-
-
-def test_tunnels_are_replaced_while_they_are_held() -> None:
-    with Responder() as responder:
-        results = load(responder, count=10, hold_s=1.0, churn_rate=40.0, dpd_s=0.4, processes=2, delete=True)
-    found = results.to_json()["churn"]
-    assert 1 <= found["established"] <= found["begun"]
-    assert 1 <= found["deleted"] <= found["begun"]
-    assert (found["failures"], found["unconfirmed"], results.lost) == ({}, 0, {})
-    # Each that came took the place of one that went; some may have been on their way, either way, at the end.
-    under_way = found["begun"] - found["established"], found["begun"] - found["deleted"]
-    assert 10 - under_way[0] <= results.deleted <= 10 + under_way[1]
-    everybody = {f"c{n}@example.org" for n in range(10 + found["begun"] + 1)}
-    assert len(responder.peers) == len(set(responder.peers)) >= 10 + found["established"]
-    assert set(responder.peers) <= everybody
-    assert {"replaced while held", "  deleted after"} <= dict(_rows(results)).keys()
-
-
-@pytest.mark.parametrize("rekeyed", Rekeyed)
-def test_tunnels_are_rekeyed_while_they_are_held_and_stay_tunnels(rekeyed: Rekeyed) -> None:
-    with Responder() as responder:
-        results = load(responder, count=10, hold_s=1.5, rekey_s=0.5, rekeyed=rekeyed, processes=2, delete=True)
-    found = results.to_json()
-    assert 1 <= found["rekeys"]["completed"] <= found["rekeys"]["begun"]
-    assert (found["rekeys"]["of"], found["rekeys"]["failures"]) == (rekeyed.value, {})
-    assert found["rekey_delay_ms"]["max"] > 0
-    name = {Rekeyed.CHILD: "child_sas_rekeyed_total", Rekeyed.IKE: "ike_sas_rekeyed_total"}[rekeyed]
-    assert responder.counts[name] >= found["rekeys"]["completed"]
-    assert (results.lost, results.deleted, results.delete_failures, responder.left) == ({}, 10, 0, 0)
-    assert {f"rekeyings ({rekeyed.value})", "  rekeyed after"} <= dict(_rows(results)).keys()
-
-
-def test_tunnels_that_are_rekeyed_are_replaced_and_asked_as_others() -> None:
-    with Responder() as responder:
-        results = load(
-            responder, count=10, hold_s=1.5, rekey_s=0.2, rekeyed=Rekeyed.IKE, churn_rate=20.0, dpd_s=0.3, delete=True
-        )
-    found = results.to_json()
-    assert (found["churn"]["failures"], found["churn"]["unconfirmed"], found["lost"]) == ({}, 0, {})
-    assert found["rekeys"]["completed"] >= 1 and found["liveness_checks"]["answered"] >= 1
-    assert (results.delete_failures, responder.left) == (0, 0)
-
-
-def test_rekeyings_that_the_responder_refuses_fail_by_its_reason() -> None:
-    # It takes the CHILD_SA's keys from the IKE_SA, as it has to in IKE_AUTH, and wants a key exchange in the next one.
-    esp = (parse_proposal(ProtocolId.ESP, "aes128gcm16-ecp256"),)
-    connection = settings().connections[0]
-    child = msgspec.structs.replace(connection.children[0], esp_proposals=esp)
-    connections = (msgspec.structs.replace(connection, children=(child,)),)
-    strict = msgspec.structs.replace(settings(), connections=connections)
-    with Responder(strict) as responder:
-        results = load(responder, count=5, hold_s=0.6, rekey_s=0.4, delete=True)
-    found = results.to_json()["rekeys"]
-    assert found["failures"].keys() == {"no_proposal_chosen"} and found["completed"] == 0
-    assert (results.lost, results.deleted) == ({}, 5)
-
-
-@pytest.mark.parametrize("is_mobike", [False, True])
-def test_tunnels_move_while_they_are_held_and_the_responder_follows(is_mobike: bool) -> None:
-    with Responder() as responder:
-        results = load(responder, count=10, hold_s=1.5, roam_s=0.5, mobike=is_mobike, processes=2, delete=True)
-    found = results.to_json()
-    assert 1 <= found["moves"]["completed"] <= found["moves"]["begun"]
-    assert (found["moves"]["failures"], results.lost, results.deleted, responder.left) == ({}, {}, 10, 0)
-    assert found["moves"]["by"] == ("mobike" if is_mobike else "nat")
-    assert responder.moved >= found["moves"]["completed"]
-    assert bool(responder.counts["address_updates_received_total"]) is is_mobike
-    assert {f"moves ({found['moves']['by']})", "  answered after"} <= dict(_rows(results)).keys()
-
-
-def test_moves_between_addresses_are_checked_by_the_responder() -> None:
-    addresses = ("127.0.0.2", "127.0.0.3")
-    with Responder() as responder:
-        results = load(responder, count=4, hold_s=1.0, roam_s=0.5, mobike=True, addresses=addresses, delete=True)
-    found = results.to_json()["moves"]
-    assert found["completed"] >= 1 and found["failures"] == results.lost == {}
-    assert responder.counts["routability_checks_total"] >= 1
-
-
-def test_moves_by_mobike_need_a_responder_that_does_it() -> None:
-    connection = msgspec.structs.replace(settings().connections[0], mobike=False)
-    with Responder(msgspec.structs.replace(settings(), connections=(connection,))) as responder:
-        results = load(responder, count=4, hold_s=0.6, roam_s=0.4, mobike=True, delete=True)
-    found = results.to_json()["moves"]
-    assert found["failures"] == {"no_mobike": found["begun"]} and found["begun"] >= 1
-    assert (found["completed"], results.deleted, responder.moved) == (0, 4, 0)
-
-
-def test_a_responder_that_is_gone_answers_no_moves() -> None:
-    policy = RetransmitPolicy(timeout_s=0.2, base=1.0, tries=1)
-    with Responder() as responder:
-        moving = options(responder.port, responder.natt_port, count=3, hold_s=1.5, roam_s=0.6, retransmit=policy)
-        try:
-            results = run_load(moving, on_over=lambda: os.kill(responder.pid, signal.SIGSTOP))
-        finally:
-            os.kill(responder.pid, signal.SIGCONT)
-    assert results.moves.failures == results.lost == {"timeout_informational": 3}
-    assert not len(results.moves.delays)
-
-
-def test_what_needs_a_hold_or_sources_says_so() -> None:
-    def problem(**changes: Any) -> str:
-        return options(500, 4500, **changes).problem() or ""
-
-    assert "--rekey" in problem(rekey_s=1.0) and not problem(rekey_s=1.0, hold_s=1.0)
-    assert "--roam" in problem(roam_s=1.0) and not problem(roam_s=1.0, hold_s=1.0)
-    pairs = ((20000, 20001), (20002, 20003), (20004, 20005))
-    assert "--roam" in problem(roam_s=1.0, hold_s=1.0, port_pairs=pairs, processes=2)
-    assert not problem(roam_s=1.0, hold_s=1.0, port_pairs=pairs)
-
-
-def test_peers_that_a_dead_responder_does_not_take_are_told() -> None:
-    policy = RetransmitPolicy(timeout_s=0.1, base=1.0, tries=1)
-    with Responder() as responder:
-        churning = options(responder.port, responder.natt_port, count=5, hold_s=1.5, churn_rate=4.0, retransmit=policy)
-        try:
-            results = run_load(churning, on_over=lambda: os.kill(responder.pid, signal.SIGSTOP))
-        finally:
-            os.kill(responder.pid, signal.SIGCONT)
-    found = results.to_json()["churn"]
-    assert found["established"] == found["deleted"] == 0
-    assert found["failures"].keys() == {"timeout_ike_sa_init"}
-    assert found["failures"]["timeout_ike_sa_init"] >= 1
-    assert found["unconfirmed"] >= 1
-
-
-def test_a_responder_that_is_gone_loses_its_tunnels_and_answers_no_checks() -> None:
-    policy = RetransmitPolicy(timeout_s=0.2, base=1.0, tries=1)
-    with Responder() as responder:
-        checking = options(responder.port, responder.natt_port, count=3, hold_s=1.5, dpd_s=0.2, retransmit=policy)
-        try:
-            results = run_load(checking, on_over=lambda: os.kill(responder.pid, signal.SIGSTOP))
-        finally:
-            os.kill(responder.pid, signal.SIGCONT)
-    assert results.lost == {"timeout_informational": 3}
-    assert results.checks.begun - len(results.checks.delays) == 3
-    # The next question is due before the one before is given up.
-    assert results.checks.overdue >= 1
-    assert results.retransmits["informational"] == 3
-
-
-def test_tunnels_that_the_responder_deletes_are_lost() -> None:
-    with Responder(deletes_after_s=0.3) as responder:
-        results = load(responder, hold_s=1.0)
-    assert results.established == 30
-    assert results.lost == {"deleted_by_peer": 30}
-
-
-def test_deletions_that_nobody_answers_are_given_up() -> None:
-    policy = RetransmitPolicy(timeout_s=0.1, base=1.0, tries=1)
-    with Responder() as responder:
-        deleting = options(responder.port, responder.natt_port, count=3, delete=True, retransmit=policy)
-        try:
-            results = run_load(deleting, on_over=lambda: os.kill(responder.pid, signal.SIGSTOP))
-        finally:
-            os.kill(responder.pid, signal.SIGCONT)
-    assert (results.established, results.deleted, results.delete_failures) == (3, 0, 3)
-
-
 def test_no_attempt_starts_after_the_time_is_up(responder: Responder) -> None:
     results = load(responder, arrivals=Arrivals.CONSTANT, rate=50.0, count=1000, max_duration_s=0.5)
-    assert 1 <= results.attempted <= 27
+    assert 15 <= results.attempted <= 27
     assert results.established == results.attempted
     assert results.is_success()
 
@@ -545,13 +308,6 @@ def test_attempts_under_way_are_interrupted(silent: tuple[int, int]) -> None:
     assert results.failures == {"interrupted": 8}
 
 
-def test_an_interrupt_ends_the_hold(responder: Responder) -> None:
-    held = options(responder.port, responder.natt_port, hold_s=600.0)
-    results = run_load(held, on_progress=signal_when(lambda progress: progress.established == 30))
-    assert results.is_interrupted
-    assert results.established == 30
-
-
 def test_a_second_interrupt_kills(silent: tuple[int, int]) -> None:
     def on_progress(progress: Progress) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -592,19 +348,6 @@ def test_testers_end_with_their_parent(silent: tuple[int, int]) -> None:
     while any(process_tree(tester) for tester in testers) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(process_tree(tester) for tester in testers)
-
-
-def test_the_attempts_are_over_before_the_tunnels_are_deleted() -> None:
-    seen: list[int] = []
-    with Responder() as responder:
-        progress: list[Progress] = []
-        run_load(
-            options(responder.port, responder.natt_port, delete=True, processes=2),
-            on_progress=progress.append,
-            on_over=lambda: seen.append(max((p.deleted for p in progress), default=0)),
-        )
-    assert seen == [0]
-    assert progress[-1].deleted == 30
 
 
 def test_a_result_longer_than_a_sockets_queue_can_be_sent() -> None:
