@@ -19,7 +19,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
+from benchmarks.background import Background
 from tests.interop.cygnet_gateway import ESTABLISHED, Cygnet
 from tests.interop.polling import eventually
 from tests.interop.topologies import Topology, direct_topology
@@ -92,61 +92,41 @@ def wedged(daemon: Cygnet, found: dict[str, Any]) -> Iterator[None]:
         found.update(json.loads(process.stdout.read()))
 
 
-class Asking:
+class Asking(Background):
     """Somebody who asks for `stats` now and then; a context manager."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(STATS_EVERY_S)
         self.took_ms: list[float] = []
         self._path = path
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Asking":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(STATS_EVERY_S):
-            began = time.perf_counter()
-            with ViciClient(self._path) as client:
-                client.request("stats")
-            self.took_ms.append(1000 * (time.perf_counter() - began))
+    def once(self) -> None:
+        began = time.perf_counter()
+        with ViciClient(self._path) as client:
+            client.request("stats")
+        self.took_ms.append(1000 * (time.perf_counter() - began))
 
 
-class Listing:
+class Listing(Background):
     """Somebody who lists all SAs, over and over; a context manager."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.took_s: list[float] = []
         self.listed = 0
         self._path = path
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Listing":
-        self._thread.start()
-        return self
+    def once(self) -> None:
+        began, listed = time.perf_counter(), 0
 
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        def count(event: object) -> None:
+            nonlocal listed
+            listed += 1
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            began, listed = time.perf_counter(), 0
-
-            def count(event: object) -> None:
-                nonlocal listed
-                listed += 1
-
-            with ViciClient(self._path) as client:
-                client.request("list-sas", event="list-sa", on_event=count)
-            self.took_s.append(time.perf_counter() - began)
-            self.listed = max(self.listed, listed)
+        with ViciClient(self._path) as client:
+            client.request("list-sas", event="list-sa", on_event=count)
+        self.took_s.append(time.perf_counter() - began)
+        self.listed = max(self.listed, listed)
 
 
 def measure_rate(suite: str, count: int, *, is_wedged: bool) -> dict[str, Any]:

@@ -4,17 +4,16 @@ modelled costs, a modelled filter and a fake clock.
 Costs are those of a real worker. Of the flood only what gets in is an event of its own.
 """
 
-import heapq
 import ipaddress
 import random
 import statistics
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import count
 
 import msgspec
 import pytest
+from tests.unit.gateway.worker_model import WorkerModel
 
 from cygnet.gateway.intake import Intake, Standing
 from cygnet.gateway.newcomers import LINE_S, Entry
@@ -82,24 +81,21 @@ class Outcome(msgspec.Struct, frozen=True):
         return sum(delay < WAITS_S[0] for delay in self.strangers) / (len(self.strangers) + self.strangers_failed)
 
 
-class Model:
+class Model(WorkerModel):
     """Honest peers, a flood, a kernel with a filter, and a worker."""
 
     def __init__(self, *, load: Callable[[float], float], can_measure: bool, answer_s: float) -> None:
         """`load`: as which part of the worker's time peers at a known address come, at each time."""
-        self.now = self.idle_s = self.looked = self.looked_idle_s = 0.0
+        super().__init__(receive_s=RECEIVE_S, datagrams_per_turn=DATAGRAMS_PER_TURN)
+        self.looked = self.looked_idle_s = 0.0
         self.rng = random.Random(5)
         self.load = load
         self.can_measure = can_measure
         self.answer_s = answer_s
         self.peers: dict[bytes, Peer] = {}
-        self.kernel: deque[Entry] = deque()
-        self.events: list[tuple[float, int, Callable[[], object]]] = []
-        self.order = count()
         self.forged = count()
         self.busy: list[float] = []
         self.shares: list[float] = []
-        self.scheduled: list[Callable[[], None]] = []
         self.known = KnownSources(LIMITS)
         self.known.add(prefix_of(ipaddress.ip_address(OFFICE).packed, LIMITS))
         self.filter: Sources | None = None
@@ -131,9 +127,6 @@ class Model:
         self.busy.append(1 - part)
         self.shares.append(self.suspects.share_of_strangers())
         return part if self.can_measure else 0.0
-
-    def at(self, when: float, event: Callable[[], object]) -> None:
-        heapq.heappush(self.events, (when, next(self.order), event))
 
     # What comes.
 
@@ -221,24 +214,7 @@ class Model:
         self.at(0.0, self.flood)
         self.at(0.0, lambda: self.begin(is_known=True))
         self.at(0.0, lambda: self.begin(is_known=False))
-        while self.now < END_S:
-            while self.events and self.events[0][0] <= self.now:
-                # What happens while the worker computes happens in its order and at its own time.
-                when, _, event = heapq.heappop(self.events)
-                later, self.now = self.now, when
-                event()
-                self.now = later
-            batch = [self.kernel.popleft() for _ in range(min(DATAGRAMS_PER_TURN, len(self.kernel)))]
-            if batch:
-                came = self.now
-                self.now += RECEIVE_S * len(batch)
-                self.intake.put(batch, came)
-            todo, self.scheduled[:] = list(self.scheduled), []
-            for run in todo:
-                run()
-            if not batch and not todo:
-                self.idle_s += max(0.0, self.events[0][0] - self.now)
-                self.now = max(self.now, self.events[0][0])
+        self.run_until(END_S)
         # Those that came when the limits were in force, and have had the time for two tries since.
         looked_at = [peer for peer in self.peers.values() if BEGIN_S < peer.started < END_S - 2.5]
         known = [peer for peer in looked_at if peer.remote == OFFICE]

@@ -4,15 +4,13 @@ The worker is ten times slower than a real one, its slices are ten times longer,
 the ratios, and with them the result, are those of a real one at a tenth of the events.
 """
 
-import heapq
 import random
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from itertools import count
 
 import msgspec
 import pytest
+from tests.unit.gateway.worker_model import WorkerModel
 
 from cygnet.gateway.intake import Intake, Standing
 from cygnet.gateway.newcomers import Entry
@@ -66,20 +64,16 @@ class Outcome(msgspec.Struct, frozen=True):
     """IKE_AUTHs that the kernel dropped."""
 
 
-class Model:
+class Model(WorkerModel):
     """Peers, a network, a kernel queue, and a worker."""
 
     def __init__(self, factor: float, *, can_shed: bool) -> None:
-        self.now = 0.0
+        super().__init__(receive_s=RECEIVE_S, datagrams_per_turn=DATAGRAMS_PER_TURN)
         self.rng = random.Random(5)
         self.share = 1.0
         self.can_shed = can_shed
         self.rate = factor * CAPACITY_PER_S
         self.peers: dict[bytes, Peer] = {}
-        self.kernel: deque[Entry] = deque()
-        self.events: list[tuple[float, int, Callable[[], object]]] = []
-        self.order = count()
-        self.scheduled: list[Callable[[], None]] = []
         self.up: list[tuple[float, float]] = []
         self.lost_auths = 0
         self.intake = Intake(
@@ -98,9 +92,6 @@ class Model:
     def limit_share(self, share: float) -> None:
         if self.can_shed:
             self.share = share
-
-    def at(self, when: float, event: Callable[[], object]) -> None:
-        heapq.heappush(self.events, (when, next(self.order), event))
 
     def standing_of(self, spi: bytes) -> Standing:
         peer = self.peers[spi]
@@ -150,23 +141,7 @@ class Model:
 
     def run(self) -> Outcome:
         self.at(0.0, self.begin)
-        while self.now < END_S:
-            while self.events and self.events[0][0] <= self.now:
-                # What happens while the worker computes happens in its order and at its own time.
-                when, _, event = heapq.heappop(self.events)
-                later, self.now = self.now, when
-                event()
-                self.now = later
-            batch = [self.kernel.popleft() for _ in range(min(DATAGRAMS_PER_TURN, len(self.kernel)))]
-            if batch:
-                came = self.now
-                self.now += RECEIVE_S * len(batch)
-                self.intake.put(batch, came)
-            todo, self.scheduled[:] = list(self.scheduled), []
-            for run in todo:
-                run()
-            if not batch and not todo:
-                self.now = max(self.now, self.events[0][0])
+        self.run_until(END_S)
         delays = sorted(delay for when, delay in self.up if when > WARM_UP_S and delay < WAITS_S[0])
         goodput = sum(when > WARM_UP_S for when, _ in self.up) / (self.now - WARM_UP_S)
         return Outcome(goodput, delays[len(delays) // 2], self.lost_auths)
