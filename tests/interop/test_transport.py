@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from tests.interop.cygnet_gateway import ESTABLISHED, Cygnet
 from tests.interop.namespaces import Namespace
+from tests.interop.pings import Pings
 from tests.interop.polling import eventually
 from tests.interop.strongswan import StrongSwan, client_config, server_config
 from tests.interop.topologies import Topology
@@ -65,6 +66,7 @@ def config(
     remote: str = "",
     local_ts: str = "dynamic",
     mode: str = "transport",
+    connection: str = "",
 ) -> str:
     """One host's; `me` and `name` are the identity and the connection's name."""
     return f"""
@@ -72,6 +74,7 @@ def config(
         {name} {{
             {f"remote_addrs = {peer}" if peer else ""}
             mobike = yes
+            {connection}
             local {{ auth = psk; id = {me}.example.org }}
             remote {{ auth = psk; id = {remote}.example.org }}
             children {{ host {{ mode = {mode}
@@ -92,10 +95,11 @@ def hosts(
     server: str = "",
     workers: str = "1",
     local_ts: str = "dynamic",
+    connection: str = "",
 ) -> Iterator[tuple[Cygnet, Cygnet]]:
-    """Client and server; the client begins."""
+    """Client and server; the client begins. `connection` is what the client's says besides."""
     peer = topology.server_address_v6 if is_ipv6 else topology.server_address
-    ours = config("out", peer, "client", child=client, remote="server")
+    ours = config("out", peer, "client", child=client, remote="server", connection=connection)
     theirs = config("in", "", "server", child=server, remote="client", local_ts=local_ts)
     with (
         Cygnet(topology.server, theirs, "--workers", workers, label="server") as responder,
@@ -302,6 +306,23 @@ def test_several_workers(direct: Topology) -> None:
         await_diversions(direct.client, direct.server)
         assert direct.client.ping(direct.server_address, count=5) == 5
         assert there["esp_seen"] >= 5 and there["icmp_seen"] == 0
+
+
+def test_packets_follow_from_worker_to_worker(direct: Topology) -> None:
+    """Each reauthentication comes to any of the server's workers: the host's packets go along, and none in clear."""
+    often = "rekey_time = 0s; reauth_time = 2s; over_time = 20s; rand_time = 0s"
+    with (
+        hosts(direct, workers="3", connection=often) as (client, server),
+        PacketWatch(direct.server, **clear_of("to-client")) as there,
+        PacketWatch(direct.client, **clear_of("to-server")) as back,
+    ):
+        client.await_count("child_sas", 1)
+        await_diversions(direct.client, direct.server)
+        with Pings(direct.client, direct.server_address, source=direct.client_address, interval_s=0.02) as pings:
+            eventually(lambda: client.count("reauthentications_total") >= 6, timeout_s=60.0)
+        assert pings.lost == []
+        assert there["icmp_seen"] == back["icmp_seen"] == 0 < back["esp_seen"]
+        eventually(lambda: server.count("child_sas") == 1, what="the old ones are gone")
 
 
 def test_without_a_device_the_initiator_says_so_and_the_responder_gives_a_tunnel(direct: Topology) -> None:
