@@ -12,7 +12,7 @@ requests, but it has one: some are let in, and as soon as most cookies for its a
 A flood from addresses that are never the same twice makes no suspects. While most cookies in all are not returned, only
 so many requests are let in as can be answered at little cost, chosen by chance; all of those from where peers have
 authenticated themselves lately, and all that bring what looks like a cookie of ours. A stranger's first request may
-take several tries then: the fewer the more time the worker has to spare, of which half is spent on them. Should many
+take several tries then: the fewer the more time the worker has to spare, of which a part is spent on them. Should many
 bring what looks like a cookie and is not, it is no longer looked at.
 """
 
@@ -81,15 +81,18 @@ class _Source(msgspec.Struct, gc=False):
 
 def allowance(let_in_per_s: float, spare: float) -> float:
     """How many first requests of strangers are to be let in a second, after so many were and the part `spare` of a core
-    was left over: so many more or less that they take as much of it as is then left.
+    was left over: so many more or less that they take the square of what is then left.
 
-    Whenever more of those come who are no strangers, they find as much time as strangers are given. Should that be too
-    little, strangers get no more than always from the next review on.
+    So a worker that has nothing else to do spends four tenths of its time on them, one of which others take half a
+    seventh, and one of which others take two thirds no more than always. For what is done for strangers costs others
+    something before all time is taken: they wait for the worker's turn, and its core shares caches with theirs. And if
+    more of those come who are no strangers, they find more time than strangers are given. Should that be too little,
+    strangers get no more than always from the next review on.
     """
     if spare < _NONE_LEFT:
         return STRANGERS_PER_S
     taken = let_in_per_s * _ANSWER_S
-    return max(STRANGERS_PER_S, let_in_per_s + _APPROACH * (spare - taken) / _ANSWER_S)
+    return max(STRANGERS_PER_S, let_in_per_s + _APPROACH * (spare * spare - taken) / _ANSWER_S)
 
 
 def _is_notable(wanted: float, share: float) -> bool:

@@ -242,12 +242,14 @@ def test_peers_at_a_known_address_come_in_as_if_there_was_no_flood(load: float) 
     assert max(found.known) < WAITS_S[0], "nobody had to try twice"
 
 
-def test_without_spare_time_as_many_strangers_are_let_in_as_always() -> None:
-    found = outcome(0.9)
+@pytest.mark.parametrize("load", [0.7, 0.9])
+def test_a_worker_with_little_time_left_lets_in_as_many_strangers_as_always(load: float) -> None:
+    """It may be full for its honest peers before it is for itself: they pay for what takes its core's caches."""
+    found = outcome(load)
     assert FLOOD_PER_S * found.share[-1] == pytest.approx(STRANGERS_PER_S, rel=0.3)
 
 
-@pytest.mark.parametrize(("load", "times"), [(0.05, 4), (0.5, 2)])
+@pytest.mark.parametrize(("load", "times"), [(0.05, 4), (0.5, 1.5)])
 def test_what_nobody_wants_is_spent_on_strangers(load: float, times: float) -> None:
     measured, blind = outcome(load), outcome(load, can_measure=False)
     assert FLOOD_PER_S * blind.share[-1] == pytest.approx(STRANGERS_PER_S, rel=0.3)
@@ -257,11 +259,11 @@ def test_what_nobody_wants_is_spent_on_strangers(load: float, times: float) -> N
 
 
 @pytest.mark.parametrize(("load", "answer_s"), [(0.05, 6e-6), (0.5, 6e-6), (0.5, 0.0), (0.3, 30e-6)])
-def test_and_about_half_of_it_is_left_whatever_an_answer_costs(load: float, answer_s: float) -> None:
+def test_and_at_least_half_of_it_is_left_whatever_an_answer_costs(load: float, answer_s: float) -> None:
     found = outcome(load, answer_s=answer_s)
     later = found.busy[len(found.busy) // 2 :]
     left = 1 - statistics.mean(later)
-    assert 0.25 * (1 - load) < left < 0.75 * (1 - load)
+    assert 0.45 * (1 - load) < left < 0.85 * (1 - load)
     assert max(later) - min(later) < 0.25, "and it does not swing"
 
 
