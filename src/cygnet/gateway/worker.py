@@ -1,7 +1,6 @@
 """One worker: its IKE_SAs, its sockets, one event loop. It shares nothing with the others but counters."""
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -44,7 +43,7 @@ from cygnet.gateway.inner import InnerTraffic
 from cygnet.gateway.intake import WAITING, Intake, Standing
 from cygnet.gateway.lent_addresses import LentAddresses
 from cygnet.gateway.lonely_peers import LonelyPeers, obey
-from cygnet.gateway.memory import guard_of_this_process, tame_collector
+from cygnet.gateway.memory import collect_young, guard_of_this_process, tame_collector
 from cygnet.gateway.name_servers import PeerServers
 from cygnet.gateway.newcomers import Entry
 from cygnet.gateway.pools import AddressPools
@@ -88,7 +87,8 @@ _UNDER_WAY: Final = Standing.UNDER_WAY
 
 _TICK_S: Final = 1.0
 _REST_S: Final = 0.1
-"""How often idle tunnels are put to sleep: some each time, so that none of it takes long."""
+"""How often idle tunnels are put to sleep, and the collector is let look: at a little each time, so that none of it
+takes long."""
 _RESTS_PER_TURN: Final = 256
 
 
@@ -438,10 +438,11 @@ class Worker:
         self._loop.stop()
 
     def _let_rest(self) -> None:
+        self._loop.call_later(_REST_S, self._let_rest)
+        collect_young()
         if self._userspace is not None:
             self._userspace.rest(time.monotonic(), _RESTS_PER_TURN)
             self._unsent.refill()
-            self._loop.call_later(_REST_S, self._let_rest)
 
     def _tick(self) -> None:
         self._loop.call_later(_TICK_S, self._tick)
@@ -457,7 +458,6 @@ class Worker:
         self._lent.tick()
         self._held.serve_again()
         self._events.tick()
-        gc.collect(1)
 
     # The end.
 

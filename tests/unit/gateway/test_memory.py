@@ -1,8 +1,10 @@
+import gc
 import logging
+import weakref
 
 import pytest
 
-from cygnet.gateway.memory import LEAST_BUDGET_OCTETS, MemoryGuard, memory_limit
+from cygnet.gateway.memory import LEAST_BUDGET_OCTETS, MemoryGuard, collect_young, memory_limit
 from cygnet.observe.counters import Counters
 from cygnet.observe.memory import MemoryBound
 
@@ -99,3 +101,22 @@ def test_auto_is_a_share_of_what_there_is() -> None:
     bound = MemoryBound(1000 * MIB, "cgroup")
     assert memory_limit(0, bound) == 800 * MIB
     assert memory_limit(5 * MIB, bound) == 5 * MIB
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_cycles_are_found_while_they_are_young_and_what_survives_is_left_alone() -> None:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        kept, dropped = Cycle(), weakref.ref(Cycle())
+        assert dropped() is not None
+        collect_young()
+        assert dropped() is None
+        assert not any(each is kept for generation in (0, 1) for each in gc.get_objects(generation))
+    finally:
+        if was_enabled:
+            gc.enable()
