@@ -13,6 +13,7 @@ from cygnet.dataplane.inner import NO_PORT, SENDERS_PORT, Flow
 from cygnet.dataplane.tunnel import Tunnel
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.selectors import FlowSelectors, host_selector
+from cygnet.ike.sharded_map import ShardedMap
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 _LAST_PORT = 65535
@@ -89,8 +90,8 @@ class AddressTable:
     __slots__ = ("_hosts", "_prefixes")
 
     def __init__(self) -> None:
-        self._hosts: dict[bytes, _Entry] = {}
-        self._prefixes: dict[int, dict[int, dict[int, _Entry]]] = {4: {}, 16: {}}
+        self._hosts = ShardedMap[bytes, _Entry]()
+        self._prefixes: dict[int, dict[int, ShardedMap[int, _Entry]]] = {4: {}, 16: {}}
         """By octets of an address, then by bits to the right of the prefix, in ascending order, then by prefix."""
 
     def add(self, start: bytes, end: bytes, tunnel: bytes, *, is_last: bool = False) -> None:
@@ -105,7 +106,7 @@ class AddressTable:
         for shift, prefix in _split_range(start, end):
             entries = prefixes.get(shift)
             if entries is None:
-                entries = prefixes[shift] = {}
+                entries = prefixes[shift] = ShardedMap()
                 self._prefixes[len(start)] = prefixes = dict(sorted(prefixes.items()))
             _add(entries, prefix, tunnel, is_last)
 
@@ -151,7 +152,7 @@ def _newest_first(entry: _Entry) -> Iterator[bytes]:
     return reversed(entry) if isinstance(entry, dict) else iter((entry,))
 
 
-def _add(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes, is_last: bool) -> None:
+def _add(entries: ShardedMap[_Key, _Entry], key: _Key, tunnel: bytes, is_last: bool) -> None:
     present = entries.get(key)
     if present is None:
         entries[key] = tunnel
@@ -164,7 +165,7 @@ def _add(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes, is_last: bool) -
         entries[key] = {tunnel: None, present: None} if is_last else {present: None, tunnel: None}
 
 
-def _discard(entries: dict[_Key, _Entry], key: _Key, tunnel: bytes) -> None:
+def _discard(entries: ShardedMap[_Key, _Entry], key: _Key, tunnel: bytes) -> None:
     present = entries.get(key)
     if present == tunnel:
         del entries[key]

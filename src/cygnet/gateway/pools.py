@@ -5,13 +5,14 @@ they run out. So no two workers can give the same address, and none waits for an
 it has workers that have more than the one that asks share with it.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from cygnet.auth.identity import Identity
 from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
 from cygnet.gateway.ledger import PoolPlan
+from cygnet.gateway.returned_addresses import ReturnedAddresses
 from cygnet.ike.errors import AddressAwaited
 from cygnet.ike.settings import PoolSettings
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
@@ -87,8 +88,8 @@ class _Pool:
         self.blocks: dict[int, _Block] = {}
         self.fresh: deque[int] = deque()
         """Numbers of blocks that may have fresh addresses."""
-        self.freed: OrderedDict[int, None] = OrderedDict()
-        """Addresses that were given and came back, the one that has been free for longest first."""
+        self.freed = ReturnedAddresses()
+        """Addresses that were given and came back."""
         self.free = 0
         self.in_use = 0
         self.asked_at: int | None = None
@@ -128,7 +129,7 @@ class _Pool:
             or block.is_fresh(address)
         ):
             return False
-        self.freed[address] = None
+        self.freed.add(address)
         block.in_use -= 1
         self.free += 1
         self.in_use -= 1
@@ -159,7 +160,7 @@ class _Pool:
     def _give_up(self, number: int, free: int) -> None:
         self.free -= free
         for address in self.blocks.pop(number).addresses:
-            self.freed.pop(address, None)
+            self.freed.discard(address)
         if number in self.fresh:
             self.fresh.remove(number)
 
@@ -167,8 +168,7 @@ class _Pool:
         block = self.blocks.get(self.plan.block_of(wanted))
         if block is None or wanted not in block.addresses:
             return None
-        if wanted in self.freed:
-            del self.freed[wanted]
+        if self.freed.discard(wanted):
             return wanted
         if block.is_fresh(wanted):
             block.taken_ahead.add(wanted)
@@ -181,7 +181,7 @@ class _Pool:
             if address is not None:
                 return address
             self.fresh.popleft()
-        return self.freed.popitem(last=False)[0] if self.freed else None
+        return self.freed.take_oldest()
 
 
 class AddressPools:

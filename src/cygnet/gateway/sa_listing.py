@@ -7,6 +7,7 @@ where SAs are asleep, so that nothing wakes for being looked at.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import chain
 from typing import Final
 
 from cygnet.dataplane.base import Dataplane
@@ -47,7 +48,7 @@ class SaListing:
     async def each(self) -> AsyncIterator[IkeSa]:
         """All IKE_SAs of now that are there when their turn comes."""
         turn = _Turn(self._timer)
-        async for sa in self._those(list(self._table.sas), turn):
+        async for sa in self._those(self._table.sas.portions(), turn):
             yield sa
 
     async def chosen(self, chosen: SaFilter) -> AsyncIterator[tuple[IkeSa, tuple[ChildSa, ...]]]:
@@ -77,13 +78,14 @@ class SaListing:
             yield encode_event(LIST_SA, {name: view.layout(Encoded(b"".join(sections)))})
 
     async def _chosen(self, chosen: SaFilter, turn: "_Turn") -> AsyncIterator[tuple[IkeSa, tuple[ChildSa, ...]]]:
+        spis: Iterable[list[bytes]]
         if chosen.ike_id:
-            spis = await _with_number(self._table.sas, chosen.ike_id, turn)
+            spis = await _with_number(self._table.sas.portions(), chosen.ike_id, turn)
         elif chosen.child_id:
             found = await _with_number(self._table.child_spis(), chosen.child_id, turn)
-            spis = [self._table.owner_of(spi_in) for spi_in in found]
+            spis = [[self._table.owner_of(spi_in) for spi_in in each] for each in found]
         else:
-            spis = list(self._table.sas)
+            spis = self._table.sas.portions()
         async for sa in self._those(spis, turn):
             if not _is_meant(sa, chosen):
                 continue
@@ -93,9 +95,9 @@ class SaListing:
             if children or not chosen.is_of_children:
                 yield sa, children
 
-    async def _those(self, spis: list[bytes], turn: "_Turn") -> AsyncIterator[IkeSa]:
+    async def _those(self, spis: Iterable[list[bytes]], turn: "_Turn") -> AsyncIterator[IkeSa]:
         view = self._table.sas.view
-        for spi in spis:
+        for spi in chain.from_iterable(spis):
             sa = view(spi)
             if sa is not None:
                 yield sa
@@ -120,17 +122,17 @@ class _Turn:
         self._until = self._timer() + TURN_S
 
 
-async def _with_number(spis: Iterable[bytes], number: int, turn: _Turn) -> list[bytes]:
+async def _with_number(spis: Iterable[list[bytes]], number: int, turn: _Turn) -> list[list[bytes]]:
     """The one SPI that has some number, if there is one. Raises LocalError if several have it."""
     found: list[bytes] = []
-    for spi in list(spis):
+    for spi in chain.from_iterable(spis):
         if unique_id(spi) == number:
             found.append(spi)
         if turn.is_over():
             await turn.next()
     if len(found) > 1:
         raise LocalError("several SAs have that number: choose by the name, the peer or its identity")
-    return found
+    return [found]
 
 
 def _is_meant(sa: IkeSa, chosen: SaFilter) -> bool:

@@ -3,6 +3,8 @@
 from collections import deque
 from typing import Generic, TypeVar
 
+from cygnet.ike.sharded_map import ShardedMap
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -17,7 +19,7 @@ class ExpiringMap(Generic[K, V]):
         self.life_s = life_s
         """Of what is added from now on. Nothing expires before what was added before it."""
         self._capacity = capacity
-        self._entries: dict[K, V] = {}
+        self._entries = ShardedMap[K, V]()
         self._order: deque[tuple[float, K]] = deque()
 
     def __len__(self) -> int:

@@ -8,6 +8,8 @@ would lie between the records that stay, and hold their memory.
 
 from typing import Final
 
+from cygnet.ike.sharded_map import ShardedMap
+
 KEPT_S: Final = 180.0
 """For how long a response can be had again: the 165 s for which strongSwan repeats a request, and some more."""
 _PAGE_S: Final = 15.0
@@ -21,7 +23,7 @@ class KeptResponses:
     __slots__ = ("_pages",)
 
     def __init__(self) -> None:
-        self._pages: dict[int, tuple[bytearray, dict[bytes, int]]] = {}
+        self._pages: dict[int, tuple[bytearray, ShardedMap[bytes, int]]] = {}
         """By time. Of a response its offset, and its length in the low bits."""
 
     def __len__(self) -> int:
@@ -34,7 +36,7 @@ class KeptResponses:
             return
         page = self._pages.get(number)
         if page is None:
-            page = self._pages[number] = (bytearray(), {})
+            page = self._pages[number] = (bytearray(), ShardedMap())
         octets, places = page
         places[spi] = len(octets) << _LENGTH_BITS | len(response)
         octets += response

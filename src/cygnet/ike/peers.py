@@ -3,6 +3,7 @@
 from itertools import islice
 
 from cygnet.auth.identity import Identity
+from cygnet.ike.sharded_map import ShardedMap
 
 
 class PeerIndex:
@@ -11,36 +12,45 @@ class PeerIndex:
     __slots__ = ("_spis",)
 
     def __init__(self) -> None:
-        self._spis: dict[bytes, bytes | dict[bytes, None]] = {}
-        """By the type and the data of an identity, in one object: there are as many as SAs. One SPI, or several."""
+        self._spis = ShardedMap[bytes, bytes | ShardedMap[bytes, None]]()
+        """By the type and the data of an identity, in one object: there are as many as SAs. One SPI, or several: those
+        of a tester are all with the same peer."""
 
     def add(self, identity: Identity, spi: bytes) -> None:
         """An IKE_SA with that peer is established."""
         key = _key(identity)
         present = self._spis.setdefault(key, spi)
-        if isinstance(present, dict):
-            present[spi] = None
-        elif present != spi:
-            self._spis[key] = {present: None, spi: None}
+        if isinstance(present, bytes):
+            if present == spi:
+                return
+            first, present = present, ShardedMap[bytes, None]()
+            present[first] = None
+            self._spis[key] = present
+        present[spi] = None
 
     def remove(self, identity: Identity, spi: bytes) -> None:
         """It is gone."""
         key = _key(identity)
         present = self._spis.get(key)
-        if isinstance(present, dict):
-            present.pop(spi, None)
-            if not present:
+        if isinstance(present, bytes):
+            if present == spi:
                 del self._spis[key]
-        elif present == spi:
-            del self._spis[key]
+        elif present is not None:
+            present.pop(spi, None)
+            if len(present) == 1:
+                # As after each rekeying of an IKE_SA.
+                (self._spis[key],) = present
 
     def of(self, identity: Identity) -> tuple[bytes, ...]:
         """Our SPIs of all IKE_SAs with that peer."""
-        found = self._spis.get(_key(identity), ())
+        found = self._spis.get(_key(identity)) or ()
         return (found,) if isinstance(found, bytes) else tuple(found)
 
     def newest(self, identity: Identity, besides: bytes) -> bytes | None:
-        """Our SPI of the IKE_SA with that peer that came last, but for one; None if there is no other."""
+        """Our SPI of the IKE_SA with that peer that came last, but for one; None if there is no other.
+
+        Of more than some hundreds it is any other.
+        """
         found = self._spis.get(_key(identity), besides)
         newest = (found,) if isinstance(found, bytes) else islice(reversed(found), 2)
         return next((spi for spi in newest if spi != besides), None)

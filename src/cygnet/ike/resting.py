@@ -7,9 +7,12 @@ number each time: it never scans the map, however large that is.
 
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
+from itertools import chain
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
+
+from cygnet.ike.sharded_map import ShardedMap
 
 IDLE_S: Final = 3.0
 """How long a value stays awake at least. It bounds what is awake to so many seconds of the rate at which SAs come, and
@@ -58,7 +61,7 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
     def __init__(self, codec: Codec[T], *, idle_s: float = IDLE_S) -> None:
         self._codec = codec
         self._idle_s = idle_s
-        self._entries: dict[bytes, T | bytes] = {}
+        self._entries = ShardedMap[bytes, T | bytes]()
         self.look: Callable[[bytes], T | bytes | None] = self._entries.get
         """The value as it is, and octets if that is asleep; None if there is none."""
         # The key of each value that is awake stands in just one of these three, and perhaps keys of what is gone.
@@ -96,10 +99,14 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
 
     def views(self) -> Iterator[T]:
         """All values, to be looked at only, one after the other. What comes or goes meanwhile may be among them."""
-        for key in tuple(self._entries):
+        for key in chain.from_iterable(self.portions()):
             value = self.view(key)
             if value is not None:
                 yield value
+
+    def portions(self) -> Iterator[list[bytes]]:
+        """All keys, some hundreds at a time; what goes meanwhile may be among them."""
+        return self._entries.portions()
 
     def __setitem__(self, key: bytes, value: T) -> None:
         if type(self._entries.get(key, b"")) is bytes:

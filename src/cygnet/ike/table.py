@@ -35,6 +35,7 @@ from cygnet.ike.record import SaStore
 from cygnet.ike.sa import IkeSa, MobikeRole, Turn
 from cygnet.ike.selectors import FlowSelectors
 from cygnet.ike.settings import Settings
+from cygnet.ike.sharded_map import ShardedMap
 from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState
 from cygnet.ike.strays import Strays
@@ -72,7 +73,7 @@ class IkeTable:
         self.serving: IkeSa | None = None
         """The SA whose message or timer is being handled: the one to give up after an internal error."""
         self.claims: set[bytes] = set()
-        self._children: dict[bytes, bytes] = {}
+        self._children = ShardedMap[bytes, bytes]()
         self._peers = PeerIndex()
         self._roamers: set[bytes] = set()
         """SAs whose path is ours to choose, by our SPIs (RFC 4555)."""
@@ -243,9 +244,9 @@ class IkeTable:
             self.close(found, reason, turn)
         return turn.effects
 
-    def child_spis(self) -> Iterable[bytes]:
-        """The inbound SPIs of all CHILD_SAs, also of those that are being set up."""
-        return self._children
+    def child_spis(self) -> Iterator[list[bytes]]:
+        """The inbound SPIs of all CHILD_SAs, also of those that are being set up: some hundreds at a time."""
+        return self._children.portions()
 
     def owner_of(self, spi_in: bytes) -> bytes:
         """Our SPI of the IKE_SA that a CHILD_SA belongs to; empty if there is no such CHILD_SA."""

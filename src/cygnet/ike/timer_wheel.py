@@ -6,6 +6,8 @@ the SA whether it is really due, and puts it back if it is not.
 
 import heapq
 
+from cygnet.ike.sharded_map import ShardedMap
+
 _SLOTS_PER_SECOND = 20
 
 
@@ -15,7 +17,7 @@ class TimerWheel:
     __slots__ = ("_heap", "_size", "_slots")
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[bytes]] = {}
+        self._slots = ShardedMap[int, list[bytes]]()
         self._heap: list[int] = []
         self._size = 0
 

@@ -1,7 +1,11 @@
 """Which SAs stand with which peer."""
 
+import sys
+from collections.abc import Iterator
+
 from cygnet.auth.identity import parse_identity
 from cygnet.ike.peers import PeerIndex
+from cygnet.ike.sharded_map import SPLIT_AT
 
 CAROL, DAVE = parse_identity("carol@example.org"), parse_identity("dave@example.org")
 
@@ -45,3 +49,31 @@ def test_a_peer_without_sas_takes_no_room() -> None:
         peers.add(parse_identity(f"c{number}@example.org"), b"1")
         peers.remove(parse_identity(f"c{number}@example.org"), b"1")
     assert not peers._spis
+
+
+def test_a_peer_whose_sa_was_rekeyed_takes_no_more_room() -> None:
+    """The one that takes the place of another is there before that goes."""
+    peers = PeerIndex()
+    peers.add(CAROL, b"1")
+    before = dict(_rooms(peers))
+    for number in (b"2", b"3"):
+        peers.add(CAROL, number)
+        peers.remove(CAROL, bytes((number[0] - 1,)))
+    assert peers.of(CAROL) == (b"3",)
+    assert dict(_rooms(peers)) == before
+
+
+def _rooms(peers: PeerIndex) -> Iterator[tuple[bytes, int]]:
+    return ((key, sys.getsizeof(peers._spis[key])) for key in peers._spis)
+
+
+def test_the_many_sas_of_a_tester_are_with_one_peer() -> None:
+    peers = PeerIndex()
+    spis = [n.to_bytes(2, "big") for n in range(2 * SPLIT_AT)]
+    for spi in spis:
+        peers.add(CAROL, spi)
+    assert sorted(peers.of(CAROL)) == spis
+    assert peers.newest(CAROL, spis[-1]) in spis[:-1]
+    for spi in spis[:-1]:
+        peers.remove(CAROL, spi)
+    assert peers.of(CAROL) == (spis[-1],) and peers.newest(CAROL, spis[-1]) is None
