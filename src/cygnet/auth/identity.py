@@ -31,6 +31,8 @@ _DER_ASN1_DN: Final = IdType.DER_ASN1_DN
 _TEXT_TYPES: Final = frozenset({IdType.FQDN, IdType.RFC822_ADDR})
 _RANGES: Final = MappingProxyType({IPV4_RANGE: IdType.IPV4_ADDR, IPV6_RANGE: IdType.IPV6_ADDR})
 _ANY_TEXTS: Final = frozenset({"", "%any", "%any4", "%any6", "*", "0.0.0.0", "::", "0::0"})  # noqa: S104 - strongSwan's
+_MAYBE_ADDRESS: Final = re.compile(r"\s*[0-9A-Fa-f:.]+\s*(?:[-/%].*)?\Z", re.DOTALL)
+"""What an address, subnet or range begins with; nearly every name is known by it for none."""
 _NUMBERED: Final = re.compile(r"\{([0-9]{1,3})\}:(.*)\Z", re.DOTALL)
 
 MatchKey = tuple[int, object]
@@ -196,6 +198,8 @@ def _parse_prefixed(text: str) -> Identity | None:
 
 def _parse_addresses(text: str) -> Identity | None:
     """An address, subnet or range; None when the text is none of these."""
+    if not _MAYBE_ADDRESS.match(text):
+        return None
     try:
         if "/" in text:
             network = ipaddress.ip_network(text, strict=False)

@@ -3,8 +3,9 @@
 import ipaddress
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -32,6 +33,8 @@ from cygnet.ike.settings import (
     SharedSecret,
     StartAction,
 )
+
+_T = TypeVar("_T")
 
 _OUTERMOST: Final = ("connections", "pools", "secrets", "gateway", "authorities")
 _CERTIFICATE_KEYS: Final = ("cacert", "file", "handle")
@@ -104,10 +107,12 @@ def load_authority(section: Section) -> tuple[AuthoritySettings, tuple[Problem, 
 
 
 class _Loader:
-    __slots__ = ("_reader", "root")
+    __slots__ = ("_made", "_reader", "root")
 
     def __init__(self) -> None:
         self._reader = Reader()
+        self._made: dict[tuple[int, str], tuple[Section, Any]] = {}
+        """What was read of sections that were found right: what many inherit is read once, and shared."""
         self.root = Section("", Position(Source("", ""), 0))
         """What was loaded, with all that sections inherit."""
 
@@ -263,7 +268,10 @@ class _Loader:
         if len(rounds) > 1:
             message = f"{path} has several {side} rounds: multiple authentication (RFC 4739) is not built yet"
             self._reader.error(rounds[1].position, message)
-        return AuthSettings(**self._reader.read(rounds[0], f"{path}.{rounds[0].name}", TABLES[side]))
+        section = rounds[0]
+        return self._once(
+            section, side, lambda: AuthSettings(**self._reader.read(section, f"{path}.{section.name}", TABLES[side]))
+        )
 
     def _read_children(self, connection: Section, path: str) -> tuple[ChildSettings, ...]:
         section = connection.sections.get("children")
@@ -271,9 +279,23 @@ class _Loader:
             return ()
         path = f"{path}.children"
         return tuple(
-            ChildSettings(name=name, **self._reader.read(child, f"{path}.{name}", TABLES["child"]))
+            self._once(child, "child", partial(self._read_child, name, child, path))
             for name, child in self._reader.named_sections(section, path)
         )
+
+    def _read_child(self, name: str, section: Section, path: str) -> ChildSettings:
+        return ChildSettings(name=name, **self._reader.read(section, f"{path}.{name}", TABLES["child"]))
+
+    def _once(self, section: Section, kind: str, read: Callable[[], _T]) -> _T:
+        """What `read` makes of a section, or has made of it for another one that inherits it. Where that has found
+        anything wrong, it finds that again, for the other one."""
+        made: tuple[Section, _T] | None = self._made.get((id(section), kind))
+        if made is None:
+            found = len(self._reader.problems)
+            made = section, read()
+            if len(self._reader.problems) == found:
+                self._made[id(section), kind] = made
+        return made[1]
 
     def _check_pool_names(self, root: Section, connections: tuple[ConnectionSettings, ...], pools: set[str]) -> None:
         """Connections refer to pools that exist; a pool that is itself in error counts as one."""

@@ -2,18 +2,15 @@
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from cygnet.config.defaults import SUGGESTION_CUTOFF
 from cygnet.config.errors import Problem, quote
-from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
+from cygnet.config.schema import ANYTHING, Key, Table, Unbuilt
 from cygnet.config.syntax import Position, Section, Setting
 
 Values = dict[str, Any]
 """Parsed values by attribute of the settings; those of a prefix key are a tuple."""
-
-
-_R = TypeVar("_R", Key, Unbuilt, Inner)
 
 
 class Reader:
@@ -38,20 +35,21 @@ class Reader:
         `path` is the full name of the section, for messages. Sections within it are checked by name only.
         """
         found: Values = {}
+        find = table.key_rows.find
         for name, setting in section.settings.items():
-            key = _find(name, table.keys)
+            key = find(name)
             if key is not None:
-                self._read_key(found, key, name, setting, f"{name} in {path}")
+                self._read_key(found, key, name, setting, path)
                 continue
-            unbuilt = _find(name, table.unbuilt)
+            unbuilt = table.unbuilt_rows.find(name)
             if unbuilt is not None:
                 self._judge(unbuilt, setting, f"{name} in {path}")
             else:
                 self._unknown_key(name, setting, path, table)
         for name, inner in section.sections.items():
             self._check_section(name, inner, path, table)
-        for key in table.keys:
-            if key.is_required and not any(_find(name, (key,)) for name in section.settings):
+        for key in table.required:
+            if key.name not in section.settings and not any(find(name) is key for name in section.settings):
                 self.error(section.position, f"{path} has no {key.name}")
         return found
 
@@ -71,15 +69,15 @@ class Reader:
         """Report a section that nothing reads."""
         self.error(section.position, f"unknown section {quote(section.name)}{where}{_suggest(section.name, known)}")
 
-    def _read_key(self, found: Values, key: Key, name: str, setting: Setting, what: str) -> None:
+    def _read_key(self, found: Values, key: Key, name: str, setting: Setting, path: str) -> None:
         if setting.value is None:
             if key.is_required:
-                self.error(setting.name_position, f"{what} is empty")
+                self.error(setting.name_position, f"{name} in {path} is empty")
             return
         try:
-            value = key.kind.parse(f"{name}:{setting.value}" if key.is_number else setting.value)
+            value = key.kind.read(f"{name}:{setting.value}" if key.is_number else setting.value)
         except ValueError as exc:
-            self.error(setting.value_position, f"{what}: {exc}")
+            self.error(setting.value_position, f"{name} in {path}: {exc}")
             return
         if key.is_prefix:
             found[key.attribute] = (*found.get(key.attribute, ()), value)
@@ -106,26 +104,13 @@ class Reader:
         self.error(setting.name_position, f"unknown key {quote(name)} in {path}{hint}")
 
     def _check_section(self, name: str, section: Section, path: str, table: Table) -> None:
-        inner = _find(name, table.sections)
+        inner = table.section_rows.find(name)
         if name in table.names:
             self.error(section.position, f"{name} in {path} is a key: write {name} = VALUE")
         elif inner is None:
             self.unknown_section(section, f" in {path}", [inner.name for inner in table.sections])
         elif inner.refusal:
             self.error(section.position, f"{name} in {path} is refused: {inner.refusal}")
-
-
-def _find(name: str, rows: Iterable[_R]) -> _R | None:
-    """The row for a name: the one of that very name, else one whose name it starts with."""
-    for row in rows:
-        if row.name == name:
-            return row
-    for row in rows:
-        if row.is_prefix and name.startswith(row.name):
-            return row
-        if isinstance(row, Key) and row.is_number and name.isascii() and name.isdecimal():
-            return row
-    return None
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

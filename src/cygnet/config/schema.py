@@ -1,6 +1,8 @@
 """What a row of the table of keys is made of."""
 
-from typing import Final
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -56,7 +58,37 @@ class Inner(msgspec.Struct, frozen=True):
     refusal: str = ""
 
 
-class Table(msgspec.Struct, frozen=True):
+_R = TypeVar("_R", Key, Unbuilt, Inner)
+
+
+class Rows(Generic[_R]):
+    """Rows of one kind, by the names that stand in a section."""
+
+    __slots__ = ("_exact", "_others")
+
+    def __init__(self, rows: Iterable[_R]) -> None:
+        rows = tuple(rows)
+        self._exact: dict[str, _R] = {row.name: row for row in reversed(rows)}
+        self._others: tuple[_R, ...] = tuple(row for row in rows if row.is_prefix or _is_number(row))
+
+    def find(self, name: str) -> _R | None:
+        """The row for a name: the one of that very name, else one whose name it starts with."""
+        row = self._exact.get(name)
+        if row is not None or not self._others:
+            return row
+        for row in self._others:
+            if (row.is_prefix and name.startswith(row.name)) or (
+                _is_number(row) and name.isascii() and name.isdecimal()
+            ):
+                return row
+        return None
+
+
+def _is_number(row: Key | Unbuilt | Inner) -> bool:
+    return isinstance(row, Key) and row.is_number
+
+
+class Table(msgspec.Struct, frozen=True, dict=True):
     """What one kind of section may hold."""
 
     title: str
@@ -66,7 +98,27 @@ class Table(msgspec.Struct, frozen=True):
     unbuilt: tuple[Unbuilt, ...] = ()
     sections: tuple[Inner, ...] = ()
 
-    @property
-    def names(self) -> list[str]:
-        """The names of all keys, built or not."""
-        return [*(key.name for key in self.keys), *(row.name for row in self.unbuilt)]
+    @cached_property
+    def names(self) -> dict[str, None]:
+        """The names of all keys, built or not, in their order."""
+        return dict.fromkeys((*(key.name for key in self.keys), *(row.name for row in self.unbuilt)))
+
+    @cached_property
+    def key_rows(self) -> Rows[Key]:
+        """The keys that are built, to be looked up."""
+        return Rows(self.keys)
+
+    @cached_property
+    def unbuilt_rows(self) -> Rows[Unbuilt]:
+        """Those that are not."""
+        return Rows(self.unbuilt)
+
+    @cached_property
+    def section_rows(self) -> Rows[Inner]:
+        """The sections."""
+        return Rows(self.sections)
+
+    @cached_property
+    def required(self) -> tuple[Key, ...]:
+        """The keys that must be there."""
+        return tuple(key for key in self.keys if key.is_required)

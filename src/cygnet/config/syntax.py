@@ -25,6 +25,16 @@ from cygnet.config.errors import ConfigError, Problem, one_line
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
 _NAME: Final = re.compile(r'[^#{}:.,="\r\n\t ]+')
 _REFERENCE: Final = re.compile(r'[^#{}:.,="\r\n\t ]+(?:\.[^#{}:.,="\r\n\t ]+)*')
+_PLAIN: Final = re.compile(
+    r"""(?: [ \t\r\n]++ | \#[^\n]*+ )*+
+    (?: (?P<close> \} )
+      | (?!include[ \t]) (?P<name> [^#{}:.,="\r\n\t ]++ ) [ \t\r\n]*+
+        (?: = [ \t\r]*+ (?P<value> [^#}"\r\n\t ]++ ) [ \t\r]*+ (?= \n ) | (?P<open> \{ ) )
+    )""",
+    re.VERBOSE,
+)
+"""What nearly every statement is, with the blanks and comments before it: a section that begins or ends, or a key with
+one word."""
 _INCLUDE: Final = re.compile(r"include[ \t]++(?=[^=])")
 _INDENT: Final = re.compile(r"[ \t\r]*")
 _STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
@@ -142,6 +152,8 @@ class _Parser:
         """Add the statements of the source to `section`, which is itself at `depth`."""
         self._stack = [section]
         while len(self._problems) < MAX_PROBLEMS:
+            if self._parse_plain(depth):
+                continue
             self._skip_blank()
             if self._offset >= len(self._text):
                 break
@@ -151,6 +163,26 @@ class _Parser:
                 self._parse_statement(depth)
         for unclosed in self._stack[1:]:
             self._problems.append(unclosed.position.problem(f"section {unclosed.name} is not closed: }} is missing"))
+
+    def _parse_plain(self, depth: int) -> bool:
+        """Parse one of the statements that nearly all are; whether it was one."""
+        match = _PLAIN.match(self._text, self._offset)
+        if match is None:
+            return False
+        kind = match.lastgroup
+        self._offset = match.end()
+        if kind == "value":
+            source = self._source
+            name, value = match.group("name", "value")
+            start, first = Position(source, match.start("name")), Position(source, match.start("value"))
+            self._stack[-1].settings[name] = Setting(value, start, first)
+        elif kind == "open":
+            self._offset -= 1
+            self._open_section(match["name"], match.start("name"), [], depth)
+        else:
+            self._offset -= 1
+            self._close_section()
+        return True
 
     def _parse_statement(self, depth: int) -> None:
         start = self._offset

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ from cygnet.ike.settings import (
     StartAction,
     Unique,
 )
+from cygnet.ike.subnets import pack_text, parse_subnet
 
 _T = TypeVar("_T")
 
@@ -61,11 +63,30 @@ _UNBUILT_AUTH: Final = {
 _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 
 
+_REMEMBERED_LETTERS: Final = 256
+
+
+@lru_cache(maxsize=8192)
+def _read_once(parse: Callable[[str], Any], text: str) -> Any:
+    return parse(text)
+
+
 class Kind(msgspec.Struct, frozen=True):
     """A kind of value: what people call it, and how it is read."""
 
     name: str
     parse: Callable[[str], Any]
+    is_secret: bool = False
+
+    def read(self, text: str) -> Any:
+        """What a text means. Raises ValueError, with a text for the user.
+
+        A fleet's connections repeat each other, so a text that was read is remembered, with its value, which all that
+        have it share. No secret is.
+        """
+        if self.is_secret or len(text) > _REMEMBERED_LETTERS:
+            return self.parse(text)
+        return _read_once(self.parse, text)
 
 
 class AddressRange(msgspec.Struct, frozen=True):
@@ -247,14 +268,15 @@ def parse_pool_addresses(text: str) -> AddressRange:
         first, last = _range(text)
         return AddressRange(first.packed, last.packed)
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        start, end = parse_subnet(text)
     except ValueError:
         raise ValueError(f"{quote(text)} is neither a subnet (10.3.0.0/16) nor a range (10.3.0.1-10.3.0.99)") from None
-    if network.network_address != ipaddress.ip_address(text.partition("/")[0]):
+    if start != pack_text(text.partition("/")[0]):
+        network = ipaddress.ip_network(text, strict=False)
         raise ValueError(f"{quote(text)} starts within the subnet {network}; write that, or a range")
-    if network.num_addresses > 2:
-        return AddressRange(network[1].packed, network[-2].packed, network[0].packed)
-    return AddressRange(network[0].packed, network[-1].packed)
+    if int.from_bytes(end, "big") - int.from_bytes(start, "big") < 2:
+        return AddressRange(start, end)
+    return AddressRange(_next_to(start, 1), _next_to(end, -1), start)
 
 
 def parse_own_identity(text: str) -> Identity:
@@ -356,6 +378,10 @@ def _proposals(
     return tuple(dict.fromkeys(proposals))
 
 
+def _next_to(address: bytes, step: int) -> bytes:
+    return (int.from_bytes(address, "big") + step).to_bytes(len(address), "big")
+
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -376,6 +402,9 @@ def _range(text: str) -> tuple[_Address, _Address]:
 def _peer_address(text: str) -> str:
     if text in _ANY_PEER:
         return _ANY_PEER[text]
+    if ":" not in text and pack_text(text) is not None:
+        # There is one way only to write an IPv4 address.
+        return text
     try:
         if "/" in text:
             return str(ipaddress.ip_network(text, strict=False))
@@ -403,7 +432,7 @@ NAMES: Final = Kind("list of names", list_of(parse_text))
 IKE_PROPOSALS: Final = Kind("list of proposals", parse_ike_proposals)
 ESP_PROPOSALS: Final = Kind("list of proposals", parse_esp_proposals)
 SELECTORS: Final = Kind("list of traffic selectors", parse_selectors)
-SECRET: Final = Kind("text, 0xHEX or 0sBASE64", parse_secret)
+SECRET: Final = Kind("text, 0xHEX or 0sBASE64", parse_secret, is_secret=True)
 WORKERS: Final = Kind("number or auto", parse_workers)
 USER: Final = Kind("user name", parse_user)
 FOLDER: Final = Kind("path", parse_folder)

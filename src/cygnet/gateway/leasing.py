@@ -95,13 +95,14 @@ class Leasing:
     def configure(self, pools: Iterable[PoolSettings]) -> None:
         """Go on with other pools. One whose range has changed is another, of which nobody has anything."""
         plans = {pool.name: PoolPlan(pool, self._workers) for pool in pools}
+        gone: set[str] = set()
         for old in self._ledger.plans:
             new = plans.get(old.name)
             if new is None or (new.first, new.last) != (old.first, old.last):
-                for worker in range(self._workers):
-                    blocks = tuple(block for pool, block in self._ledger.held_by(worker) if pool == old.name)
-                    self._unroute(old.name, worker, blocks)
-                self.lending.forget(old.name)
+                gone.add(old.name)
+                for worker in self._ledger.holders(old.name):
+                    self._unroute(old.name, worker, self._ledger.blocks_of(old.name, worker))
+        self.lending.forget(gone)
         self._ledger.configure(plans.values())
 
     def _grant(self, worker: int, pool: str, blocks: tuple[int, ...]) -> None:

@@ -181,11 +181,9 @@ class Ledger:
         """The workers that have blocks of a pool."""
         return [worker for worker, blocks in self._shelves[pool].leases.items() if blocks and worker != NOBODY]
 
-    def held_by(self, worker: int) -> list[tuple[str, int]]:
-        """Every block, by pool, that a worker has."""
-        return [
-            (name, block) for name, shelf in self._shelves.items() for block in sorted(shelf.leases.get(worker, ()))
-        ]
+    def blocks_of(self, pool: str, worker: int) -> tuple[int, ...]:
+        """The blocks of a pool that a worker has."""
+        return tuple(sorted(self._shelves[pool].leases.get(worker, ())))
 
     @staticmethod
     def _grant(shelf: _Shelf, worker: int, blocks: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ go to the next when the peer uses that, or when the IKE_SA before has ended.
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from cygnet.gateway.claims import RESERVED, USED, WAITING, Claim
 from cygnet.gateway.control import AddressClaimed, AddressHanded, AddressReturned, AddressWanted, AnyMessage
@@ -93,12 +93,14 @@ class Lending:
             if self._ledger.owner(pool, address) == worker:
                 self._ledger.withdraw(pool, worker, self._block(pool, address))
 
-    def forget(self, pool: str) -> None:
-        """That pool is no more, or has other addresses from now on."""
+    def forget(self, pools: Collection[str]) -> None:
+        """Those pools are no more, or have other addresses from now on."""
+        if not pools:
+            return
         for address, (name, holders) in list(self._lent.items()):
-            if name == pool:
+            if name in pools:
                 del self._lent[address]
-                for worker in (self._ledger.owner(pool, address), *holders):
+                for worker in (self._ledger.owner(name, address), *holders):
                     self._disclaim(address, worker, WAITING, USED)
 
     def _claim(self, address: bytes, worker: int, claim: Claim) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
@@ -22,15 +22,16 @@ from cygnet.gateway.worker_requests import (
     Counted,
     Done,
     Initiate,
-    KeepPool,
+    KeepPools,
     ListSas,
     ListTallies,
     ListTraps,
     PoolPage,
+    PoolsInUse,
     Rekey,
     Reply,
     Request,
-    RetirePool,
+    RetirePools,
     SaPage,
     TallyPage,
     Terminate,
@@ -49,6 +50,10 @@ _log = group_logger("cfg")
 
 _R = TypeVar("_R", bound=Reply)
 
+_PART_OCTETS: Final = 16384
+"""Of names that one message to a worker has."""
+_NUMBER_OCTETS: Final = 16
+"""What is told of each of them beside its name has no more."""
 APPLIED_AT_ONCE: Final = 50
 """Pieces of configuration, loaded one after the other as swanctl does it, that are in force before their command is
 answered. Each time every worker is handed all there is, so the next ones, of a client that loads many, wait for more.
@@ -256,17 +261,17 @@ class GatewayBackend:
     async def _retire(self, names: Sequence[str]) -> None:
         """Have no more addresses of these pools given; if any is in use, have all of them given again, and fail."""
         await self.apply()
-        for name in names:
-            replies = await self._ask_all(RetirePool(name), Counted)
-            in_use = sum(reply.matches for reply in replies)
-            if in_use:
+        for part in _in_parts(names):
+            replies = await self._ask_all(RetirePools(part), PoolsInUse)
+            in_use = sum((Counter(reply.in_use) for reply in replies), Counter[str]())
+            for name, number in in_use.items():
                 await self._keep(names)
-                raise CommandError(f"pool '{name}' has {in_use} online leases, unable to replace or unload it")
+                raise CommandError(f"pool '{name}' has {number} online leases, unable to replace or unload it")
 
     async def _keep(self, names: Sequence[str]) -> None:
         """Have addresses of these pools given again."""
-        for name in names:
-            await self._ask_all(KeepPool(name), Done)
+        for part in _in_parts(names):
+            await self._ask_all(KeepPools(part), Done)
 
     async def pools(self, name: str, *, with_leases: bool) -> list[PoolUse]:
         """All pools, or one."""
@@ -392,6 +397,19 @@ class GatewayBackend:
 def _log_unchanged(exc: CommandError) -> None:
     for line in str(exc).splitlines():
         _log.error("the configuration stays as it was: %s", line)
+
+
+def _in_parts(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Names in parts that each fit into a message, and its answer too."""
+    parts: list[list[str]] = []
+    octets = _PART_OCTETS
+    for name in names:
+        octets += len(name.encode()) + _NUMBER_OCTETS
+        if octets > _PART_OCTETS:
+            parts.append([])
+            octets = 0
+        parts[-1].append(name)
+    return [tuple(part) for part in parts]
 
 
 def _is_same_range(old: PoolSettings, new: PoolSettings | None) -> bool:

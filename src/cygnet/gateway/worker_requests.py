@@ -68,16 +68,16 @@ class UsePools(_Body, frozen=True, array_like=True, tag=True):
     with_leases: bool
 
 
-class RetirePool(_Body, frozen=True, array_like=True, tag=True):
-    """Give no more addresses of this pool; -> `Counted` with the addresses that are in use."""
+class RetirePools(_Body, frozen=True, array_like=True, tag=True):
+    """Give no more addresses of these pools; -> `PoolsInUse`."""
 
-    name: str
+    names: tuple[str, ...]
 
 
-class KeepPool(_Body, frozen=True, array_like=True, tag=True):
-    """Give addresses of it again; -> `Done`."""
+class KeepPools(_Body, frozen=True, array_like=True, tag=True):
+    """Give addresses of them again; -> `Done`."""
 
-    name: str
+    names: tuple[str, ...]
 
 
 class ListTraps(_Body, frozen=True, array_like=True, tag=True):
@@ -104,6 +104,12 @@ class PoolPage(_Body, frozen=True, array_like=True, tag=True):
     name: str
     in_use: int
     leases: tuple[Lease, ...]
+
+
+class PoolsInUse(_Body, frozen=True, array_like=True, tag=True):
+    """Those of the pools of which addresses are in use, and how many."""
+
+    in_use: dict[str, int]
 
 
 class TrapPage(_Body, frozen=True, array_like=True, tag=True):
@@ -144,12 +150,12 @@ Request = (
     | Terminate
     | Rekey
     | UsePools
-    | RetirePool
-    | KeepPool
+    | RetirePools
+    | KeepPools
     | ListTraps
     | ListTallies
 )
-Reply = SaPage | PoolPage | TrapPage | TallyPage | Done | Counted | Failed
+Reply = SaPage | PoolPage | PoolsInUse | TrapPage | TallyPage | Done | Counted | Failed
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)

@@ -26,16 +26,17 @@ from cygnet.gateway.worker_requests import (
     Failed,
     Forget,
     Initiate,
-    KeepPool,
+    KeepPools,
     ListSas,
     ListTallies,
     ListTraps,
     NextPage,
     PoolPage,
+    PoolsInUse,
     Rekey,
     Reply,
     Request,
-    RetirePool,
+    RetirePools,
     SaPage,
     TallyPage,
     Terminate,
@@ -309,10 +310,12 @@ class WorkerService:
             return await self._terminate(request)
         if isinstance(request, Rekey):
             return await self._rekey(request)
-        if isinstance(request, RetirePool):
-            return Counted(self._pools.retire(request.name))
-        if isinstance(request, KeepPool):
-            self._pools.keep(request.name)
+        if isinstance(request, RetirePools):
+            in_use = {name: self._pools.retire(name) for name in request.names}
+            return PoolsInUse({name: number for name, number in in_use.items() if number})
+        if isinstance(request, KeepPools):
+            for name in request.names:
+                self._pools.keep(name)
             return Done()
         return Failed(f"{type(request).__name__} is no request")
 

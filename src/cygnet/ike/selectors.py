@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from cygnet.iana import IpProtocol, TsType
+from cygnet.ike.subnets import parse_subnet
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
 MAX_SELECTORS = 64
@@ -70,10 +71,9 @@ def _parse_network(net: str, text: str) -> tuple[bytes, bytes]:
             if first.version != last.version or int(first) > int(last):
                 raise ValueError
             return first.packed, last.packed
-        network = ipaddress.ip_network(net, strict=False)
+        return parse_subnet(net)
     except ValueError:
         raise ValueError(f'"{net}" in traffic selector "{text}" is no address, subnet or range') from None
-    return network.network_address.packed, network.broadcast_address.packed
 
 
 def _parse_protocol(name: str, text: str) -> int:

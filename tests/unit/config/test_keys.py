@@ -171,3 +171,9 @@ def test_names_are_unique(table: str) -> None:
     rows: list[Any] = [*TABLES[table].keys, *TABLES[table].unbuilt]
     names = [row.name for row in rows]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("table", "key"), ALL_KEYS)
+def test_values_can_be_shared(table: str, key: Key) -> None:
+    if key.default:
+        hash(key.kind.parse(f"1:{key.default}" if key.is_number else key.default))

@@ -1,5 +1,6 @@
 """The syntax of swanctl.conf, form by form."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,39 @@ def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     path = tmp_path / "windows.conf"
     path.write_bytes(b"\xef\xbb\xbfs {\r\n  a = b c \r\n}\r\n")
     assert tree(parse_file(str(path))) == {"s": {"a": "b c"}}
+
+
+_PIECES = (
+    *("a", "b", "include", "includes", "=", "=", "\n", "\n", " ", "\t", "\r\n", "{", "{", "}", "}", "# c\n", "#\n"),
+    *("x y", '"q } # "', '"two\\\nlines"', ":", ",", ".", "k=v", "a = b\n", "c {\n", "}\n", "a : b {", "\\"),
+)
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_the_way_for_plain_statements_leads_where_the_long_way_does(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(seed)
+    text = "".join(chance.choice(_PIECES) for _ in range(chance.randrange(1, 60)))
+    short = _outcome(text)
+    monkeypatch.setattr("cygnet.config.syntax._Parser._parse_plain", lambda parser, depth: False)
+    assert short == _outcome(text)
+
+
+def _outcome(text: str) -> object:
+    try:
+        return _with_places(parse_text(text, "/nowhere/x"))
+    except ConfigError as exc:
+        return str(exc)
+
+
+def _with_places(section: Section) -> object:
+    settings = {
+        name: (each.value, each.name_position.offset, each.value_position.offset)
+        for name, each in section.settings.items()
+    }
+    sections = {name: _with_places(each) for name, each in section.sections.items()}
+    return (
+        section.position.offset,
+        settings,
+        sections,
+        [(each.name, each.position.offset) for each in section.references],
+    )

@@ -156,3 +156,14 @@ def test_workers(text: str, workers: int) -> None:
 def test_wrong_values_are_explained(parse: Callable[[str], Any], text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse(text)
+
+
+def test_a_text_is_read_once_and_its_value_shared_but_no_secret_is_kept() -> None:
+    first = values.IKE_PROPOSALS.read("aes256gcm16-prfsha384-ecp384")
+    assert values.IKE_PROPOSALS.read("aes256gcm16-" + "prfsha384-ecp384") is first
+    assert values.SECRET.read("a secret of some length") == b"a secret of some length"
+    assert values.SECRET.read("a secret of some length") is not values.SECRET.read("a secret of some length")
+    with pytest.raises(ValueError, match="rot13"):
+        values.IKE_PROPOSALS.read("rot13")
+    with pytest.raises(ValueError, match="rot13"):
+        values.IKE_PROPOSALS.read("rot13")

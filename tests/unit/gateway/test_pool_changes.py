@@ -1,7 +1,13 @@
 """Pools that come, change and go while peers have addresses of them."""
 
+import sys
+
+import pytest
+from tests.instructions import Instructions
+
 from cygnet.auth.identity import ANY_IDENTITY
 from cygnet.gateway.control import AnyMessage
+from cygnet.gateway.leasing import Leasing
 from cygnet.gateway.ledger import Ledger, PoolPlan
 from cygnet.gateway.pools import AddressPools
 from cygnet.iana import CfgAttribute
@@ -70,5 +76,20 @@ def test_the_ledger_forgets_the_leases_of_a_pool_with_other_addresses() -> None:
     kept, gone = ledger.lease("a", 0, 2), ledger.lease("b", 0, 2)
     assert kept and gone
     ledger.configure([PoolPlan(pool("a", 1, 64), 1), PoolPlan(pool("b", 140, 170), 1)])
-    assert ledger.held_by(0) == [("a", block) for block in kept]
+    assert (ledger.blocks_of("a", 0), ledger.blocks_of("b", 0)) == (tuple(kept), ())
     assert ledger.lease("b", 0, 2) == (0, 1)
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or a measurement of coverage traces already")
+def test_what_it_costs_that_pools_go_grows_with_their_number_alone() -> None:
+    def cost(number: int) -> int:
+        pools = [pool(f"p{n}", 4 * n, 4 * n + 3) for n in range(number)]
+        leasing = Leasing(pools, 2, routes=None, send=lambda worker, message: True)
+        for worker in range(2):
+            leasing.at_start(worker)
+        counted = Instructions()
+        counted.counting(leasing.configure)([])
+        assert not leasing.at_start(0)
+        return counted.by_function.total()
+
+    assert cost(60) <= 4.2 * cost(15)

@@ -102,7 +102,7 @@ class TestLedger:
         ledger.lease("p", 0, 2)
         ledger.lease("p", 1, 2)
         assert ledger.give_back("p", 0, (1, 2, 77)) == (1,)
-        assert ledger.held_by(1) == [("p", 2), ("p", 3)]
+        assert ledger.blocks_of("p", 1) == (2, 3)
 
     def test_what_a_dead_worker_had_is_leased_again_last(self) -> None:
         ledger = self.ledger()
