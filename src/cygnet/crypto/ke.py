@@ -1,22 +1,22 @@
 """The key exchange methods of transform type 4: one row each.
 
 Every public value of a peer is tested as RFC 6989 section 2 asks before it is used, and what fails is
-InvalidKeyExchange. Private keys come from OpenSSL's own generator, which knows how each group wants them.
+InvalidKeyExchange. Private keys come from the library's own generator, which knows how each group wants them.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey, X448PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cygnet.crypto.errors import InvalidKeyExchange
 from cygnet.crypto.modp import ModpKeyPair
+from cygnet.crypto.x25519 import X25519_KEY_PAIR
 from cygnet.iana.transforms import KeId
 
 
@@ -51,31 +51,6 @@ class KeyExchangeMethod(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     def from_private(self, private: bytes) -> KeyPair:
         """The key pair of a given private key, a big-endian number or the octets of RFC 7748."""
         return self.factory(private)
-
-
-# What comes before the 32 octets of an X25519 key in its SubjectPublicKeyInfo (RFC 8410 sections 3 and 4). The
-# lengths in it fit nothing else, so that loading the whole refuses public values of another length.
-_X25519_INFO: Final = bytes.fromhex("302a 3005 0603 2b656e 032100")
-# `X25519PublicKey.from_public_bytes` takes longer: it imports its backend and questions it in every call.
-_load_x25519 = cast(Callable[[bytes], X25519PublicKey], load_der_public_key)
-
-
-class _X25519KeyPair:
-    """RFC 8031, RFC 7748."""
-
-    __slots__ = ("_private", "public")
-
-    def __init__(self, private: bytes | None) -> None:
-        self._private = (
-            X25519PrivateKey.from_private_bytes(private) if private is not None else X25519PrivateKey.generate()
-        )
-        self.public = self._private.public_key().public_bytes_raw()
-
-    def shared(self, peer: bytes) -> bytes:
-        try:
-            return self._private.exchange(_load_x25519(_X25519_INFO + peer))
-        except ValueError as exc:  # wrong length, or a point of small order: all zeros (RFC 7748 section 6.1)
-            raise InvalidKeyExchange("unusable X25519 public value") from exc
 
 
 class _X448KeyPair:
@@ -148,7 +123,7 @@ _ROWS = (
     _ecp(KeId.BRAINPOOL_384, "ecp384bp", ec.BrainpoolP384R1()),
     _ecp(KeId.BRAINPOOL_512, "ecp512bp", ec.BrainpoolP512R1()),
     KeyExchangeMethod(  # RFC 8031
-        id=KeId.CURVE25519, keywords=("x25519", "curve25519"), public_octets=32, factory=_X25519KeyPair
+        id=KeId.CURVE25519, keywords=("x25519", "curve25519"), public_octets=32, factory=X25519_KEY_PAIR
     ),
     KeyExchangeMethod(id=KeId.CURVE448, keywords=("x448", "curve448"), public_octets=56, factory=_X448KeyPair),
 )

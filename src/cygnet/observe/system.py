@@ -53,14 +53,16 @@ class Machine(msgspec.Struct, frozen=True):
     python: str
     cryptography: str
     openssl: str
+    pynacl: str
     uvloop: str
-    """Empty where it is not installed."""
+    """Like `pynacl` empty where it is not installed."""
 
     def __str__(self) -> str:
-        loop = f", uvloop {self.uvloop}" if self.uvloop else ""
+        optional = (("PyNaCl", self.pynacl), ("uvloop", self.uvloop))
+        extras = "".join(f", {name} {version}" for name, version in optional if version)
         return (
             f"{self.cpu}, {self.cores} cores, {self.memory_octets / 2**30:.1f} GiB, Linux {self.kernel}, "
-            f"Python {self.python}, cryptography {self.cryptography}, {self.openssl}{loop}"
+            f"Python {self.python}, cryptography {self.cryptography}, {self.openssl}{extras}"
         )
 
 
@@ -176,6 +178,7 @@ def describe_machine() -> Machine:
         python=platform.python_version(),
         cryptography=_version_of("cryptography"),
         openssl=backend.openssl_version_text(),
+        pynacl=_version_of("pynacl"),
         uvloop=_version_of("uvloop"),
     )
 
