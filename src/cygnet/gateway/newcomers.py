@@ -13,9 +13,12 @@ the others cost it. So:
   of the processor.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from cygnet.ike.path import Path
 from cygnet.observe.counters import Count
@@ -30,6 +33,8 @@ BACKLOG_S: Final = 1.0
 """New peers that can be served within this time may come; only above it the kernel is asked to turn some away."""
 MARGIN: Final = 1.25
 """So many times what is served is let in, so that there is always somebody to serve."""
+MEMORY_S: Final = 2.0
+"""How far back it counts how many came and were served: several times what peers take between their two requests."""
 _DOUBLINGS_TO_ALL: Final = 10
 SMALLEST_SHARE: Final = 1 / 2**_DOUBLINGS_TO_ALL
 
@@ -38,21 +43,41 @@ _TOO_LATE: Final = 'datagrams_dropped_total{reason="too_late"}'
 _WAITS_ALREADY: Final = 'datagrams_dropped_total{reason="waits_already"}'
 
 
-def next_share(
-    share: float, *, arrived: int, served: int, waiting: int, longest_wait_s: float, elapsed_s: float
-) -> float:
+class Pace(msgspec.Struct, gc=False):
+    """How fast new peers came and were served lately, while some of them always waited.
+
+    Handshakes under way come first, and come in bursts: what their peers or the network held up for a second arrives
+    together. Then nobody new is served for a while, and many are in the next. A share that follows each interval swings
+    between none and all, and leaves a worker idle that could serve many times those that it lets in.
+    """
+
+    served: float = 0.0
+    offered: float = 0.0
+    """Those that came to the kernel, whatever share it let in."""
+    elapsed_s: float = 0.0
+
+    def note(self, *, served: int, offered: float, elapsed_s: float) -> None:
+        """Another interval has passed, in which the queue was never empty."""
+        kept = math.exp(-elapsed_s / MEMORY_S)
+        self.served = kept * self.served + served
+        self.offered = kept * self.offered + offered
+        self.elapsed_s = kept * self.elapsed_s + elapsed_s
+
+
+def next_share(share: float, pace: Pace, *, waiting: int, longest_wait_s: float, elapsed_s: float) -> float:
     """The share of new peers that the kernel is to let in from now on, 1 for all of them.
 
-    While it let in `share` of them, for `elapsed_s` seconds, `arrived` came, `served` were served, and now `waiting`
-    wait, one of them for `longest_wait_s`. A share that is right stays: MARGIN times as many come as are served. Once
-    there is no overload, it doubles in each REVIEW_S.
+    It let in `share` of them for `elapsed_s` seconds, and now `waiting` wait, one of them for `longest_wait_s`. MARGIN
+    times as many are to come as are served. Once there is no overload, the share doubles in each REVIEW_S.
     """
-    # Who has just come says nothing of how fast we serve: after a pause nobody was served, since nobody was there.
-    is_overload = longest_wait_s > LINE_S and waiting * elapsed_s > BACKLOG_S * served
-    if not is_overload or not arrived:
+    is_overload = longest_wait_s > LINE_S and waiting * pace.elapsed_s > BACKLOG_S * pace.served
+    if not is_overload:
         # By time, since nobody looks but once a second when nobody comes.
         return min(1.0, share * 2 ** min(elapsed_s / REVIEW_S, _DOUBLINGS_TO_ALL))
-    return min(1.0, max(SMALLEST_SHARE, share * MARGIN * served / arrived))
+    if not pace.served or not pace.offered:
+        # We have been busy with finishing: it is not known how many can be served.
+        return share
+    return min(1.0, max(SMALLEST_SHARE, MARGIN * pace.served / pace.offered))
 
 
 class Newcomers:
@@ -63,6 +88,7 @@ class Newcomers:
         "_capacity",
         "_count",
         "_limit_share",
+        "_pace",
         "_patience_s",
         "_reviewed",
         "_served",
@@ -88,6 +114,7 @@ class Newcomers:
         """When each came, or came last; in that order."""
         self._arrived = 0
         self._served = 0
+        self._pace = Pace()
         self._reviewed = now
         self.share = 1.0
 
@@ -130,13 +157,12 @@ class Newcomers:
         elapsed_s = now - self._reviewed
         if elapsed_s < REVIEW_S:
             return
+        longest_wait_s = self._longest_wait_s(now)
+        # Who has just come says nothing of how fast we serve: after a pause nobody was served, since nobody was there.
+        if longest_wait_s >= elapsed_s:
+            self._pace.note(served=self._served, offered=self._arrived / self.share, elapsed_s=elapsed_s)
         share = next_share(
-            self.share,
-            arrived=self._arrived,
-            served=self._served,
-            waiting=len(self._waiting),
-            longest_wait_s=self._longest_wait_s(now),
-            elapsed_s=elapsed_s,
+            self.share, self._pace, waiting=len(self._waiting), longest_wait_s=longest_wait_s, elapsed_s=elapsed_s
         )
         self._reviewed = now
         self._arrived = self._served = 0

@@ -1,8 +1,9 @@
 from collections import Counter
+from itertools import count
 
 import pytest
 
-from cygnet.gateway.newcomers import LINE_S, MARGIN, REVIEW_S, SMALLEST_SHARE, Newcomers, next_share
+from cygnet.gateway.newcomers import LINE_S, MARGIN, MEMORY_S, REVIEW_S, SMALLEST_SHARE, Newcomers, Pace, next_share
 from cygnet.ike.path import Path
 
 PATH = Path("192.0.2.1", 500, "192.0.2.2", 500)
@@ -94,51 +95,82 @@ def test_all_that_is_older_than_one_that_is_too_late_is_too_late() -> None:
 
 
 class TestNextShare:
+    @staticmethod
+    def pace(*, served: int, offered: float, elapsed_s: float = 1.25 * REVIEW_S) -> Pace:
+        found = Pace()
+        found.note(served=served, offered=offered, elapsed_s=elapsed_s)
+        return found
+
     @pytest.mark.parametrize(
-        ("share", "arrived", "served", "waiting", "expected"),
+        ("share", "offered", "served", "waiting", "expected"),
         [
             (1.0, 100, 100, 0, 1.0),
             # All of 2000 that wait can be served in time: 400 are, each second.
             (1.0, 500, 100, 400, 1.0),
             (1.0, 1000, 100, 900, MARGIN * 0.1),
             # 1.25 times as many come as are served: the share is right.
-            (0.1, 125, 100, 900, 0.1),
-            (0.1, 250, 100, 900, 0.05),
-            (0.1, 100, 100, 900, 0.125),
-            (0.1, 100, 100, 0, 0.1 * 2**1.25),
+            (0.1, 1250, 100, 900, 0.1),
+            (0.1, 2500, 100, 900, 0.05),
+            (0.1, 1000, 100, 900, 0.125),
+            (0.1, 1000, 100, 0, 0.1 * 2**1.25),
             (0.8, 100, 100, 0, 1.0),
-            (0.1, 0, 0, 900, 0.1 * 2**1.25),
-            # Nobody new is served: we are busy with finishing.
-            (0.5, 1000, 0, 900, SMALLEST_SHARE),
+            # Nobody was let in, or nobody new is served, since we are busy with finishing: nothing is known.
+            (0.1, 0, 100, 900, 0.1),
+            (0.5, 1000, 0, 900, 0.5),
             # Little more than we can take comes: the queue can have it all.
             (1.0, 110, 100, 900, 1.0),
         ],
     )
     def test_it_follows_what_is_served(
-        self, share: float, arrived: int, served: int, waiting: int, expected: float
+        self, share: float, offered: float, served: int, waiting: int, expected: float
     ) -> None:
         found = next_share(
             share,
-            arrived=arrived,
-            served=served,
+            self.pace(served=served, offered=offered),
             waiting=waiting,
             longest_wait_s=LINE_S + 0.1,
             elapsed_s=1.25 * REVIEW_S,
         )
         assert found == pytest.approx(expected)
 
+    def test_it_is_no_smaller_than_a_filter_can_tell(self) -> None:
+        pace = self.pace(served=1, offered=1e6)
+        assert next_share(1.0, pace, waiting=900, longest_wait_s=1.0, elapsed_s=REVIEW_S) == SMALLEST_SHARE
+
     def test_those_who_have_just_come_are_no_overload(self) -> None:
-        found = next_share(1.0, arrived=900, served=0, waiting=900, longest_wait_s=LINE_S, elapsed_s=60.0)
+        found = next_share(1.0, Pace(), waiting=900, longest_wait_s=LINE_S, elapsed_s=60.0)
         assert found == 1.0
 
     def test_once_a_flood_is_over_all_are_let_in_soon_however_seldom_anybody_looks(self) -> None:
+        pace = self.pace(served=100, offered=1e5)
         often = seldom = SMALLEST_SHARE
         for _ in range(10):
-            often = next_share(often, arrived=0, served=0, waiting=0, longest_wait_s=0.0, elapsed_s=REVIEW_S)
+            often = next_share(often, pace, waiting=0, longest_wait_s=0.0, elapsed_s=REVIEW_S)
         for _ in range(2):
-            seldom = next_share(seldom, arrived=0, served=0, waiting=0, longest_wait_s=0.0, elapsed_s=5 * REVIEW_S)
+            seldom = next_share(seldom, pace, waiting=0, longest_wait_s=0.0, elapsed_s=5 * REVIEW_S)
         assert often == pytest.approx(seldom) == pytest.approx(1.0)
-        assert next_share(often, arrived=0, served=0, waiting=0, longest_wait_s=0.0, elapsed_s=1e6) == 1.0
+        assert next_share(often, pace, waiting=0, longest_wait_s=0.0, elapsed_s=1e6) == 1.0
+
+    def test_what_was_long_ago_counts_little(self) -> None:
+        pace = self.pace(served=1000, offered=1000)
+        for _ in range(round(4 * MEMORY_S / REVIEW_S)):
+            pace.note(served=10, offered=200, elapsed_s=REVIEW_S)
+        found = next_share(1.0, pace, waiting=900, longest_wait_s=1.0, elapsed_s=REVIEW_S)
+        assert found == pytest.approx(MARGIN * 0.05, rel=0.2)
+
+
+def test_a_share_does_not_follow_the_turns_in_which_none_or_many_are_served() -> None:
+    """Handshakes under way come first, and they come in bursts."""
+    rig = Rig(capacity=4096)
+    names = map(str, count())
+    now = 0.0
+    for turn in range(20):
+        rig.put(*(next(names) for _ in range(round(400 * rig.queue.share))), now=now)
+        rig.take(now, 80 if turn % 2 else 0)
+        now += 1.01 * REVIEW_S
+        rig.queue.review(now)
+    assert rig.shares[-1] == pytest.approx(MARGIN * 0.1, rel=0.3)
+    assert max(rig.shares[-8:]) < 1.6 * min(rig.shares[-8:])
 
 
 def test_the_first_peers_after_a_pause_are_let_in() -> None:

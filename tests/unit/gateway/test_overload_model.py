@@ -4,6 +4,7 @@ The worker is ten times slower than a real one, its slices are ten times longer,
 the ratios, and with them the result, are those of a real one at a tenth of the events.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from functools import cache
@@ -62,16 +63,23 @@ class Outcome(msgspec.Struct, frozen=True):
     """Of those that came up with their first try."""
     lost_auths: int
     """IKE_AUTHs that the kernel dropped."""
+    idle: float
+    """The part of the time in which the worker had nothing to do, after the warm-up."""
+    least_share: float
+    """The smallest share of new peers that the kernel was told to let in, after the warm-up."""
 
 
 class Model(WorkerModel):
     """Peers, a network, a kernel queue, and a worker."""
 
-    def __init__(self, factor: float, *, can_shed: bool) -> None:
+    def __init__(self, factor: float, *, can_shed: bool, held_up_s: float) -> None:
+        """`held_up_s`: what peers send in so long a time arrives together at its end, from their second request on."""
         super().__init__(receive_s=RECEIVE_S, datagrams_per_turn=DATAGRAMS_PER_TURN)
         self.rng = random.Random(5)
         self.share = 1.0
+        self.shares: list[float] = []
         self.can_shed = can_shed
+        self.held_up_s = held_up_s
         self.rate = factor * CAPACITY_PER_S
         self.peers: dict[bytes, Peer] = {}
         self.up: list[tuple[float, float]] = []
@@ -90,6 +98,8 @@ class Model(WorkerModel):
         )
 
     def limit_share(self, share: float) -> None:
+        if self.now > WARM_UP_S:
+            self.shares.append(share)
         if self.can_shed:
             self.share = share
 
@@ -126,6 +136,11 @@ class Model(WorkerModel):
             self.arrive(datagram(peer.number, ExchangeType.IKE_AUTH))
             self.at(self.now + WAITS_S[tries], lambda: self.send_auth(peer, tries + 1))
 
+    def arrival(self) -> float:
+        """When a peer's answer to what it gets now arrives."""
+        earliest = self.now + ROUND_TRIP_S
+        return math.ceil(earliest / self.held_up_s) * self.held_up_s if self.held_up_s else earliest
+
     def serve(self, batch: Sequence[Entry], now: float) -> None:
         for octets, _ in batch:
             peer = self.peers[octets[:8]]
@@ -133,7 +148,7 @@ class Model(WorkerModel):
                 if not peer.is_half_open:
                     self.now += INIT_S
                     peer.is_half_open = True
-                    self.at(self.now + ROUND_TRIP_S, lambda peer=peer: self.send_auth(peer, 0))  # type: ignore[misc]
+                    self.at(self.arrival(), lambda peer=peer: self.send_auth(peer, 0))  # type: ignore[misc]
             elif not peer.is_up:
                 self.now += AUTH_S
                 peer.is_up = True
@@ -141,15 +156,18 @@ class Model(WorkerModel):
 
     def run(self) -> Outcome:
         self.at(0.0, self.begin)
+        self.run_until(WARM_UP_S)
+        idle_s = self.idle_s
         self.run_until(END_S)
         delays = sorted(delay for when, delay in self.up if when > WARM_UP_S and delay < WAITS_S[0])
         goodput = sum(when > WARM_UP_S for when, _ in self.up) / (self.now - WARM_UP_S)
-        return Outcome(goodput, delays[len(delays) // 2], self.lost_auths)
+        idle = (self.idle_s - idle_s) / (self.now - WARM_UP_S)
+        return Outcome(goodput, delays[len(delays) // 2], self.lost_auths, idle, min(self.shares, default=1.0))
 
 
 @cache
-def outcome(factor: float, *, can_shed: bool = True) -> Outcome:
-    return Model(factor, can_shed=can_shed).run()
+def outcome(factor: float, *, can_shed: bool = True, held_up_s: float = 0.0) -> Outcome:
+    return Model(factor, can_shed=can_shed, held_up_s=held_up_s).run()
 
 
 def test_below_its_capacity_everybody_gets_in_at_once() -> None:
@@ -162,6 +180,17 @@ def test_below_its_capacity_everybody_gets_in_at_once() -> None:
 def test_goodput_stays_what_it_is_at_best(factor: float) -> None:
     found = outcome(factor)
     assert 0.95 * CAPACITY_PER_S <= found.goodput <= CAPACITY_PER_S
+    assert found.lost_auths == 0
+
+
+@pytest.mark.parametrize(("factor", "held_up_s"), [(1, 0.3), (1, 1.0), (2, 0.3), (5, 1.0), (10, 0.3)])
+def test_nor_does_it_fall_when_peers_come_back_in_bursts(factor: float, held_up_s: float) -> None:
+    """A network or a host that is busy holds their second requests up, and sends them together. While those are served
+    no new peer is. That is no reason to let none in: soon nobody would be left to be served."""
+    found = outcome(factor, held_up_s=held_up_s)
+    assert found.goodput >= 0.95 * CAPACITY_PER_S
+    assert found.idle < (0.05 if factor == 1 else 0.01)
+    assert found.least_share > 0.25 / factor
     assert found.lost_auths == 0
 
 
