@@ -6,6 +6,7 @@ all of which are full at about the same time. It comes again whenever as many ha
 A dict with a thousand entries takes a tenth of a millisecond.
 """
 
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final, Generic, TypeVar, overload
@@ -22,15 +23,19 @@ SPLIT_AT: Final = 512
 class ShardedMap(Generic[K, V]):
     """A mapping, as far as its users need one."""
 
-    __slots__ = ("_number", "_shards", "_size")
+    __slots__ = ("_most", "_number", "_shards")
 
     def __init__(self) -> None:
         self._shards: list[dict[K, V]] = [{}]
         self._number = 1
-        self._size = 0
+        self._most = SPLIT_AT
+        """Entries of one dict."""
 
     def __len__(self) -> int:
-        return self._size
+        return sum(map(len, self._shards))
+
+    def __bool__(self) -> bool:
+        return any(self._shards)
 
     def __iter__(self) -> Iterator[K]:
         """All keys: for those who are done within one turn. Others take `portions`."""
@@ -61,23 +66,23 @@ class ShardedMap(Generic[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         shard = self._shards[hash(key) % self._number]
-        before = len(shard)
         shard[key] = value
-        if len(shard) != before:
-            self._grown()
+        if len(shard) > self._most:
+            self._split()
 
     def setdefault(self, key: K, value: V) -> V:
         """The value that is there; `value`, which is there from now on, if there was none."""
         shard = self._shards[hash(key) % self._number]
-        before = len(shard)
         found = shard.setdefault(key, value)
-        if len(shard) != before:
-            self._grown()
+        if len(shard) > self._most:
+            self._split()
         return found
 
     def __delitem__(self, key: K) -> None:
-        del self._shards[hash(key) % self._number][key]
-        self._shrunk()
+        shard = self._shards[hash(key) % self._number]
+        del shard[key]
+        if not shard:
+            self._shrink()
 
     @overload
     def pop(self, key: K, /) -> V: ...
@@ -86,23 +91,19 @@ class ShardedMap(Generic[K, V]):
     def pop(self, key: K, /, *default: None) -> V | None:
         """Take the value out; None, or without it KeyError, if there is none."""
         shard = self._shards[hash(key) % self._number]
-        before = len(shard)
         value = shard.pop(key, *default)
-        if len(shard) != before:
-            self._shrunk()
+        if not shard:
+            self._shrink()
         return value
 
-    def _grown(self) -> None:
-        self._size += 1
-        if self._size > SPLIT_AT and self._number == 1:
-            (whole,) = self._shards
-            shards: list[dict[K, V]] = [{} for _ in range(SHARDS)]
-            for key, value in whole.items():
-                shards[hash(key) % SHARDS][key] = value
-            self._shards, self._number = shards, SHARDS
+    def _split(self) -> None:
+        (whole,) = self._shards
+        shards: list[dict[K, V]] = [{} for _ in range(SHARDS)]
+        for key, value in whole.items():
+            shards[hash(key) % SHARDS][key] = value
+        self._shards, self._number, self._most = shards, SHARDS, sys.maxsize
 
-    def _shrunk(self) -> None:
-        self._size -= 1
-        if not self._size:
-            # A dict keeps the room that its entries had.
-            self._shards, self._number = [{}], 1
+    def _shrink(self) -> None:
+        """One dict is empty: if they all are, begin anew. A dict keeps the room that its entries had."""
+        if not self:
+            self._shards, self._number, self._most = [{}], 1, SPLIT_AT
