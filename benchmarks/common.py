@@ -158,6 +158,11 @@ def check_machine() -> None:
     """End with a clear word where this can't be measured."""
     if os.geteuid():
         raise SystemExit("benchmark: network namespaces need root; run it as root on Debian")
+    check_cores()
+
+
+def check_cores() -> None:
+    """The same where no namespaces are needed."""
     if len(os.sched_getaffinity(0)) < 2:
         raise SystemExit("benchmark: two cores are needed, one for the responder and one for the tester")
 
@@ -178,3 +183,15 @@ def put_into_readme(marker: str, text: str) -> None:
     if n != 1:
         raise SystemExit(f"benchmark: README.md has no place for {marker}")
     readme.write_text(replaced)
+
+
+def pin(core: int, *pids: int) -> None:
+    """Have these processes run on one core only; without any, this one."""
+    for pid in pids or (0,):
+        os.sched_setaffinity(pid, {core})
+
+
+def own_pss_octets() -> int:
+    """The proportional set size of this process, without those it has started."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import traceback
+from pathlib import Path
 from types import TracebackType
 
 import msgspec
@@ -49,8 +50,10 @@ class GatewayProcess:
         self._status: int | None = None
 
     @classmethod
-    def start(cls, settings: Settings, gateway: GatewaySettings) -> "GatewayProcess":
+    def start(cls, settings: Settings, gateway: GatewaySettings, *, vici: Path | None = None) -> "GatewayProcess":
         """Start a gateway and wait until it serves. Raises LocalError, with the reason, if it can't.
+
+        With `vici` it has a control socket there.
 
         `state_dir` is not used, and inner packets go to the echo alone, also for root. With `port` and `natt_port` 0
         the kernel chooses, and `port` and `natt_port` of the result tell. Forks: threads of this process are not
@@ -62,7 +65,7 @@ class GatewayProcess:
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
-            _run_child(settings, gateway, counters, write_end, parent)
+            _run_child(settings, gateway, counters, write_end, parent, vici)
         os.close(write_end)
         try:
             answer = _read_answer(read_end)
@@ -132,7 +135,9 @@ def _end(pid: int, timeout_s: float) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _run_child(settings: Settings, gateway: GatewaySettings, counters: Counters, answers: int, parent: int) -> None:
+def _run_child(
+    settings: Settings, gateway: GatewaySettings, counters: Counters, answers: int, parent: int, vici: Path | None
+) -> None:
     """The new process's whole life. It must never return into the program that forked it."""
     status = 1
     try:
@@ -145,7 +150,7 @@ def _run_child(settings: Settings, gateway: GatewaySettings, counters: Counters,
         def tell(serving: Serving) -> None:
             os.write(answers, msgspec.msgpack.encode(_Answer(serving=serving)))
 
-        supervisor = Supervisor(settings, gateway, counters=counters, has_tun=False, on_serving=tell)
+        supervisor = Supervisor(settings, gateway, counters=counters, has_tun=False, vici=vici, on_serving=tell)
         status = supervisor.run()
     except LocalError as exc:
         os.write(answers, msgspec.msgpack.encode(_Answer(error=str(exc))))

@@ -40,6 +40,7 @@ from cygnet.ike.settings import (
 )
 from cygnet.ike.spi import worker_of_ike_spi
 from cygnet.ike.tasks import Probe
+from cygnet.vici.client import ViciClient
 from cygnet.wire.header import FLAG_INITIATOR, NO_SPI, decode_header
 from cygnet.wire.message import encode_message
 from cygnet.wire.payloads.encrypted import Encrypted
@@ -104,6 +105,12 @@ def test_workers_share_the_peers_and_give_each_an_address_of_its_own() -> None:
         assert process.counters.value("pool_addresses_in_use") == 64
         assert process.counters.histogram("handshake_duration_seconds").count == 64
         assert {process.counters.value_of(worker, ESTABLISHED) > 0 for worker in (0, 1)} == {True}
+
+
+def test_it_has_a_control_socket_if_it_is_told_where(tmp_path: Path) -> None:
+    path = tmp_path / "vici"
+    with GatewayProcess.start(Settings(), loopback_gateway(1), vici=path), ViciClient(path) as client:
+        assert client.request("stats")["ikesas"] == {"total": b"0", "half-open": b"0"}
 
 
 def test_answers_echo_requests_inside_of_the_tunnel() -> None:
