@@ -34,6 +34,7 @@ from cygnet.ike.effects import (
 from cygnet.ike.environment import Environment
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
+from cygnet.ike.sharded_map import ShardedMap
 from cygnet.ike.table import IkeTable
 from cygnet.load.arrivals import ClosedLoop, Pacing, pacing_of
 from cygnet.load.attempts import Attempt, Tally
@@ -44,6 +45,7 @@ from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.plan import attempt_number, share_of
 from cygnet.load.results import LATE_START_S, Measured
 from cygnet.load.sources import SourceSockets
+from cygnet.load.standing import StandingTunnels
 from cygnet.load.takedown import Takedown
 from cygnet.load.upkeep import Upkeep
 from cygnet.net.driver import Driver
@@ -89,9 +91,8 @@ class Fleet:
         self._is_open = options.arrivals is not Arrivals.CLOSED
         self._max_pending = share_of(options.max_pending, process, options.processes)
         self._share = share_of(options.count, process, options.processes)
-        self._attempts: dict[bytes, Attempt] = {}
-        self._up: dict[bytes, bytes] = {}
-        """The tunnels that stand: our IKE SPI, and our ESP SPI."""
+        self._attempts = ShardedMap[bytes, Attempt]()
+        self._up = StandingTunnels(keeps_order=bool(options.churn_rate))
         self._refused: dict[bytes, str] = {}
         """Why an IKE_SA that is about to be established has no CHILD_SA."""
         self._deadlines: deque[tuple[float, bytes]] = deque()
@@ -285,9 +286,8 @@ class Fleet:
 
     def _leave(self) -> bytes | None:
         """Delete the tunnel that has stood longest."""
-        spi = next(iter(self._up), None)
+        spi = self._up.take_oldest()
         if spi is not None:
-            del self._up[spi]
             self._upkeep.forget(spi)
             self._driver.delete(spi)
         return spi
@@ -357,7 +357,7 @@ class Fleet:
         attempt = self._attempts.pop(established.sa, None)
         if attempt is None:
             if self._churn is not None and self._churn.established(established.sa):
-                self._up[established.sa] = b""
+                self._up.add(established.sa, b"")
                 if self._takedown.has_begun:
                     self._takedown.add(established.sa)
                 else:
@@ -367,7 +367,7 @@ class Fleet:
         self.tally.established += 1
         self._books.established(attempt.intended, attempt.init_done, now)
         child = attempt.child
-        self._up[established.sa] = child.spi_in if child is not None else b""
+        self._up.add(established.sa, child.spi_in if child is not None else b"")
         self._books.note_suite(self._driver.table.sas.get(established.sa), child)
         self._upkeep.add(established.sa, now)
         if self._echoes is not None and child is not None and self._options.ping is not None:
@@ -381,10 +381,10 @@ class Fleet:
         """The target, or the core, has put another IKE_SA in the place of one: the tunnel is the same."""
         if self._churn is not None:
             self._churn.rekeyed(rekeyed.old, rekeyed.sa)
-        spi_in = self._up.pop(rekeyed.old, None)
+        spi_in = self._up.take(rekeyed.old)
         if spi_in is None:
             return
-        self._up[rekeyed.sa] = spi_in
+        self._up.add(rekeyed.sa, spi_in)
         self._upkeep.rekeyed(rekeyed)
         if self._takedown.has_begun:
             self._takedown.add(rekeyed.sa)
@@ -398,7 +398,7 @@ class Fleet:
         if self._churn is not None and self._churn.closed(closed.sa, closed.reason):
             self._takedown.note_end()
             return
-        spi_in = self._up.pop(closed.sa, None)
+        spi_in = self._up.take(closed.sa)
         if spi_in is None:
             return
         if self._echoes is not None:

@@ -16,6 +16,7 @@ import msgspec
 from cygnet.ike.effects import ChildFailed, ChildRekeyed, Effect, RekeyFailed, SaReauthenticated, SaRekeyed, TaskDone
 from cygnet.ike.path import Path
 from cygnet.ike.sa import ChildState
+from cygnet.ike.sharded_map import ShardedMap
 from cygnet.ike.tasks import CreateChild, MoveAddresses, Probe, RekeyChild, RekeyIke
 from cygnet.load.options import LoadOptions, Rekeyed
 from cygnet.load.plan import Source
@@ -54,8 +55,8 @@ class Routine:
         self._numbers = count()
         self._due: list[tuple[float, int]] = []
         """A heap of times and tunnels, each with a number of its own: its SPI changes with a rekeying."""
-        self._spis: dict[int, bytes] = {}
-        self._up: dict[bytes, int] = {}
+        self._spis = ShardedMap[int, bytes]()
+        self._up = ShardedMap[bytes, int]()
         self._asked: dict[bytes, float] = {}
         """What has no answer yet, and when it was due."""
         self._handle: asyncio.Handle | None = None
@@ -81,7 +82,9 @@ class Routine:
 
     def forget(self, spi: bytes, reason: str = "") -> None:
         """A tunnel is no more; with a reason, that is also why what it waited for has failed."""
-        self._spis.pop(self._up.pop(spi, -1), None)
+        number = self._up.pop(spi, None)
+        if number is not None:
+            del self._spis[number]
         if self._asked.pop(spi, None) is not None and reason:
             self._failures[reason] += 1
 
@@ -100,8 +103,9 @@ class Routine:
 
     def stop(self) -> None:
         """Begin no more, and take no more answers."""
-        for kept in (self._up, self._spis, self._due, self._asked):
-            kept.clear()
+        self._up, self._spis = ShardedMap(), ShardedMap()
+        self._due.clear()
+        self._asked.clear()
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
