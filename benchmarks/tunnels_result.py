@@ -30,11 +30,11 @@ class Schedule(msgspec.Struct, frozen=True):
 
     @property
     def rekey_from_s(self) -> float:
-        return max(2.5 * self.set_up_s, self.set_up_s + self.settle_s)
+        return max(2.2 * self.set_up_s, self.set_up_s + self.settle_s)
 
     @property
     def rekey_time_s(self) -> float:
-        return self.rekey_from_s + 1.5 * self.set_up_s
+        return self.rekey_from_s + 1.2 * self.set_up_s
 
 
 class Round(msgspec.Struct):
