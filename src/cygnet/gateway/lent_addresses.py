@@ -15,6 +15,7 @@ from cygnet.gateway.claims import RESERVED, USED, WAITING
 from cygnet.gateway.control import AddressClaimed, AddressHanded, AddressReturned, AddressWanted, AnyMessage
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.errors import AddressElsewhere
+from cygnet.ike.sharded_map import ShardedMap
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
 
 MAX_ASKED: Final = 64
@@ -26,11 +27,10 @@ PATIENCE_TICKS: Final = 2
 class _Adopted:
     """An address that another worker has handed to us, and that may have gone on to the next since."""
 
-    __slots__ = ("has_gone_on", "idle_ticks", "is_claimed", "is_used", "peer")
+    __slots__ = ("has_gone_on", "idle_ticks", "is_claimed", "peer")
 
     def __init__(self, peer: Identity) -> None:
         self.peer = peer
-        self.is_used = False
         self.idle_ticks = 0
         self.is_claimed = True
         """Whether packets for it may be brought here: the supervisor has seen to that when it was handed over."""
@@ -52,8 +52,10 @@ class LentAddresses:
         self._pools = pools
         self._holds = holds
         self._send = send
-        self._adopted: dict[bytes, _Adopted] = {}
-        self._away: dict[bytes, bool] = {}
+        self._adopted = ShardedMap[bytes, _Adopted]()
+        self._idle: dict[bytes, None] = {}
+        """Those of them that no IKE_SA here has: the tick looks at these alone."""
+        self._away = ShardedMap[bytes, bool]()
         """Addresses of our blocks that were handed over, and whether an IKE_SA here has them still."""
         self._asked: dict[tuple[bytes, Identity], int] = {}
         """What we wait for, and for how many ticks we have."""
@@ -67,7 +69,7 @@ class LentAddresses:
         if any(wanted):
             adopted = self._adopted.get(wanted)
             if adopted is not None and adopted.peer == identity and not adopted.has_gone_on:
-                adopted.is_used = True
+                self._idle.pop(wanted, None)
                 if not adopted.is_claimed:
                     adopted.is_claimed = True
                     self._send(AddressClaimed(wanted, WAITING))
@@ -84,7 +86,8 @@ class LentAddresses:
             self._send(AddressClaimed(address, RESERVED))
         if adopted is not None:
             # It goes back a little later: the request that it is for may come again.
-            adopted.is_used, adopted.is_claimed, adopted.idle_ticks = False, False, 0
+            adopted.is_claimed, adopted.idle_ticks = False, 0
+            self._idle[address] = None
         if address in self._away:
             self._away[address] = False
             return True
@@ -125,7 +128,7 @@ class LentAddresses:
         elif message.address in self._adopted:
             self._adopted[message.address].has_gone_on = False
         # Else if an IKE_SA here has it too, that goes on as if it had never been away.
-        elif self._away.pop(message.address, True) is False:
+        elif self._away.pop(message.address, None) is False:
             self._pools.release(message.address)
 
     def _wanted(self, message: AddressWanted) -> None:
@@ -148,6 +151,7 @@ class LentAddresses:
         self._asked.pop(key, None)
         if message.is_given:
             self._adopted[message.address] = _Adopted(peer)
+            self._idle[message.address] = None
         else:
             self._denied[key] = 0
 
@@ -160,8 +164,9 @@ class LentAddresses:
                     del waiting[key]
                     if waiting is self._asked:
                         self._denied[key] = 0
-        for address, adopted in list(self._adopted.items()):
+        for address in list(self._idle):
+            adopted = self._adopted[address]
             adopted.idle_ticks += 1
-            if not adopted.is_used and adopted.idle_ticks > PATIENCE_TICKS:
-                del self._adopted[address]
+            if adopted.idle_ticks > PATIENCE_TICKS:
+                del self._adopted[address], self._idle[address]
                 self._send(AddressReturned(address))

@@ -75,7 +75,7 @@ class IkeTable:
         self.claims: set[bytes] = set()
         self._children = ShardedMap[bytes, bytes]()
         self._peers = PeerIndex()
-        self._roamers: set[bytes] = set()
+        self._roamers = ShardedMap[bytes, None]()
         """SAs whose path is ours to choose, by our SPIs (RFC 4555)."""
         self._wheel = TimerWheel()
         self._due: deque[bytes] = deque()
@@ -357,7 +357,7 @@ class IkeTable:
         """The CHILD_SAs of `old` are those of `heir` now; it begins with what it has to do."""
         self._peers.add(heir.remote_id, heir.spi)
         if heir.mobike is _MOBIKE_INITIATOR:
-            self._roamers.add(heir.spi)
+            self._roamers[heir.spi] = None
         for child in heir.children:
             self._children[child.spi_in] = heir.spi
         self.schedule(old)
@@ -375,7 +375,7 @@ class IkeTable:
         nat.begin_keepalives(sa, turn)
         ageing.authenticated(sa, turn)
         if sa.mobike is _MOBIKE_INITIATOR:
-            self._roamers.add(sa.spi)
+            self._roamers[sa.spi] = None
         took_s = turn.now - handshake.started if handshake is not None else 0.0
         ours = sa.is_original_initiator
         effect = SaEstablished(sa.spi, sa.name, sa.remote_id, sa.virtual_ips, took_s, ours, told, sa.path)
@@ -402,7 +402,7 @@ class IkeTable:
         """
         if self.sas.pop(sa.spi, None) is None:
             return
-        self._roamers.discard(sa.spi)
+        self._roamers.pop(sa.spi, None)
         self.claims.discard(sa.spi)
         # One that was to take the place of another, and did not, never counted as one.
         was_established = sa.handshake is None and not sa.predecessor

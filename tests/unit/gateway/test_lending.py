@@ -2,9 +2,11 @@
 
 import ipaddress
 import random
+import sys
 from collections import deque
 
 import pytest
+from tests.instructions import Instructions
 
 from cygnet.auth.identity import Identity, parse_identity
 from cygnet.gateway.claims import RESERVED, USED, Claims
@@ -389,3 +391,25 @@ def test_whatever_happens_no_address_is_two_peers_and_none_gets_lost(seed: int, 
         for sa in list(each.sas):
             each.end(*sa)
     assert gateway.all_free()
+
+
+def cost_of_a_tick(peers: int) -> int:
+    """In bytecode instructions, when so many have come here with the addresses that another worker gave them."""
+    gateway = Gateway(BLOCKS, workers=2)
+    there, here = gateway.workers[0], gateway.workers[1]
+    for number in range(peers):
+        peer = parse_identity(f"c{number}@example.org")
+        address = there.set_up(peer)
+        assert address is not None and here.set_up(peer, address) == address
+        there.end(peer, address)
+    gateway.tick()
+    counted = Instructions()
+    counted.counting(here.lent.tick)()
+    assert len(here.sas) == peers and all(map(here.lent.is_handed_over, (address for _, address in here.sas)))
+    return counted.by_function.total()
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or a measurement of coverage traces already")
+def test_a_tick_does_not_look_at_addresses_that_are_in_use() -> None:
+    """There may be as many as tunnels, and there is a tick each second."""
+    assert 0 < cost_of_a_tick(60) == cost_of_a_tick(5)
