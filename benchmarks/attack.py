@@ -1,6 +1,6 @@
 """What a flood costs honest peers: `cygnet load` against a gateway that is flooded, and against one that is not.
 
-    python -m benchmarks.attack [--rounds 3] [--seconds 10] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
+    python -m benchmarks.attack [--rounds 7] [--seconds 5] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
         [--honest-rate R] [--strangers | --scattered] [--json FILE] [--readme]
 
 The gateway has core 0. The honest tester and the flood share core 1, so the flood takes time from the tester whether it
@@ -17,6 +17,15 @@ the flood dearer for core 1 lowers the ratio, and what the gateway does on its o
 the honest peers came is the same then. The two differ where a hit costs the flood more, or less, than the control
 does.
 
+`ratio_per_cpu` is the same of honest tunnels for each second of CPU time that the gateway used, whatever it used it
+for. It says what honest peers would lose if the gateway's core was what is scarce, and hardly changes with what else
+runs on the machine.
+
+The machine may change its speed by a factor of two between two measurements, so single ratios say little. Control and
+hit follow each other within seconds, now the one first and now the other, in many short rounds; a ratio is the median
+of those of the rounds, and `spread` says between which two quartiles of them. `machine` is the same ratio of how fast
+both cores were, measured beside by a fixed piece of work (`calibrate.py`): with 1 the machine had no part in it.
+
 With `--honest-rate R` honest peers come R a second in both measurements, whatever becomes of those before. With less
 than the tester could do in the control, core 1 is not scarce, and the ratio says what the gateway made of those who
 came: `ratio` is that of established over attempted then, and the delays say what they had to wait. It is no measure of
@@ -27,7 +36,7 @@ at the control's price. Cygnet spends half of what is left over on answers to st
 such.
 
 Everything runs on the loopback device of one network namespace, with sources all over 127.0.0.0/8, and ends by
-itself. Each measurement has a fresh daemon. Reported are the medians of the rounds: set-up rate of honest peers, the
+itself. Each measurement has a fresh daemon. Reported are medians of the rounds: set-up rate of honest peers, the
 daemon's CPU share while the tester ran, its start included, by how much its memory grew (the honest tunnels included),
 and the rate at which the flood came.
 
@@ -42,12 +51,13 @@ strongSwan (`--peer strongswan`) runs with its protection on, and limits for one
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,6 +67,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import common  # noqa: E402
+from benchmarks.calibrate import calibrating  # noqa: E402
 from benchmarks.flood import KINDS  # noqa: E402
 from tests.interop.cygnet_gateway import Cygnet  # noqa: E402
 from tests.interop.daemons import Daemon  # noqa: E402
@@ -96,6 +107,8 @@ class Figures(msgspec.Struct, frozen=True):
     """Share of the tester's core that the flood used."""
     tester_cpu: float
     """Share of its core that the honest tester used, its start included."""
+    speed: float
+    """How fast both cores were, in pieces of work for a second of CPU: the geometric mean."""
     drops: dict[str, int]
     """What the gateway counted, where it is ours."""
 
@@ -200,7 +213,11 @@ def measure(peer: str, kind: str, options: argparse.Namespace, *, is_hit: bool) 
         if not options.strangers and not options.scattered:
             load(namespace, options.seconds, "--concurrency", str(CONCURRENCY), "--count", str(KNOWN))
         before = daemon.pss_octets()
-        with flooding(namespace, kind, 500 if is_hit else SINK_PORT, options) as report:
+        with (
+            calibrating(GATEWAY_CORE, "x25519") as gateway_speed,
+            calibrating(TESTER_CORE, "x25519") as tester_speed,
+            flooding(namespace, kind, 500 if is_hit else SINK_PORT, options) as report,
+        ):
             cpu, tester_cpu, begun = daemon.cpu_seconds(), children_cpu_seconds(), time.monotonic()
             result = load(namespace, options.seconds, *honest(options))
             cpu, took = daemon.cpu_seconds() - cpu, time.monotonic() - begun
@@ -222,6 +239,7 @@ def measure(peer: str, kind: str, options: argparse.Namespace, *, is_hit: bool) 
         flood_per_s=flood["per_s"],
         flood_cpu=flood["cpu_s"] / flood["seconds"],
         tester_cpu=tester_cpu / took,
+        speed=math.sqrt(gateway_speed.units_per_s * tester_speed.units_per_s),
         drops=drops,
     )
 
@@ -246,15 +264,18 @@ def flood_took(control: Figures, hit: Figures) -> float:
 def summarise(rounds: list[tuple[Figures, Figures]], *, is_open: bool) -> dict[str, object]:
     """Medians of the control and of the hit, and the median of their ratios."""
     fair = [(control, hit) for control, hit in rounds if control.setup_rate]
-    ratios = [hit.result(is_open=is_open) / control.result(is_open=is_open) for control, hit in fair]
-    of_share = [
-        hit.setup_rate / (1 - hit.flood_cpu) / (control.setup_rate / (1 - control.flood_cpu)) for control, hit in fair
-    ]
-    took = [flood_took(control, hit) for control, hit in fair]
+
+    def ratios(value: Callable[[Figures], float]) -> list[float]:
+        return [value(hit) / value(control) for control, hit in fair]
+
+    of_results = ratios(lambda each: each.result(is_open=is_open))
     return {
-        "ratio": median(ratios),
-        "ratio_of_share": None if is_open else median(of_share),
-        "flood_took": median(took),
+        "ratio": median(of_results),
+        "spread": quartiles(of_results),
+        "ratio_of_share": None if is_open else median(ratios(lambda each: each.setup_rate / (1 - each.flood_cpu))),
+        "ratio_per_cpu": median(ratios(lambda each: each.setup_rate / each.gateway_cpu)),
+        "machine": median(ratios(lambda each: each.speed)),
+        "flood_took": median([flood_took(control, hit) for control, hit in fair]),
         "control": medians([control for control, _ in rounds]),
         "hit": medians([hit for _, hit in rounds]),
         "rounds": [[msgspec.structs.asdict(each) for each in pair] for pair in rounds],
@@ -272,16 +293,27 @@ def median(values: list[float]) -> float | None:
     return round(statistics.median(values), 3) if values else None
 
 
+def quartiles(values: list[float]) -> list[float]:
+    """The first and the third; of one value that value, of none nothing."""
+    if len(values) < 2:
+        return [round(value, 3) for value in values * 2]
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return [round(first, 3), round(third, 3)]
+
+
 def row(peer: str, kind: str, result: dict[str, object]) -> str:
     """One line of the table."""
     control, hit = result["control"], result["hit"]
     assert isinstance(control, dict) and isinstance(hit, dict)
     of_share = "" if result["ratio_of_share"] is None else result["ratio_of_share"]
+    spread = result["spread"]
+    assert isinstance(spread, list)
     delays = " / ".join("none" if each["p99_ms"] is None else f"{each['p99_ms']:.0f} ms" for each in (control, hit))
     return (
         f"| {common.NAMES[peer]} | {kind} | {hit['flood_per_s']:.0f}/s "
         f"| {control['setup_rate']:.0f}/s | {hit['setup_rate']:.0f}/s "
-        f"| {result['ratio']} | {of_share} | {delays} "
+        f"| {result['ratio']} | {' to '.join(map(str, spread))} | {of_share} | {result['ratio_per_cpu']} "
+        f"| {result['machine']} | {delays} "
         f"| {100 * control['gateway_cpu']:.0f} % | {100 * hit['gateway_cpu']:.0f} % "
         f"| {control['memory_growth_octets'] / 1e6:.1f} MB | {hit['memory_growth_octets'] / 1e6:.1f} MB |"
     )
@@ -297,16 +329,16 @@ def meaning(options: argparse.Namespace) -> str:
     if options.honest_rate:
         return f"Honest peers, {options.honest_rate:g}/s from {whence}; `ratio` is of the part that came in."
     return (
-        f"Honest peers in a closed loop of {CONCURRENCY} from {whence}; `ratio` is of set-up rates, `of share` of "
-        "those over what the flood left of the tester's core."
+        f"Honest peers in a closed loop of {CONCURRENCY} from {whence}; `ratio` is of set-up rates, `of share` over "
+        "what the flood left of the tester's core, `per CPU` of tunnels for each second of the gateway's CPU."
     )
 
 
 def main() -> None:
     """Measure, print, and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each kind is measured (default 3)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of honest peers in each measurement (default 10)")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each kind is measured (default 7)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of honest peers in each measurement (default 5)")
     parser.add_argument("--rate", type=float, default=50_000.0, help="datagrams of the flood a second, at most")
     parser.add_argument("--kind", action="append", choices=KINDS, help="which flood; may be repeated (default all)")
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="which daemon (default cygnet)")
@@ -321,18 +353,20 @@ def main() -> None:
     common.check_machine()
     results: dict[str, dict[str, object]] = {}
     lines = [
-        "| daemon | flood | came | honest | honest, hit | ratio | of share | p99 / hit | CPU | CPU, hit "
-        "| memory | memory, hit |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| daemon | flood | came | honest | honest, hit | ratio | quartiles | of share | per CPU | machine "
+        "| p99 / hit | CPU | CPU, hit | memory | memory, hit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for peer in options.peer or ["cygnet"]:
         results[peer] = {}
         for kind in options.kind or KINDS:
             rounds = []
             for number in range(1, options.rounds + 1):
-                pair = (measure(peer, kind, options, is_hit=False), measure(peer, kind, options, is_hit=True))
-                rounds.append(pair)
-                control, hit = pair
+                # The one first, and then the other: what gets faster or slower meanwhile favours neither.
+                order = (False, True) if number % 2 else (True, False)
+                figures = {is_hit: measure(peer, kind, options, is_hit=is_hit) for is_hit in order}
+                control, hit = figures[False], figures[True]
+                rounds.append((control, hit))
                 print(
                     f"{peer} {kind} {number}/{options.rounds}: {control.setup_rate:.0f} -> {hit.setup_rate:.0f} "
                     f"tunnels/s under {hit.flood_per_s:.0f} datagrams/s, p99 {control.p99_ms} -> {hit.p99_ms} ms",
