@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from cygnet.ike.known_sources import KnownSources
-from cygnet.ike.nat import pack_address
+from cygnet.ike.nat import pack_once
 from cygnet.ike.settings import AdmissionSettings
 from cygnet.net.shedding_filter import MAX_SUSPECTS, Sources
 from cygnet.net.source_key import SourceKeys
@@ -179,12 +179,20 @@ class SuspectSources:
     def asked(self, remote: str) -> None:
         """A cookie was sent to that address."""
         self._families[":" in remote].asked += 1
-        _count(self._asked, remote)
+        counts = self._asked
+        if remote in counts:
+            counts[remote] += 1
+        elif len(counts) < MAX_SOURCES:
+            counts[remote] = 1
 
     def returned(self, remote: str) -> None:
         """A good cookie came from that address."""
         self._families[":" in remote].returned += 1
-        _count(self._returned, remote)
+        counts = self._returned
+        if remote in counts:
+            counts[remote] += 1
+        elif len(counts) < MAX_SOURCES:
+            counts[remote] = 1
 
     def wrong(self) -> None:
         """A request came that begins like one with a cookie, and brings no good one."""
@@ -196,10 +204,8 @@ class SuspectSources:
         if elapsed_s < REVIEW_S:
             return
         self._reviewed = now
-        for remote, count in self._asked.items():
-            self._families[":" in remote].source(remote).asked += count
-        for remote, count in self._returned.items():
-            self._families[":" in remote].source(remote).returned += count
+        for family in self._families.values():
+            family.note(self._asked, self._returned, LIMIT_PER_S * elapsed_s)
         self._asked.clear()
         self._returned.clear()
         if self._wrong > STRANGERS_PER_S * elapsed_s:
@@ -234,13 +240,6 @@ class SuspectSources:
         """Have the kernel know who is suspect."""
         ipv4, ipv6 = (self._families[is_ipv6].told(self.share, self._tags) for is_ipv6 in (False, True))
         self._limit(ipv4, ipv6)
-
-
-def _count(counts: dict[str, int], remote: str) -> None:
-    if remote in counts:
-        counts[remote] += 1
-    elif len(counts) < MAX_SOURCES:
-        counts[remote] = 1
 
 
 class _Family:
@@ -281,16 +280,31 @@ class _Family:
         self._limited_until = 0.0
         self._trusted_keys: frozenset[int] = frozenset()
 
-    def source(self, remote: str) -> _Source:
-        """What is known of the prefix of that address."""
-        key = self._key(remote)
-        found = self.sources.get(key)
-        if found is None:
-            found = self.sources[key] = _Source()
-        return found
+    def note(self, asked: dict[str, int], returned: dict[str, int], limit: float) -> None:
+        """So many cookies were sent to, and came from, addresses of both families.
 
-    def _key(self, remote: str) -> int:
-        return self.keys.key(pack_address(remote))
+        Of forged addresses there are thousands, none of which stands out or will be seen again: of a prefix that was
+        sent so few that it can't become a suspect nothing is kept, unless its peers are known or it is suspect.
+        """
+        sent, came = self._by_prefix(asked), self._by_prefix(returned)
+        if not sent and not came:
+            return
+        many = [key for key, count in sent.items() if count > limit]
+        watched = self._known_keys().union(self.suspects, self.sources, many)
+        for key in watched.intersection(sent.keys() | came.keys()):
+            source = self.sources.setdefault(key, _Source())
+            source.asked += sent.get(key, 0)
+            source.returned += came.get(key, 0)
+
+    def _by_prefix(self, counts: dict[str, int]) -> dict[int, int]:
+        """Those of this family, by the key of the prefix."""
+        key_of, is_ipv6 = self.keys.key, self._is_ipv6
+        found: dict[int, int] = {}
+        for remote, count in counts.items():
+            if (":" in remote) is is_ipv6:
+                key = key_of(pack_once(remote))
+                found[key] = found.get(key, 0) + count
+        return found
 
     def _known_keys(self) -> frozenset[int]:
         octets = 16 if self._is_ipv6 else 4

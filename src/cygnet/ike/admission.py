@@ -30,7 +30,7 @@ from cygnet.ike.environment import Environment
 from cygnet.ike.expiring_map import ExpiringMap
 from cygnet.ike.handshake import Admitted
 from cygnet.ike.known_sources import KnownSources, prefix_of
-from cygnet.ike.nat import pack_address
+from cygnet.ike.nat import pack_address, pack_once
 from cygnet.ike.path import Path
 from cygnet.ike.puzzles import (
     Challenge,
@@ -231,7 +231,7 @@ class Admission:
             or flags & (FLAG_INITIATOR | FLAG_RESPONSE) != FLAG_INITIATOR
         ):
             return None
-        remote = pack_address(path.remote)
+        remote = pack_once(path.remote)
         limits = self._env.settings.admission
         source = prefix_of(remote, limits)
         if source in self.known and judge(self._load(source, ike_sas), limits, _NOTHING) == SERVE:

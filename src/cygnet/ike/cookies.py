@@ -29,6 +29,8 @@ NOTE_OCTETS: Final = 3
 NO_NOTE: Final = bytes(NOTE_OCTETS)
 _HEAD_OCTETS: Final = _TAG_OCTETS + NOTE_OCTETS
 COOKIE_OCTETS: Final = _HEAD_OCTETS + _DIGEST_OCTETS
+_LENGTHS: Final = tuple(bytes((n,)) for n in range(17))
+"""Of an address, as one octet."""
 
 
 class CookieJar:
@@ -89,5 +91,5 @@ class CookieJar:
 def _digest(secret: "hashlib.blake2s", head: bytes, nonce_i: bytes, remote: bytes, spi_i: bytes) -> bytes:
     keyed = secret.copy()
     # The nonce alone has no fixed length here, and it stands last.
-    keyed.update(head + spi_i + bytes((len(remote),)) + remote + nonce_i)
+    keyed.update(head + spi_i + _LENGTHS[len(remote)] + remote + nonce_i)
     return keyed.digest()

@@ -1,8 +1,8 @@
 """NAT detection, and what keeps a NAT's mapping alive (RFC 7296 section 2.23, RFC 3948 section 2.3)."""
 
 import hashlib
-import socket
 from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 from cygnet.iana import NotifyType
@@ -27,15 +27,21 @@ _SPREAD: Final = 256
 """Makes the first keepalive up to an interval early, by one octet of the SPI: then as many are due at any time."""
 
 
-@lru_cache(maxsize=4096)
-def pack_address(address: str) -> bytes:
-    """The octets of an IP address in text form."""
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+def pack_once(address: str) -> bytes:
+    """The octets of an IP address in text form, of one that may never be seen again.
+
+    What is forged would cost more in a cache, and drive out those that are in use.
+    """
+    return inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+
+
+pack_address = lru_cache(maxsize=4096)(pack_once)
+"""The same, of a peer's address."""
 
 
 def unpack_address(octets: bytes) -> str:
     """The text form of a packed IP address."""
-    return socket.inet_ntop(socket.AF_INET if len(octets) == 4 else socket.AF_INET6, octets)
+    return inet_ntop(AF_INET if len(octets) == 4 else AF_INET6, octets)
 
 
 def detection_digest(spi_i: bytes, spi_r: bytes, address: str, port: int) -> bytes:

@@ -214,6 +214,22 @@ def test_memory_and_the_filter_are_bounded(rig: Rig) -> None:
     assert all(not family.sources for family in rig.sources._families.values())
 
 
+def test_of_prefixes_that_cannot_become_suspects_nothing_is_kept(rig: Rig) -> None:
+    """A forged flood has thousands of addresses in each interval, of which none will be seen again."""
+    rig.trust(HONEST)
+    rig.interval({HONEST: 1, BAD: MANY} | {f"10.0.{n >> 8}.{n & 255}": FEW for n in range(2000)})
+    ipv4, ipv6 = rig.sources._families.values()
+    assert len(ipv4.sources) == 2, "the known one and the one that was asked often"
+    assert not ipv6.sources
+
+
+def test_addresses_of_one_prefix_that_are_few_each_are_many_together(rig: Rig) -> None:
+    for _ in range(2):
+        rig.interval({f"2001:db8::{n:x}": 1 for n in range(MANY)})
+    assert rig.is_suspect(BAD6)
+    assert len(rig.sources) == 1
+
+
 @pytest.mark.parametrize("let_in", [0, 4_000, 10_000, 40_000])
 def test_without_time_to_spare_strangers_get_what_they_always_get(let_in: float) -> None:
     assert allowance(let_in, 0.0) == STRANGERS_PER_S

@@ -235,6 +235,12 @@ class TestWhereAPeerHasAuthenticatedItself:
         assert door.ask(NEIGHBOUR), "somebody else does"
         assert door.knock(NEIGHBOUR) is None
 
+    def test_forged_addresses_do_not_drive_those_in_use_out_of_a_cache(self) -> None:
+        door = self.flooded(KNOWN)
+        before = pack_address.cache_info().currsize
+        assert all(door.ask(f"203.1.{n >> 8}.{n & 255}") for n in range(500))
+        assert pack_address.cache_info().currsize == before
+
     def test_they_do_for_what_is_left_half_open_there(self) -> None:
         door = self.flooded(KNOWN)
         for _ in range(LIMITS.cookie_threshold_ip):
