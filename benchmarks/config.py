@@ -22,7 +22,8 @@ from typing import Final
 from cygnet.auth.identity import Identity, parse_identity
 from cygnet.config.load import load_settings
 from cygnet.iana import ProtocolId
-from cygnet.ike.connections import ConnectionIndex, choose_connection
+from cygnet.ike.connection_index import ConnectionIndex
+from cygnet.ike.connections import choose_connection
 from cygnet.ike.path import Path as NetworkPath
 from cygnet.ike.proposals import parse_proposal, to_offer
 from cygnet.ike.settings import AuthSettings, ConnectionSettings

@@ -15,7 +15,11 @@ from tests.sim.world import (
     sa_of,
 )
 
-from cygnet.ike.settings import AdmissionSettings, RetransmitPolicy
+from cygnet.ike.connection_index import ConnectionIndex
+from cygnet.ike.effects import Effect
+from cygnet.ike.environment import InForce
+from cygnet.ike.path import Path
+from cygnet.ike.settings import AdmissionSettings, RetransmitPolicy, Settings
 
 
 class Ends:
@@ -97,3 +101,30 @@ def test_messages_count_for_their_connection_also_after_it_has_changed() -> None
     assert ends.gateway.env.connections.tallies(name) == [(name, expected)]
     ends.gateway.table.configure(msgspec.structs.replace(ends.gateway.env.settings, connections=()))
     assert ends.gateway.env.connections.tallies("") == []
+
+
+def test_a_handshake_under_way_goes_on_by_the_settings_that_it_began_with_and_the_next_one_by_the_new() -> None:
+    ends = Ends()
+    connections = ends.gateway.env.settings.connections
+    receive = ends.gateway.table.receive
+    reloaded: list[InForce] = []
+
+    def receive_and_reload(datagram: bytes, path: Path, now: float) -> list[Effect]:
+        effects = receive(datagram, path, now)
+        if not reloaded:
+            # IKE_SA_INIT is answered, and IKE_AUTH is yet to come.
+            reloaded.append(InForce(Settings(), ConnectionIndex(), ends.gateway.env.secrets))
+            ends.gateway.table.configure(reloaded[0])
+        return effects
+
+    ends.gateway.table.receive = receive_and_reload  # type: ignore[method-assign]
+    ends.initiate()
+    ends.world.run(1.0)
+    assert len(ends.gateway.established) == 1
+    ends.initiate()
+    ends.world.run(1.0)
+    assert len(ends.gateway.established) == 1
+    ends.gateway.table.configure(InForce(Settings(), ConnectionIndex(connections), ends.gateway.env.secrets))
+    ends.initiate()
+    ends.world.run(1.0)
+    assert len(ends.gateway.established) == 2

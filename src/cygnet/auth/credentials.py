@@ -45,22 +45,27 @@ class SharedSecrets:
 
     __slots__ = ("_by_local", "_by_owner", "_entries", "_has_wildcards", "_patterned")
 
-    def __init__(self, secrets: Iterable[OwnedSecret]) -> None:
-        self._entries = [_Entry(item.secret, tuple(item.owners) or (ANY_IDENTITY,)) for item in secrets]
+    def __init__(self, secrets: Iterable[OwnedSecret] = ()) -> None:
+        self._entries: list[_Entry] = []
         self._by_owner: dict[MatchKey, dict[int, None]] = {}
         self._patterned: dict[int, None] = {}
-        for number, entry in enumerate(self._entries):
-            for owner in entry.owners:
-                if owner.is_pattern:
-                    self._patterned[number] = None
-                else:
-                    self._by_owner.setdefault(owner.match_key, {})[number] = None
-
-        self._has_wildcards = any(
-            owner.is_pattern and not owner.is_any for entry in self._entries for owner in entry.owners
-        )
+        self._has_wildcards = False
         self._by_local: dict[MatchKey | None, bytes | None] = {}
         """For peers that no secret names: by our identity, None for all those that no secret names either."""
+        for item in secrets:
+            self.add(item)
+
+    def add(self, item: OwnedSecret) -> None:
+        """Put a secret behind the others, before the first is looked for."""
+        number = len(self._entries)
+        entry = _Entry(item.secret, tuple(item.owners) or (ANY_IDENTITY,))
+        self._entries.append(entry)
+        for owner in entry.owners:
+            if owner.is_pattern:
+                self._patterned[number] = None
+                self._has_wildcards = self._has_wildcards or not owner.is_any
+            else:
+                self._by_owner.setdefault(owner.match_key, {})[number] = None
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -7,6 +7,9 @@ from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.keys import TABLES
 from cygnet.ike.settings import Settings
 
+MAX_NAMED: Final = 100
+"""Of what was added, changed or removed, so many at most are named."""
+_PLURALS: Final = {"connection": "connections", "pool": "pools", "authority": "authorities"}
 _ATTRIBUTES: Final = {key.name: key.attribute for key in TABLES["gateway"].keys}
 
 
@@ -62,7 +65,14 @@ def _differences_of(kind: str, before: Iterable[_Named], now: Iterable[_Named]) 
     old: Mapping[str, _Named] = {each.name: each for each in before}
     new: Mapping[str, _Named] = {each.name: each for each in now}
     return [
-        *(f"{kind} {name} added" for name in new if name not in old),
-        *(f"{kind} {name} changed" for name in new if name in old and old[name] != new[name]),
-        *(f"{kind} {name} removed" for name in old if name not in new),
+        *_said(kind, [name for name in new if name not in old], "added"),
+        *_said(kind, [name for name in new if name in old and old[name] != new[name]], "changed"),
+        *_said(kind, [name for name in old if name not in new], "removed"),
     ]
+
+
+def _said(kind: str, names: list[str], what: str) -> list[str]:
+    """One by one, or how many. Nobody reads thousands, and the answer to a command has an end."""
+    if len(names) > MAX_NAMED:
+        return [f"{len(names)} {_PLURALS[kind]} {what}"]
+    return [f"{kind} {name} {what}" for name in names]

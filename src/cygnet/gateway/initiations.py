@@ -124,8 +124,8 @@ class Initiations:
         before = self._started
         self._started = {
             connection.settings.name: connection
-            for connection in table.env.connections.all()
-            if initiating_worker(connection.settings, self._workers) == self._worker and _to_start(connection)
+            for connection in table.env.connections.starting.values()
+            if initiating_worker(connection.settings, self._workers) == self._worker
         }
         under_way = {each.connection.settings.name for each in (*self._by_sa.values(), *self._pauses.values())}
         for name, connection in self._started.items():

@@ -5,9 +5,10 @@ they run out. So no two workers can give the same address, and none waits for an
 it has workers that have more than the one that asks share with it.
 """
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Final
+from typing import Any, Final
 
 from cygnet.auth.identity import Identity
 from cygnet.gateway.control import AnyMessage, LeaseRequest, LeaseReturn
@@ -184,6 +185,10 @@ class _Pool:
         return self.freed.take_oldest()
 
 
+_Place = tuple[int, int, str]
+"""Of a pool: the octets of its addresses, the first of them, and its name."""
+
+
 class AddressPools:
     """All pools, as one worker has them: the `VirtualAddresses` of the core."""
 
@@ -200,7 +205,18 @@ class AddressPools:
         self._workers = workers
         self._send = send
         self._pools: dict[str, _Pool] = {}
-        self.configure(pools)
+        self._coming: dict[str, _Pool] = {}
+        """Those that are about to be in force, in part the same."""
+        self._changed: list[tuple[_Pool, PoolSettings]] = []
+        """Those of them that will tell other things than they do now."""
+        self._in_order: list[_Place] = []
+        self._coming_in_order: list[_Place] = []
+        self._retired: set[str] = set()
+        self.in_use = 0
+        """Addresses that peers have."""
+        for settings in pools:
+            self.prepare(settings, asks=False)
+        self.switch()
 
     def configure(self, pools: Iterable[PoolSettings]) -> None:
         """Have these pools from now on.
@@ -208,16 +224,58 @@ class AddressPools:
         One with the addresses that it had keeps what is leased and given. One that is gone, or has others now, must
         have been retired, and without addresses in use.
         """
-        before, self._pools = self._pools, {}
+        self.begin()
         for settings in pools:
-            plan = PoolPlan(settings, self._workers)
-            pool = before.get(settings.name)
-            if pool is None or (pool.plan.first, pool.plan.last) != (plan.first, plan.last):
-                inside = {n for octets, n in self._reserved if octets == plan.octets and plan.first <= n <= plan.last}
-                pool = _Pool(plan, frozenset(inside), self._workers)
+            self.prepare(settings)
+        self.switch()
+
+    def begin(self) -> None:
+        """Other pools are about to come, one by one."""
+        self._coming, self._changed, self._coming_in_order = {}, [], []
+
+    def prepare(self, settings: PoolSettings | str, *, asks: bool = True) -> None:
+        """One that is to come, or to stay as it is: then its name. A new one gets its first addresses meanwhile.
+
+        Raises LookupError if no pool has that name.
+        """
+        if isinstance(settings, str):
+            self._come(self._pools[settings])
+            return
+        plan = PoolPlan(settings, self._workers)
+        pool = self._pools.get(settings.name)
+        if pool is None or (pool.plan.first, pool.plan.last) != (plan.first, plan.last):
+            inside = {n for octets, n in self._reserved if octets == plan.octets and plan.first <= n <= plan.last}
+            pool = _Pool(plan, frozenset(inside), self._workers)
             pool.attributes = settings.attributes
-            pool.is_retired = False
-            self._pools[settings.name] = pool
+            self._come(pool)
+            if asks:
+                self._ask(pool)
+        else:
+            self._come(pool)
+            self._changed.append((pool, settings))
+
+    def switch(self) -> dict[str, Any]:
+        """Have those from now on that were prepared; returns those of before, which take a while to let go of."""
+        before, self._pools = self._pools, self._coming
+        for pool, settings in self._changed:
+            pool.attributes = settings.attributes
+        for name in self._retired:
+            if name in self._pools:
+                self._pools[name].is_retired = False
+        self._retired.clear()
+        self._in_order = self._coming_in_order
+        self.begin()
+        return before
+
+    def _come(self, pool: _Pool) -> None:
+        self._coming[pool.plan.name] = pool
+        insort(self._coming_in_order, (pool.plan.octets, pool.plan.first, pool.plan.name))
+
+    def _pool_at(self, octets: int, number: int) -> _Pool | None:
+        """The pool that begins at an address or next before it. Pools do not overlap: no other one can have it."""
+        at = bisect_left(self._in_order, (octets, number + 1, ""))
+        pool = self._pools[self._in_order[at - 1][2]] if at else None
+        return pool if pool is not None and pool.plan.octets == octets and number <= pool.plan.last else None
 
     def retire(self, name: str) -> int:
         """Give no more addresses of a pool; how many peers have."""
@@ -225,10 +283,12 @@ class AddressPools:
         if pool is None:
             return 0
         pool.is_retired = True
+        self._retired.add(name)
         return pool.in_use
 
     def keep(self, name: str) -> None:
         """Give addresses of a pool again."""
+        self._retired.discard(name)
         if name in self._pools:
             self._pools[name].is_retired = False
 
@@ -249,14 +309,8 @@ class AddressPools:
     def owns(self, address: bytes) -> bool:
         """Whether a packed address is in a block that we have leased."""
         number = int.from_bytes(address, "big")
-        return any(
-            pool.plan.has(address) and pool.plan.block_of(number) in pool.blocks for pool in self._pools.values()
-        )
-
-    @property
-    def in_use(self) -> int:
-        """Addresses that peers have."""
-        return sum(pool.in_use for pool in self._pools.values())
+        pool = self._pool_at(len(address), number)
+        return pool is not None and pool.plan.block_of(number) in pool.blocks
 
     def acquire(self, pools: tuple[str, ...], octets: int, wanted: bytes, identity: Identity) -> bytes | None:
         """A free packed address of `octets` (4 or 16) from the first of `pools` that has one; None if none has.
@@ -278,6 +332,7 @@ class AddressPools:
             elif pool.free < pool.low_water:
                 self._ask(pool)
             if address is not None:
+                self.in_use += 1
                 return address.to_bytes(octets, "big")
         if is_awaited:
             raise AddressAwaited
@@ -286,9 +341,9 @@ class AddressPools:
     def release(self, address: bytes) -> bool:
         """The address is free again: nobody has it, so False."""
         number = int.from_bytes(address, "big")
-        for pool in self._pools.values():
-            if pool.plan.octets == len(address) and pool.plan.first <= number <= pool.plan.last and pool.put(number):
-                break
+        pool = self._pool_at(len(address), number)
+        if pool is not None and pool.put(number):
+            self.in_use -= 1
         return False
 
     def is_handed_over(self, address: bytes) -> bool:
@@ -306,14 +361,12 @@ class AddressPools:
 
     def covers(self, octets: int, first: int, last: int) -> bool:
         """Whether a range of addresses, as numbers, lies within one pool."""
-        return any(
-            pool.plan.octets == octets and pool.plan.first <= first and last <= pool.plan.last
-            for pool in self._pools.values()
-        )
+        pool = self._pool_at(octets, first)
+        return pool is not None and last <= pool.plan.last
 
     def granted(self, pool: str, blocks: Iterable[int]) -> None:
         """The supervisor has leased us these blocks; none means that it has none."""
-        leased = self._pools.get(pool)
+        leased = self._coming.get(pool) or self._pools.get(pool)
         if leased is None:
             return
         blocks = tuple(blocks)

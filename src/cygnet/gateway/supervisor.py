@@ -281,6 +281,8 @@ class Supervisor:
             raise
         finally:
             theirs.close()
+        if self._vici is not None:
+            self._vici.calls.began_with(slot.index, self._settings)
         slot.channel = ours
         slot.started = time.monotonic()
         slot.is_ready = False
@@ -412,8 +414,9 @@ class Supervisor:
 
     def _configure(self, settings: Settings) -> None:
         """Other settings are in force from now on; the workers are about to be told."""
+        if settings.pools != self._settings.pools:
+            self._leasing.configure(settings.pools)
         self._settings = settings
-        self._leasing.configure(settings.pools)
 
     def _announce(self) -> None:
         if not self._has_served and all(slot.is_ready for slot in self._slots):

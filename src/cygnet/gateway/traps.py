@@ -115,8 +115,10 @@ class Traps:
         env = self._driver.table.env
         orders = {(order.connection, order.child): order.is_installed for order in env.settings.trap_orders}
         wanted: dict[bytes, tuple[Connection, Child]] = {}
-        for connection in env.connections.all():
-            name = connection.settings.name
+        for name in dict.fromkeys((*env.connections.trapped, *(each for each, _ in (*self._lost, *orders)))):
+            connection = env.connections.named(name)
+            if connection is None:
+                continue
             is_ours = initiating_worker(connection.settings, self._workers) == self._worker
             for child in connection.children:
                 which = (name, child.settings.name)

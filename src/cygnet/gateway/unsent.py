@@ -76,6 +76,5 @@ class Unsent:
         if self.traps is not None:
             self.traps.configure()
             return
-        connections = self._driver.table.env.connections.all()
-        if any(child.settings.start_action.has_trap for each in connections for child in each.children):
+        if self._driver.table.env.connections.trapped:
             _log.warning("no packets come here without a TUN device, so traps set nothing up")

@@ -6,12 +6,12 @@ A CHILD_SA and its successors by rekeying are one to a script, as with strongSwa
 import ipaddress
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 from cygnet.gateway.control import AnyMessage, ChildDown, ChildUp
 from cygnet.gateway.name_servers import PeerServers
 from cygnet.ike.effects import ChildRekeyed, Effect, InstallChild, RemoveChild
 from cygnet.ike.sa import IkeSa
-from cygnet.ike.settings import Settings
 from cygnet.ike.spi import unique_id
 
 
@@ -32,20 +32,15 @@ class ChildScripts:
         self._send = send
         self._again = again
         self._sa_of = sa_of
-        self._scripted: frozenset[tuple[str, str]] = frozenset()
+        self._scripted: AbstractSet[tuple[str, str]] = frozenset()
         self._new: list[InstallChild] = []
         self._lines: dict[bytes, bytes] = {}
         """The first of a line of CHILD_SAs by each that is there, as inbound SPIs."""
         self._alive: Counter[bytes] = Counter()
 
-    def configure(self, settings: Settings) -> bool:
-        """Look which children have a script; whether to be told of anything."""
-        self._scripted = frozenset(
-            (connection.name, child.name)
-            for connection in settings.connections
-            for child in connection.children
-            if child.updown
-        )
+    def configure(self, scripted: AbstractSet[tuple[str, str]]) -> bool:
+        """These have a script, by the names of connection and child; whether to be told of anything."""
+        self._scripted = scripted
         return bool(self._scripted or self._lines)
 
     def __call__(self, effect: Effect) -> None:

@@ -99,6 +99,9 @@ class GatewayBackend:
         self._follow_log = log
         self._started = time.time()
         self._applied = store.generation
+        self._newest: Settings | None = None
+        """What the workers were handed last."""
+        self._catching_up: set[asyncio.Task[None]] = set()
         self._applying: asyncio.Task[None] | None = None
         self._loading = 0
         """Commands that load something, and are not answered yet."""
@@ -167,9 +170,24 @@ class GatewayBackend:
             if self._applied == self.store.generation:
                 return
             generation, settings = self.store.generation, self.store.settings
+            self._newest = settings
             self._in_force(settings)
-            await asyncio.gather(*(self._calls.configure(worker, settings) for worker in self._workers()))
+            await self._calls.configure(self._workers(), settings)
             self._applied = generation
+
+    def on_ready(self, worker: int) -> None:
+        """A worker serves now. Something may have come into force since it was started, when it did not yet."""
+        if self._newest is not None and not self._calls.has(worker, self._newest):
+            task = asyncio.get_running_loop().create_task(self._catch_up(worker, self._newest))
+            self._catching_up.add(task)
+            task.add_done_callback(self._catching_up.discard)
+
+    async def _catch_up(self, worker: int, settings: Settings) -> None:
+        async with self._lock:
+            try:
+                await self._calls.configure([worker], settings)
+            except CommandError as exc:
+                _log.error("%s", exc)
 
     async def reload(self) -> Reloaded:
         """Read the file again, and put it into force as a whole; the log has the outcome."""

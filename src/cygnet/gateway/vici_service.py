@@ -119,6 +119,7 @@ class ViciService:
         """A worker serves now: it has to know what clients want to hear of."""
         if self._interest != Interest(()):
             self._send(worker, self._interest)
+        self.backend.on_ready(worker)
 
     def on_gone(self, worker: int) -> None:
         """A worker is gone."""

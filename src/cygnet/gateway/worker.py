@@ -40,6 +40,7 @@ from cygnet.gateway.gate import Gate
 from cygnet.gateway.held_requests import HeldRequests
 from cygnet.gateway.initiations import Initiations
 from cygnet.gateway.inner import InnerTraffic
+from cygnet.gateway.installing import Installer
 from cygnet.gateway.intake import WAITING, Intake, Standing
 from cygnet.gateway.lent_addresses import LentAddresses
 from cygnet.gateway.lonely_peers import LonelyPeers, obey
@@ -53,7 +54,7 @@ from cygnet.gateway.unsent import Unsent
 from cygnet.gateway.updown import ChildScripts
 from cygnet.gateway.worker_service import WorkerService
 from cygnet.ike.effects import ChildFailed, Effect, Revive, SaClosed, SaEstablished
-from cygnet.ike.environment import Environment
+from cygnet.ike.environment import Environment, InForce
 from cygnet.ike.exchanges.virtual_ip import is_held
 from cygnet.ike.path import Path
 from cygnet.ike.sa import IkeSa
@@ -142,7 +143,7 @@ class Worker:
         self._dataplane = self._carried.dataplane = self._make_dataplane(gateway)
         self._is_resolving = gateway.resolve is not ResolveKind.NO and kit.tun is not None
         self._servers = PeerServers(kit.channel.send if self._is_resolving else None)
-        self._scripts, self._events = self._make_listeners(settings)
+        self._scripts, self._events = self._make_listeners()
         self._driver = Driver(
             self._table,
             self._dataplane,
@@ -195,7 +196,7 @@ class Worker:
             takes_transport=kit.takes_transport,
         )
 
-    def _make_listeners(self, settings: Settings) -> tuple[ChildScripts, Events]:
+    def _make_listeners(self) -> tuple[ChildScripts, Events]:
         """What is done on this host when tunnels come and go, and what is told of it."""
         kit, loop = self._kit, self._loop
         view = self._table.sas.view
@@ -212,8 +213,11 @@ class Worker:
             settle=self._inner.settling.begin if self._inner is not None else lambda spi_in: None,
             on_initial_contact=LonelyPeers(kit.channel.send, loop.call_soon).add if kit.workers > 1 else None,
         )
-        events.has_scripts = scripts.configure(settings) or self._is_resolving
+        events.has_scripts = scripts.configure(self._table.env.connections.scripted) or self._is_resolving
         return scripts, events
+
+    def _make_installer(self) -> Installer:
+        return Installer(self._table.env, self._pools, install=self._install, send=self._channel.send, loop=self._loop)
 
     def _make_service(self, port: int) -> WorkerService:
         return WorkerService(
@@ -221,7 +225,7 @@ class Worker:
             self._pools,
             port=port,
             send=self._channel.send,
-            configure=self._configure,
+            installer=self._make_installer(),
             listen=partial(setattr, self._events, "listener"),
             traps=lambda: self._traps.names() if self._traps is not None else (),
             loop=self._loop,
@@ -423,14 +427,12 @@ class Worker:
         elif isinstance(message, Stop):
             self._stop()
 
-    def _configure(self, settings: Settings) -> None:
+    def _install(self, new: InForce) -> None:
         """Go on with another configuration."""
-        self._table.configure(settings)
-        self._suspects.configure(settings.admission)
-        self._pools.configure(settings.pools)
-        self._pools.tick()
+        self._table.configure(new)
+        self._suspects.configure(new.settings.admission)
         self._initiations.configure()
-        self._events.has_scripts = self._scripts.configure(settings) or self._is_resolving
+        self._events.has_scripts = self._scripts.configure(new.connections.scripted) or self._is_resolving
         self._have_traps()
 
     def _on_supervisor_gone(self) -> None:

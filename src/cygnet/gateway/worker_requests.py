@@ -32,12 +32,11 @@ class Forget(_Body, frozen=True, array_like=True, tag=True):
 
 
 class Configure(_Body, frozen=True, array_like=True, tag=True):
-    """One part of settings, which come in several; -> `Done` after the last."""
+    """A part of a piece of new settings, see `changes.py`; -> `Done` when all of them are in force."""
 
-    part: int
-    """From 0."""
-    parts: int
     octets: bytes
+    ends_piece: bool
+    is_last: bool
 
 
 class Initiate(_Body, frozen=True, array_like=True, tag=True):

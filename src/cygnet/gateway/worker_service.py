@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from cygnet.gateway.awaited import Awaited, Awaiting
 from cygnet.gateway.control import Answer, AnyMessage, Ask, Happened
 from cygnet.gateway.initiations import path_to_peer
+from cygnet.gateway.installing import Installer
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.sa_listing import SaListing
 from cygnet.gateway.sa_views import view_child, view_sa
@@ -59,7 +58,6 @@ from cygnet.ike.effects import (
 from cygnet.ike.errors import LocalError
 from cygnet.ike.nat import unpack_address
 from cygnet.ike.sa import ChildSa, ChildState, IkeSa
-from cygnet.ike.settings import Settings
 from cygnet.ike.states import SaState
 from cygnet.ike.tasks import CreateChild, DeleteChild, Reauthenticate, RekeyChild, RekeyIke
 from cygnet.net.driver import Driver
@@ -75,7 +73,6 @@ _PAGE_OCTETS: Final = 48 * 1024
 _TALLIES_A_PAGE: Final = 32
 """Of a kilobyte each, with all there is to count."""
 
-_settings_decoder: Final = msgspec.msgpack.Decoder(Settings)
 
 _EVENT_OF: Final[Mapping[type, str]] = {
     SaEstablished: "ike-updown",
@@ -98,7 +95,6 @@ class _Call:
         self.task: asyncio.Task[None] | None = None
         self.taken = asyncio.Event()
         """Set when the page that was sent last was taken."""
-        self.parts: list[bytes] = []
 
 
 class WorkerService:
@@ -111,12 +107,12 @@ class WorkerService:
         *,
         port: int,
         send: Callable[[AnyMessage], object],
-        configure: Callable[[Settings], object],
+        installer: Installer,
         listen: Callable[[Callable[[Effect], object] | None], object],
         traps: Callable[[], Iterable[tuple[str, str]]] = lambda: (),
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """`port` is our IKE port; `configure` puts new settings into force.
+        """`port` is our IKE port; `installer` puts new settings into force.
 
         `listen` is given whom to tell of every effect, and None when there is no need any more. `traps` are there, by
         the names of their connections and children.
@@ -126,7 +122,7 @@ class WorkerService:
         self._pools = pools
         self._port = port
         self._send = send
-        self._configure = configure
+        self._installer = installer
         self._listen = listen
         self._traps = traps
         self._loop = loop
@@ -167,8 +163,9 @@ class WorkerService:
             if call is not None and call.task is not None:
                 call.task.cancel()
             self._calls.pop(ask.number, None)
+            self._installer.forget(ask.number)
         elif isinstance(request, Configure):
-            self._take_part(ask.number, request)
+            self._installer.take(ask.number, request)
         else:
             call = self._calls[ask.number] = _Call()
             call.task = self._loop.create_task(self._answer(ask.number, call, request))
@@ -324,15 +321,6 @@ class WorkerService:
         call.taken.clear()
         self._send(Answer(number, encode_body(reply), is_last=False))
         await call.taken.wait()
-
-    def _take_part(self, number: int, request: Configure) -> None:
-        call = self._calls.setdefault(number, _Call())
-        call.parts.append(request.octets)
-        if len(call.parts) < request.parts:
-            return
-        del self._calls[number]
-        self._configure(_settings_decoder.decode(b"".join(call.parts)))
-        self._send(Answer(number, encode_body(Done()), is_last=True))
 
     # Lists.
 

@@ -5,6 +5,8 @@ import socket
 from collections.abc import Iterable
 from typing import Final
 
+from cygnet.ike.subnets import pack_text
+
 _AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _AnyNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -20,7 +22,10 @@ class AddressSet:
         single: set[str] = set()
         ranges: list[tuple[_AnyAddress, _AnyAddress]] = []
         for text in texts:
-            if "/" in text:
+            if ":" not in text and pack_text(text) is not None:
+                # There is one way only to write an IPv4 address.
+                single.add(text)
+            elif "/" in text:
                 network = ipaddress.ip_network(text, strict=False)
                 ranges.append((network.network_address, network.broadcast_address))
             elif "-" in text:

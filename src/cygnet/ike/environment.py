@@ -6,11 +6,13 @@ It reaches for nothing itself.
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from cygnet.auth.credentials import SharedSecrets
 from cygnet.auth.identity import Identity
 from cygnet.auth.psk import forget_secrets
 from cygnet.crypto.ke import KeyExchangeMethod, KeyPair
-from cygnet.ike.connections import ConnectionIndex
+from cygnet.ike.connection_index import ConnectionIndex
 from cygnet.ike.settings import Settings
 from cygnet.ike.spi import SpiSeal, owner, worker_of_ike_spi
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
@@ -83,6 +85,15 @@ class NoAddresses:
     def attributes(self, pools: tuple[str, ...], addresses: tuple[bytes, ...]) -> tuple[ConfigurationAttribute, ...]:
         """Nothing to tell."""
         return ()
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """Settings, and what was made of them."""
+
+    settings: Settings
+    """Of use is what stands in no list: connections and secrets are in the other two."""
+    connections: ConnectionIndex
+    secrets: SharedSecrets
 
 
 class Environment:
@@ -161,12 +172,19 @@ class Environment:
         self.takes_transport = takes_transport
         """Whether the data plane carries transport mode, and the host brings it the packets."""
 
-    def configure(self, settings: Settings) -> None:
-        """Go on with other settings. SAs that stand keep the connection that they were made with."""
-        self.settings = settings
-        self.connections = ConnectionIndex(settings.connections, before=self.connections)
-        self.secrets = SharedSecrets(settings.secrets)
-        forget_secrets()
+    def configure(self, new: Settings | InForce) -> None:
+        """Go on with other settings. SAs that stand keep the connection that they were made with.
+
+        With what was made of them before, it takes no time, however many connections there are.
+        """
+        if isinstance(new, Settings):
+            connections = ConnectionIndex(new.connections, before=self.connections)
+            new = InForce(new, connections, SharedSecrets(new.secrets))
+        self.settings = new.settings
+        self.connections = new.connections
+        if new.secrets is not self.secrets:
+            self.secrets = new.secrets
+            forget_secrets()
 
     def owns(self, spi: bytes) -> bool:
         """Whether datagrams for an IKE SPI, of an SA that we have or not, are to come to this worker."""

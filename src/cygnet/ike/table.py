@@ -24,7 +24,7 @@ from cygnet.ike.effects import (
     SaEstablished,
     Send,
 )
-from cygnet.ike.environment import Environment
+from cygnet.ike.environment import Environment, InForce
 from cygnet.ike.exchanges import ike_sa_init, mobike, virtual_ip
 from cygnet.ike.first_requests import FirstRequests
 from cygnet.ike.fragments import Fragments
@@ -89,10 +89,10 @@ class IkeTable:
         """SAs, as original responder, whose peer has not authenticated itself yet."""
         return self.admission.half_open
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, new: Settings | InForce) -> None:
         """Go on with other settings. What stands, or has begun, goes on as it was agreed."""
-        self.env.configure(settings)
-        self._first.configure(settings)
+        self.env.configure(new)
+        self._first.configure(self.env.settings)
 
     # What the driver calls.
 

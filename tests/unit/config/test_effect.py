@@ -2,11 +2,11 @@
 
 import msgspec
 
-from cygnet.config.effect import differences, keys_of_reload, keys_of_start, waiting_keys
+from cygnet.config.effect import MAX_NAMED, differences, keys_of_reload, keys_of_start, waiting_keys
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.keys import TABLES
 from cygnet.config.load import load_text
-from cygnet.ike.settings import Settings
+from cygnet.ike.settings import ConnectionSettings, Settings
 
 CONFIG = """
 connections {
@@ -65,3 +65,11 @@ def test_what_waits_for_the_next_start_has_names() -> None:
     started = GatewaySettings()
     assert waiting_keys(started, GatewaySettings()) == ()
     assert waiting_keys(started, msgspec.structs.replace(started, port=1500, tun_mtu=1300)) == ("port", "tun_mtu")
+
+
+def test_of_thousands_that_change_it_is_said_how_many() -> None:
+    before = Settings(connections=tuple(ConnectionSettings(name=f"c-{n}") for n in range(MAX_NAMED + 1)))
+    assert differences(before, Settings()) == (f"{MAX_NAMED + 1} connections removed",)
+    fewer = msgspec.structs.replace(before, connections=before.connections[1:])
+    assert len(differences(Settings(), fewer)) == MAX_NAMED
+    assert differences(fewer, before) == ("connection c-0 added",)

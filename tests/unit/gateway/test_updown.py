@@ -232,7 +232,7 @@ def established(*attributes: ConfigurationAttribute, sa: bytes = SA) -> SaEstabl
 @pytest.fixture
 def worker() -> WorkerRig:
     rig = WorkerRig()
-    assert rig.scripts.configure(settings("true"))
+    assert rig.scripts.configure({("rw", "net")})
     rig.add_sa()
     return rig
 
@@ -249,7 +249,7 @@ def test_a_worker_tells_of_children_that_have_a_script_and_of_no_others(worker: 
     assert (message.remote_id, message.remote_ts) == ("c1@example.org", (selector("10.3.0.9/32"),))
     assert worker.happen(removed(b"two.")) == []
     assert worker.happen(removed(b"one.")) == [ChildDown(b"one.")]
-    assert not ChildScripts(print, print, worker.sas.get, PeerServers(None)).configure(settings(""))
+    assert not ChildScripts(print, print, worker.sas.get, PeerServers(None)).configure(frozenset())
 
 
 def test_addresses_are_ours_or_the_peers(worker: WorkerRig) -> None:

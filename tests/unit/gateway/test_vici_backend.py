@@ -4,7 +4,6 @@ import asyncio
 import math
 import threading
 
-import msgspec
 import pytest
 
 from cygnet.config.errors import ConfigError, Problem
@@ -12,6 +11,7 @@ from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.load import Configuration, ConfigurationFile
 from cygnet.config.store import Store
 from cygnet.gateway import vici_backend
+from cygnet.gateway.changes import Secrets, decode_piece
 from cygnet.gateway.control import Answer, AnyMessage, Ask
 from cygnet.gateway.vici_backend import APPLIED_AT_ONCE, GatewayBackend
 from cygnet.gateway.worker_calls import WorkerCalls
@@ -178,13 +178,13 @@ class SlowWorker:
     def __init__(self, file: ConfigurationFile | None = None) -> None:
         self.taken: list[int] = []
         """How many secrets each configuration had."""
-        self._calls = WorkerCalls(self._send)
-        self._parts: list[bytes] = []
+        self.calls = WorkerCalls(self._send)
+        self._secrets = 0
         self._numbers: list[int] = []
         self.store = Store(Settings())
         self.backend = GatewayBackend(
             self.store,
-            self._calls,
+            self.calls,
             Counters.create(writers=2),
             workers=lambda: [0],
             file=file,
@@ -197,11 +197,13 @@ class SlowWorker:
         assert isinstance(message, Ask)
         request = decode_request(message.body)
         assert isinstance(request, Configure)
-        self._parts.append(request.octets)
-        if request.part == request.parts - 1:
-            settings = msgspec.msgpack.decode(b"".join(self._parts), type=Settings)
-            self._parts.clear()
-            self.taken.append(len(settings.secrets))
+        assert request.ends_piece
+        piece = decode_piece(request.octets)
+        if isinstance(piece, Secrets):
+            self._secrets += len(piece.items)
+        if request.is_last:
+            self.taken.append(self._secrets)
+            self._secrets = 0
             self._numbers.append(message.number)
         return True
 
@@ -213,14 +215,14 @@ class SlowWorker:
     async def load_and_take(self) -> None:
         """One more, which the worker takes before the command is answered."""
         command = asyncio.ensure_future(self.load())
-        await _turns(2)
+        await _turns()
         assert not command.done()
         self.answer()
         await command
 
     def answer(self) -> None:
         """It has what it was handed last."""
-        self._calls.on_answer(0, Answer(self._numbers.pop(), encode_body(Done()), is_last=True))
+        self.calls.on_answer(0, Answer(self._numbers.pop(), encode_body(Done()), is_last=True))
 
 
 async def _turns(number: int = 10) -> None:
@@ -352,3 +354,24 @@ def test_a_file_that_is_wrong_changes_nothing() -> None:
         assert worker.store.settings is before and not worker.taken
 
     asyncio.run(run())
+
+
+def test_a_worker_that_serves_after_others_have_new_settings_gets_them_too() -> None:
+    async def run() -> list[int]:
+        worker = SlowWorker()
+        await worker.load_and_take()
+        worker.backend.on_ready(0)
+        await _turns()
+        assert len(worker.taken) == 1
+        # It was started before they came into force, with others.
+        worker.calls.on_gone(0)
+        worker.calls.began_with(0, Settings())
+        worker.backend.on_ready(0)
+        await _turns()
+        worker.answer()
+        await _turns()
+        worker.backend.on_ready(0)
+        await _turns()
+        return worker.taken
+
+    assert asyncio.run(run()) == [1, 1]

@@ -22,6 +22,7 @@ from tests.sim.world import (
 
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.gateway.control import Answer, AnyMessage, Ask, Happened
+from cygnet.gateway.installing import Installer
 from cygnet.gateway.pools import AddressPools
 from cygnet.gateway.worker_requests import (
     Counted,
@@ -77,12 +78,13 @@ class ServedHost(Host):
             loop=cast(asyncio.AbstractEventLoop, NoTimers()),
             clock=lambda: world.now,
         )
+        pools = AddressPools((), workers=1, send=self.sent.append)
         self.service = WorkerService(
             self.driver,
-            AddressPools((), workers=1, send=self.sent.append),
+            pools,
             port=500,
             send=self.sent.append,
-            configure=self.env.configure,
+            installer=Installer(self.env, pools, install=self.env.configure, send=self.sent.append, loop=self.loop),
             listen=self._listen,
             loop=self.loop,
         )

@@ -4,7 +4,8 @@ import pytest
 
 from cygnet.auth.identity import ANY_IDENTITY, Identity, matches, parse_identity
 from cygnet.iana import KeId, ProtocolId
-from cygnet.ike.connections import Candidates, Connection, ConnectionIndex, choose_connection
+from cygnet.ike.connection_index import ConnectionIndex
+from cygnet.ike.connections import Candidates, Connection, choose_connection
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal, to_offer
 from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings
