@@ -25,6 +25,10 @@ from cygnet.ike.table import IkeTable
 TUNNELS = 50_000
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 PATH = Path("198.51.100.1", 4500, "192.0.2.1", 4500)
+LIFETIMES = {
+    "child": ChildLifetimes.of(ChildSettings("net")).time,
+    "ike": IkeLifetimes.of(ConnectionSettings(name="rw")).rekey,
+}
 IN_ONE_MINUTE, IN_AN_HOUR = MINUTE, HOUR
 """How long it took to set all tunnels up."""
 
@@ -133,6 +137,45 @@ def test_liveness_checks(delay: float, within: float) -> None:
     mean = work.mean(end - 5 * delay, end)
     assert max(work.of(0.0, end)) < 2 * mean
     assert 1.0 <= mean * delay / work.span / number < 1.4
+
+
+@pytest.mark.parametrize("delay", [60.0, 1800.0])
+@pytest.mark.parametrize("within", [IN_ONE_MINUTE, IN_AN_HOUR])
+def test_all_the_work_of_a_day(delay: float, within: float) -> None:
+    """Rekeying of both kinds and liveness checks together, each exchange as work. A peer that was rekeyed with has been
+    heard, and so is asked later: what spreads the one must not gather the other."""
+    rng = random.Random(f"day {delay} {within}")
+    connection = Connection(ConnectionSettings(name="rw", dpd_delay_s=delay))
+    lives = {kind: of.soft for kind, of in LIFETIMES.items()}
+    work, asked = Work(), Work()
+    end = DAY if delay > MINUTE else DAY / 8
+    for at in arrivals(rng, TUNNELS // (20 if delay > MINUTE else 40), within):
+        sa = standing(rng, at, connection)
+        due = {
+            kind: at + min(of.draw(rng.randbytes, earliest=FIRST_OF_MANY)[0], of_peer(of, rng))
+            for kind, of in LIFETIMES.items()
+        }
+        while True:
+            kind, rekeying = min(due.items(), key=lambda each: each[1])
+            check = sa.liveness_due()
+            assert check is not None
+            now = min(rekeying, check)
+            if now >= end:
+                break
+            sa.last_inbound = now
+            sa.message_ids.next_id += 1
+            if check < rekeying:
+                asked.add(now)
+                work.add(now)
+                continue
+            # The exchange that makes the new one, and the one that deletes the old.
+            work.add(now, 2)
+            due[kind] = now + min(of_peer(LIFETIMES[kind], rng), of_peer(LIFETIMES[kind], rng))
+            if kind == "ike":
+                sa.spi, sa.message_ids.next_id = rng.randbytes(8), 0
+    steady = min(max(lives.values()), end / 2)
+    for each in (work, asked):
+        assert max(each.of(within, end)) < 2 * each.mean(steady, end)
 
 
 @pytest.mark.parametrize("delay", [30.0, 600.0])
