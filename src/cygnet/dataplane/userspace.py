@@ -190,8 +190,11 @@ class UserspaceDataplane:
             tunnel.path = path
             tunnel.is_udp_encapsulated = is_udp_encapsulated
 
-    def rest(self, now: float, limit: int = PACKED_PER_CALL) -> None:
-        """Let tunnels without traffic sleep, which makes them small; to be called some times a second."""
+    def rest(self, now: float, limit: int = PACKED_PER_CALL) -> bool:
+        """Let tunnels without traffic sleep, which makes them small; to be called some times a second.
+
+        At most `limit` are looked at. Whether more are to be, as soon as others have had their turn.
+        """
         self._by_spi.rest(now, limit)
         while self._yielding and self._yielding[0][0] <= now:
             self.use(self._yielding.popleft()[1])
@@ -199,6 +202,7 @@ class UserspaceDataplane:
             self._forget_oldest()
         for _ in range(self._early.expire(now)):
             self._count("esp_unknown_spi")
+        return self._by_spi.has_tired
 
     def carried(self, spi_in: bytes) -> Carried | None:
         """The SA and what it has carried so far; None if it isn't there. One that is asleep stays so."""

@@ -88,9 +88,10 @@ _UNDER_WAY: Final = Standing.UNDER_WAY
 
 _TICK_S: Final = 1.0
 _REST_S: Final = 0.1
-"""How often idle tunnels are put to sleep, and the collector is let look: at a little each time, so that none of it
-takes long."""
-_RESTS_PER_TURN: Final = 256
+"""How often idle tunnels are put to sleep: some each time, so that none of it takes long."""
+_NO_REST_S: Final = 0.02
+"""The same while more are tired than one turn takes, as where hundreds come each second."""
+_TIDY_S: Final = 0.1
 
 
 class Kit(msgspec.Struct, frozen=True):
@@ -252,6 +253,7 @@ class Worker:
             self._loop.add_reader(self._kit.tun, self._inner.drain_tun)
         self._loop.call_later(_TICK_S, self._tick)
         self._let_rest()
+        self._tidy()
         self._loop.call_soon(self._initiations.start)
         # Before it says that it serves: the kernel brings packets for traps from then on.
         self._have_traps()
@@ -440,11 +442,13 @@ class Worker:
         self._loop.stop()
 
     def _let_rest(self) -> None:
-        self._loop.call_later(_REST_S, self._let_rest)
+        has_more = self._userspace is not None and self._userspace.rest(time.monotonic())
+        self._loop.call_later(_NO_REST_S if has_more else _REST_S, self._let_rest)
+
+    def _tidy(self) -> None:
+        self._loop.call_later(_TIDY_S, self._tidy)
+        self._unsent.refill()
         collect_young()
-        if self._userspace is not None:
-            self._userspace.rest(time.monotonic(), _RESTS_PER_TURN)
-            self._unsent.refill()
 
     def _tick(self) -> None:
         self._loop.call_later(_TICK_S, self._tick)

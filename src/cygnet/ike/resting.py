@@ -145,6 +145,11 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
         """How many values are awake, or were until they went."""
         return len(self._awake) + sum(map(len, self._slices)) + len(self._tired)
 
+    @property
+    def has_tired(self) -> bool:
+        """Whether `rest` has left some that it is to look at."""
+        return bool(self._tired)
+
     def next_due(self) -> float | None:
         """When `rest` wants to be called; None while all sleep."""
         if self._tired:

@@ -21,7 +21,7 @@ from cygnet.esp.sa import OutboundSa
 from cygnet.iana import EncrId, IntegId
 from cygnet.ike.effects import InstallChild
 from cygnet.ike.path import Path
-from cygnet.ike.resting import IDLE_S
+from cygnet.ike.resting import IDLE_S, PACKED_PER_CALL
 
 VIP = "10.3.0.1"
 END = child(1, remote=(selector(f"{VIP}/32"),))
@@ -298,6 +298,20 @@ def test_traffic_keeps_a_tunnel_awake(gateway: Plane, client: Plane) -> None:
         assert not isinstance(gateway.plane._by_spi.look(END.spi_in), bytes)
     let_rest(gateway, 120.0)
     assert isinstance(gateway.plane._by_spi.look(END.spi_in), bytes)
+
+
+def test_many_are_put_to_sleep_in_turns(gateway: Plane) -> None:
+    """However many came at once, one turn takes a few, and says that there are more."""
+    for number in range(2 * PACKED_PER_CALL):
+        gateway.plane.install(msgspec.structs.replace(END, spi_in=number.to_bytes(4, "big")))
+    turns = []
+    for tenth in range(int(30 * IDLE_S)):
+        awake = gateway.plane._by_spi.awake
+        has_more = gateway.plane.rest(100.0 + tenth / 10)
+        turns.append((awake - gateway.plane._by_spi.awake, has_more))
+    assert gateway.plane._by_spi.awake == 0
+    assert max(packed for packed, _ in turns) == PACKED_PER_CALL
+    assert (PACKED_PER_CALL, True) in turns and not turns[-1][1]
 
 
 def let_rest(plane: Plane, start: float = 100.0, seconds: float = 3 * IDLE_S) -> None:
