@@ -26,13 +26,13 @@ from tests.sim.world import (
     gateway_settings,
 )
 
-from cygnet.auth.identity import parse_identity
+from cygnet.auth.identity import MAX_OCTETS, parse_identity
 from cygnet.crypto.keywords import keyword_of
 from cygnet.iana import CfgAttribute, ExchangeType, KeId, ProtocolId
 from cygnet.ike.effects import AuthenticationRefused, HeldBack, OfferRefused, PhaseDone, Retransmitted, Send
 from cygnet.ike.proposals import parse_proposal
 from cygnet.ike.selectors import parse_selector
-from cygnet.ike.settings import AdmissionSettings, ChildSettings, RetransmitPolicy, SharedSecret
+from cygnet.ike.settings import AdmissionSettings, AuthSettings, ChildSettings, RetransmitPolicy, SharedSecret
 from cygnet.ike.states import SaState
 from cygnet.wire.header import decode_header
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
@@ -509,3 +509,17 @@ def test_the_delete_after_a_failed_set_up_is_repeated_until_it_is_heard() -> Non
     world.run(5.0)
     assert client.closed == ["internal_address_failure"] and gateway.closed == ["deleted_by_peer"]
     assert not client.established
+
+
+@pytest.mark.parametrize("fragment_size", [1280, 0])
+def test_two_identities_as_long_as_may_be_fit_into_the_messages(fragment_size: int) -> None:
+    # `SECRET` is anybody's.
+    ours, theirs = (parse_identity("keyid:#" + octet * MAX_OCTETS) for octet in ("aa", "bb"))
+    world = World()
+    settings = change_connection(
+        gateway_settings(fragment_size=fragment_size), local=AuthSettings(id=ours), remote=AuthSettings(id=theirs)
+    )
+    client, gateway = make(world, settings, client_settings(fragment_size=fragment_size))
+    client.initiate(gateway, client_connection(local=AuthSettings(id=theirs), remote=AuthSettings(id=ours)))
+    world.run(1.0)
+    assert agree(client, gateway)

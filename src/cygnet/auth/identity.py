@@ -94,8 +94,13 @@ _PLAINEST: Final[dict[int, re.Pattern[str]]] = {
 """Names that can't be read as anything else, which nearly all are: that need not be tried out."""
 
 
+MAX_OCTETS: Final = 24576
+"""Of an identity: two of them, the peer's and ours, and all else that IKE_AUTH tells, fit into the longest message."""
+
+
 def parse_identity(text: str) -> Identity:
-    """Read an identity or pattern as strongSwan does. Raises ValueError, which says what is wrong.
+    """Read an identity or pattern as strongSwan does. Raises ValueError, which says what is wrong; also for one that no
+    message has room for.
 
     - `type:value` with a type of fqdn, dns, email, rfc822, userfqdn, ipv4, ipv6, dn, asn1dn, asn1gn, keyid, or a number
       in braces; `type:#hex` gives the octets themselves.
@@ -106,6 +111,13 @@ def parse_identity(text: str) -> Identity:
     Deviation: strongSwan takes what follows `ipv4:`, `ipv6:` and `asn1dn:` as raw octets, which gives an identity
     that nobody has; here it is converted.
     """
+    identity = _parse(text)
+    if len(identity.data) > MAX_OCTETS:
+        raise ValueError(f"an identity of {len(identity.data)} octets does not fit into a message ({MAX_OCTETS} do)")
+    return identity
+
+
+def _parse(text: str) -> Identity:
     if text in _ANY_TEXTS:
         return ANY_IDENTITY
     prefixed = _parse_prefixed(text)

@@ -18,7 +18,7 @@ from cygnet.config.keys import TABLES
 from cygnet.config.log_settings import LogSettings
 from cygnet.config.reader import Reader, Values
 from cygnet.config.references import referenced_names, resolve_references
-from cygnet.config.resource_keys import CERTIFICATES, UNBUILT_SECRETS
+from cygnet.config.resource_keys import CERTIFICATES, OPENS_A_FILE, UNBUILT_SECRETS
 from cygnet.config.syntax import Position, Section, Setting, Source, parse_file, parse_text
 from cygnet.ike.settings import (
     AdmissionSettings,
@@ -202,7 +202,9 @@ class _Loader:
             unbuilt = next((table for prefix, table in UNBUILT_SECRETS.items() if name.startswith(prefix)), None)
             if unbuilt is not None:
                 self._reader.read(section, path, unbuilt)
-                self._reader.warn(section.position, f"{path} is skipped: {unbuilt.help}")
+                # Its file is opened with it where the folders are read, and what is in there is listed.
+                use = "only opens a file, to be listed" if name.startswith(OPENS_A_FILE) else "is skipped"
+                self._reader.warn(section.position, f"{path} {use}: {unbuilt.help}")
             elif name.startswith("ike"):
                 found = self._reader.read(section, path, TABLES["secret"])
                 if "secret" in found:

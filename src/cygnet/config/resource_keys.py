@@ -100,20 +100,20 @@ EAP: Final = "EAP is not built yet; peers prove themselves by a pre-shared key (
 PPK: Final = "post-quantum pre-shared keys are not built yet; a peer that requires one can't be served"
 _FILE_KEYS: Final = ("file", "secret")
 
+OPENS_A_FILE: Final = ("private", "rsa", "ecdsa", "bliss", "pkcs8", "pkcs12")
+"""Sections within `secrets`, by prefix, that have the password of a file in a folder beside `swanctl.conf`."""
+
 UNBUILT_SECRETS: Final = MappingProxyType(
     {
         "eap": _unbuilt_secret("eap", EAP, "secret", "id"),
         "xauth": _unbuilt_secret("xauth", "it is about IKEv1, which is not spoken here", "secret", "id"),
         "ntlm": _unbuilt_secret("ntlm", EAP, "secret", "id"),
         "ppk": _unbuilt_secret("ppk", PPK, "secret", "id"),
-        **{
-            name: _unbuilt_secret(name, CERTIFICATES, *_FILE_KEYS)
-            for name in ("private", "rsa", "ecdsa", "bliss", "pkcs8", "pkcs12")
-        },
+        **{name: _unbuilt_secret(name, CERTIFICATES, *_FILE_KEYS) for name in OPENS_A_FILE},
         "token": _unbuilt_secret("token", CERTIFICATES, "handle", "slot", "module", "pin"),
     }
 )
-"""Sections within `secrets` that nothing uses yet, by prefix. They are skipped with a warning; `help` says why."""
+"""Sections within `secrets` that prove nothing yet, by prefix. A warning says so, and `help` why."""
 
 AUTHORITY: Final = Table(
     title="authorities.<name>",

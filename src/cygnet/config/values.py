@@ -249,8 +249,13 @@ def parse_packed_address(text: str) -> bytes:
 
 
 def parse_listen_address(text: str) -> str:
-    """One IP address, in its usual form."""
-    return str(_address(text))
+    """One IP address, in its usual form, that a host can have."""
+    address = _address(text)
+    if address.is_multicast:
+        raise ValueError(f"{quote(text)} is a multicast address; give one of this host, or 0.0.0.0 or :: for all")
+    if address == _BROADCAST:
+        raise ValueError(f"{quote(text)} is the broadcast address; give one of this host, or 0.0.0.0 or :: for all")
+    return str(address)
 
 
 def parse_peer_addresses(text: str) -> tuple[str, ...]:
@@ -382,6 +387,7 @@ def _next_to(address: bytes, step: int) -> bytes:
     return (int.from_bytes(address, "big") + step).to_bytes(len(address), "big")
 
 
+_BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 

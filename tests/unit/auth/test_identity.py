@@ -8,6 +8,7 @@ from cygnet.auth.identity import (
     ANYBODY,
     EXACT,
     IPV4_RANGE,
+    MAX_OCTETS,
     ONE_WILDCARD,
     Identity,
     matches,
@@ -162,3 +163,14 @@ def test_patterns_are_known_as_such(text: str) -> None:
 @pytest.mark.parametrize("text", ["a.example.org", "a*.example.org", "CN=a*", "keyid:*", "10.0.0.1", "asn1dn:#2a"])
 def test_identities_are_no_patterns(text: str) -> None:
     assert not parse_identity(text).is_pattern
+
+
+@pytest.mark.parametrize("form", ["{}", "{}@example.org", "@{}", "keyid:{}", "*@{}", "CN={}"])
+def test_an_identity_that_no_message_has_room_for_is_refused(form: str) -> None:
+    with pytest.raises(ValueError, match=f"does not fit into a message \\({MAX_OCTETS} do\\)"):
+        parse_identity(form.format("x" * MAX_OCTETS + "xxxxxxxxxxxxx"))
+    parse_identity(form.format("x" * (MAX_OCTETS - 100)))
+    with pytest.raises(ValueError, match="does not fit"):
+        parse_identity("keyid:#" + "00" * (MAX_OCTETS + 1))
+    # A peer may send what it likes: that is shown, in octets.
+    assert str(Identity(IdType.KEY_ID, bytes(MAX_OCTETS + 1))).startswith("keyid:#00")

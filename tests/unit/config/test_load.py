@@ -109,3 +109,27 @@ def test_the_list_of_problems_ends_somewhere() -> None:
 
 def test_secrets_do_not_show_in_what_is_loaded() -> None:
     assert "hunter2" not in repr(load_text("secrets { ike-1 { secret = hunter2 } }"))
+
+
+@pytest.mark.parametrize("side", ["local", "remote"])
+def test_an_identity_that_no_message_has_room_for_is_refused_where_it_stands(side: str) -> None:
+    long = "x" * 65_000
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"connections {{\n c {{\n  {side} {{\n   auth = psk\n   id = {long}\n  }}\n }}\n}}\n", "x.conf")
+    assert f"x.conf:5:9: id in connections.c.{side}: an identity of 65000 octets does not fit into a message" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("224.0.0.1", "is a multicast address"),
+        ("ff02::1", "is a multicast address"),
+        ("255.255.255.255", "is the broadcast address"),
+    ],
+)
+def test_what_no_host_has_for_an_address_is_not_listened_on(address: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"gateway {{\n  listen = 127.0.0.1, {address}\n}}\n", "x.conf")
+    assert str(caught.value).startswith(f'x.conf:2:12: listen in gateway: "{address}" {why}; give one of this host')

@@ -53,6 +53,7 @@ def test_an_identity_is_what_parsing_its_text_gives(pattern: str) -> None:
         "c}n",
         "*@example.org",
         "%any",
+        "c{n}@" + "x" * 65_536,
     ],
 )
 def test_what_is_no_pattern_is_refused(pattern: str) -> None:
