@@ -59,10 +59,16 @@ def _change(args: argparse.Namespace, levels: Mapping[str, str]) -> int:
     if args.json:
         print(json.dumps(answer))
     elif answer["success"] == "yes":
-        print(" ".join(f"{name}={level}" for name, level in answer["levels"].items()))
+        print(_levels(answer["levels"]))
+        for target, levels in answer.get("targets", {}).items():
+            print(f"{target}: {_levels(levels)}")
     else:
         raise LocalError(answer["errmsg"])
     return 0 if answer["success"] == "yes" else 1
+
+
+def _levels(levels: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={level}" for name, level in levels.items())
 
 
 def _text(event: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from cygnet.config import values
 from cygnet.config.gateway_keys import GATEWAY
-from cygnet.config.log_keys import LOG
+from cygnet.config.log_keys import LOG, LOG_LEVELS
 from cygnet.config.resource_keys import AUTHORITY, CERTIFICATES, EAP, POOL, PPK, SECRET
 from cygnet.config.schema import ANYTHING, Inner, Key, Table, Unbuilt
 from cygnet.config.values import Kind
@@ -354,6 +354,7 @@ TABLES: Final = MappingProxyType(
         "authority": AUTHORITY,
         "gateway": GATEWAY,
         "log": LOG,
+        "log_levels": LOG_LEVELS,
     }
 )
 """Every kind of section that is understood, in the order of the documentation."""

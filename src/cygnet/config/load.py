@@ -15,7 +15,7 @@ from cygnet.config.errors import ConfigError, Problem, quote
 from cygnet.config.folders import read_folders
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.keys import TABLES
-from cygnet.config.log_settings import LogSettings
+from cygnet.config.log_settings import TARGETS, Levels, LogSettings
 from cygnet.config.reader import Reader, Values
 from cygnet.config.references import referenced_names, resolve_references
 from cygnet.config.resource_keys import CERTIFICATES, OPENS_A_FILE, UNBUILT_SECRETS
@@ -169,8 +169,16 @@ class _Loader:
         if found.get("port", defaults.port) == found.get("natt_port", defaults.natt_port):
             setting = section.settings.get("natt_port") or section.settings["port"]
             self._reader.error(setting.value_position, "port and natt_port in gateway must be two ports")
-        found["log"] = LogSettings(**self._reader.read(_section(section, "log"), "gateway.log", TABLES["log"]))
+        found["log"] = self._read_log(_section(section, "log"))
         return found
+
+    def _read_log(self, section: Section) -> LogSettings:
+        found = self._reader.read(section, "gateway.log", TABLES["log"])
+        for name in (f"{target}_levels" for target in TARGETS):
+            if name in section.sections:
+                levels = self._reader.read(section.sections[name], f"gateway.log.{name}", TABLES["log_levels"])
+                found[name] = Levels(**levels)
+        return LogSettings(**found)
 
     def _read_pools(self, root: Section) -> tuple[PoolSettings, ...]:
         pools: list[PoolSettings] = []

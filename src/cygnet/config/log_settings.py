@@ -2,6 +2,7 @@
 
 import logging
 from enum import Enum
+from typing import Final
 
 import msgspec
 
@@ -15,10 +16,14 @@ class LogFormat(Enum):
     JSON = "json"
 
 
-class LogSettings(msgspec.Struct, frozen=True):
-    """Levels are the least severity that is logged, as Python's `logging` has them; None is that of `default`."""
+TARGETS: Final = ("stderr", "file", "syslog", "journal")
+"""Where lines can go."""
 
-    default: int = logging.INFO
+
+class Levels(msgspec.Struct, frozen=True):
+    """The least severity that is logged, by group, as Python's `logging` has them; None is that of `default`."""
+
+    default: int | None = None
     dmn: int | None = None
     mgr: int | None = None
     ike: int | None = None
@@ -37,6 +42,18 @@ class LogSettings(msgspec.Struct, frozen=True):
     app: int | None = None
     esp: int | None = None
     lib: int | None = None
+
+    @property
+    def thresholds(self) -> dict[str, int]:
+        """Those that there are, by group, and DEFAULT."""
+        own = {name: getattr(self, name) for name in (DEFAULT, *GROUPS)}
+        return {name: level for name, level in own.items() if level is not None}
+
+
+class LogSettings(Levels, frozen=True):
+    """What is logged, and where to. The levels are those of all targets that have none of their own."""
+
+    default: int = logging.INFO
     stderr: bool = True
     file: str = ""
     """Path; empty for none."""
@@ -45,8 +62,12 @@ class LogSettings(msgspec.Struct, frozen=True):
     journal: bool = False
     format: LogFormat = LogFormat.TEXT
 
-    @property
-    def thresholds(self) -> dict[str, int]:
-        """The levels by group, and DEFAULT."""
-        own = {group: getattr(self, group) for group in GROUPS}
-        return {DEFAULT: self.default, **{group: level for group, level in own.items() if level is not None}}
+    stderr_levels: Levels = Levels()
+    file_levels: Levels = Levels()
+    syslog_levels: Levels = Levels()
+    journal_levels: Levels = Levels()
+
+    def thresholds_of(self, target: str) -> dict[str, int]:
+        """The levels of a target by group, and DEFAULT. With a default of its own it has nothing of the others'."""
+        own: dict[str, int] = getattr(self, f"{target}_levels").thresholds
+        return own if DEFAULT in own else {**self.thresholds, **own}

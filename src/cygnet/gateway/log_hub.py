@@ -9,17 +9,18 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from cygnet.config.log_settings import LogFormat, LogSettings
+from cygnet.config.log_settings import TARGETS, LogFormat, LogSettings
 from cygnet.gateway.log_lines import FACILITIES, LogLine, event_of, line_of
 from cygnet.gateway.log_targets import FileTarget, Target, journal_target, syslog_target
 from cygnet.ike.errors import LocalError
 from cygnet.ike.rate_limit import RateLimit
-from cygnet.observe.log_groups import DEFAULT, GROUPS, parse_threshold, put_into_force, threshold_text
+from cygnet.observe.log_groups import DEFAULT, GROUPS, parse_threshold, put_into_force, threshold_of, threshold_text
 
 LINES_PER_SECOND: Final = 500
 """Of one worker, whatever it has to say: what peers can cause must not fill a disk."""
@@ -41,7 +42,8 @@ class LogHub:
 
     def __init__(self, settings: LogSettings) -> None:
         """Open the targets, and take over logging in this process. Raises LocalError."""
-        self._thresholds = settings.thresholds
+        self._thresholds = _thresholds(settings)
+        """By the name of the target; those that all have that have none of their own by an empty one."""
         self._is_listened_to = False
         self._count: Count = lambda series: None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,7 +92,7 @@ class LogHub:
         for key in before.keys() - self._targets.keys():
             before[key].retire()
         self._settings = settings
-        self._thresholds = settings.thresholds
+        self._thresholds = _thresholds(settings)
         self._apply()
         return True
 
@@ -153,8 +155,8 @@ class LogHub:
 
     def take(self, line: LogLine) -> None:
         """Write a line wherever it is wanted."""
-        if line.severity >= self._thresholds.get(line.group, self._thresholds[DEFAULT]):
-            for target in self._targets.values():
+        for (name, _, _), target in self._targets.items():
+            if line.severity >= threshold_of(self._thresholds[name], line.group):
                 target.put(line)
         if self._is_listened_to and self.publish is not None:
             self.publish("log", event_of(line))
@@ -176,9 +178,12 @@ class LogHub:
     @property
     def in_force(self) -> dict[str, int]:
         """What processes are to log. A client that listens gets level 1, as from charon, whatever the targets get."""
+        wanted = [self._thresholds[name] for name, _, _ in self._targets] or [self._thresholds[""]]
+        names = dict.fromkeys(chain((DEFAULT,), *wanted))
+        least = {name: min(threshold_of(each, name) for each in wanted) for name in names}
         if not self._is_listened_to:
-            return dict(self._thresholds)
-        return {name: min(threshold, logging.INFO) for name, threshold in self._thresholds.items()}
+            return least
+        return {name: min(threshold, logging.INFO) for name, threshold in least.items()}
 
     def listen(self, *, wanted: bool) -> None:
         """Whether any client of the control socket wants to hear of lines."""
@@ -186,26 +191,38 @@ class LogHub:
             self._is_listened_to = wanted
             self._apply()
 
-    def levels(self) -> dict[str, str]:
-        """The level of each group that has its own, and of the others."""
-        return {name: threshold_text(threshold) for name, threshold in self._thresholds.items()}
+    def levels(self, target: str = "") -> dict[str, str]:
+        """The level of each group that has its own, and of the others: of all targets, or of one that has its own."""
+        return {name: threshold_text(threshold) for name, threshold in self._thresholds[target].items()}
+
+    @property
+    def with_own_levels(self) -> list[str]:
+        """The targets that are logged to, and have levels of their own."""
+        return [name for name, _, _ in self._targets if self._thresholds[name] != self._thresholds[""]]
 
     def change(self, levels: Mapping[str, str]) -> None:
-        """Other levels, by group or DEFAULT; an empty one has the group follow the default. Raises ValueError."""
-        thresholds = dict(self._thresholds)
+        """Other levels for all targets, by group or DEFAULT; an empty one has the group follow the default. Raises
+        ValueError."""
+        fresh = {target: dict(thresholds) for target, thresholds in self._thresholds.items()}
         for name, text in levels.items():
             if name != DEFAULT and name not in GROUPS:
                 raise ValueError(f'there is no group "{name}": {", ".join(GROUPS)}')
-            if text or name == DEFAULT:
-                thresholds[name] = parse_threshold(text)
-            else:
-                thresholds.pop(name, None)
-        self._thresholds = thresholds
+            threshold = parse_threshold(text) if text or name == DEFAULT else None
+            for thresholds in fresh.values():
+                if threshold is not None:
+                    thresholds[name] = threshold
+                else:
+                    thresholds.pop(name, None)
+        self._thresholds = fresh
         self._apply()
 
     def _apply(self) -> None:
         put_into_force(self.in_force)
         self._tell(self.in_force)
+
+
+def _thresholds(settings: LogSettings) -> dict[str, dict[str, int]]:
+    return {"": settings.thresholds, **{target: settings.thresholds_of(target) for target in TARGETS}}
 
 
 class _Sender:

@@ -99,16 +99,24 @@ def threshold_text(threshold: int) -> str:
     return next(word for word, least in _WORDS.items() if least == threshold)
 
 
-def put_into_force(thresholds: Mapping[str, int]) -> None:
-    """Log in this process what reaches these severities, by group and DEFAULT. Of libraries only what matters, unless
-    their group has a level of its own."""
+def threshold_of(thresholds: Mapping[str, int], group: str) -> int:
+    """What a line of a group must reach, with levels by group and DEFAULT. Of libraries only what matters is logged,
+    unless their group has a level of its own."""
+    own = thresholds.get(group)
+    if own is not None:
+        return own
     default = thresholds[DEFAULT]
-    logging.getLogger().setLevel(thresholds.get("lib", max(default, logging.WARNING)))
-    logging.getLogger("cygnet").setLevel(default)
+    return max(default, logging.WARNING) if group == "lib" else default
+
+
+def put_into_force(thresholds: Mapping[str, int]) -> None:
+    """Log in this process what reaches these severities, by group and DEFAULT."""
+    logging.getLogger().setLevel(threshold_of(thresholds, "lib"))
+    logging.getLogger("cygnet").setLevel(thresholds[DEFAULT])
     for group in GROUPS:
-        group_logger(group).setLevel(thresholds.get(group, default))
+        group_logger(group).setLevel(thresholds.get(group, thresholds[DEFAULT]))
     for family, group in _FAMILIES.items():
-        logging.getLogger(family).setLevel(thresholds.get(group, default))
+        logging.getLogger(family).setLevel(threshold_of(thresholds, group))
 
 
 def about(connection: str, unique_id: int = 0) -> dict[str, tuple[str, int]]:

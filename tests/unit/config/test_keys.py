@@ -9,7 +9,7 @@ from cygnet.config.errors import ConfigError
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.keys import TABLES
 from cygnet.config.load import load_text
-from cygnet.config.log_settings import LogSettings
+from cygnet.config.log_settings import TARGETS, Levels, LogSettings
 from cygnet.config.reader import Reader
 from cygnet.config.resource_keys import UNBUILT_SECRETS
 from cygnet.config.schema import ANYTHING, Key, Unbuilt
@@ -60,6 +60,7 @@ STRUCTS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "authority": (AuthoritySettings,),
     "gateway": (GatewaySettings, Settings, RetransmitPolicy, AdmissionSettings),
     "log": (LogSettings,),
+    "log_levels": (Levels,),
 }
 
 ALL_KEYS = [pytest.param(name, key, id=f"{name}-{key.name}") for name, table in TABLES.items() for key in table.keys]
@@ -145,6 +146,7 @@ def test_every_field_has_a_key(table: str) -> None:
         "connections",
         "pools",
     }
+    filled_elsewhere |= {f"{target}_levels" for target in TARGETS}
     filled_elsewhere |= {"pools", "secrets", "retransmit", "admission", "authorities", "log", "trap_orders"}
     attributes = {key.attribute for key in TABLES[table].keys} | filled_elsewhere
     for struct in STRUCTS[table]:

@@ -1,5 +1,6 @@
 """From sections to settings: what holds across sections. Values and messages are in test_values and test_golden."""
 
+import logging
 import os
 
 import pytest
@@ -10,6 +11,7 @@ from cygnet.config.errors import ConfigError
 from cygnet.config.gateway_settings import GatewaySettings
 from cygnet.config.load import Configuration, load_text
 from cygnet.ike.settings import AuthSettings, ChildSettings, ConnectionSettings, Settings
+from cygnet.observe.log_groups import AUDIT, RAW
 
 ROUNDS = "local { auth = psk }\nremote { auth = psk }\n"
 SECRET = "\nsecrets { ike { secret = x } }"
@@ -133,3 +135,16 @@ def test_what_no_host_has_for_an_address_is_not_listened_on(address: str, why: s
     with pytest.raises(ConfigError) as caught:
         load_text(f"gateway {{\n  listen = 127.0.0.1, {address}\n}}\n", "x.conf")
     assert str(caught.value).startswith(f'x.conf:2:12: listen in gateway: "{address}" {why}; give one of this host')
+
+
+def test_each_target_of_the_log_may_have_levels_of_its_own() -> None:
+    text = "gateway {{ log {{\n ike = 2\n file = /x\n {} {{\n default = 0\n enc = error\n }}\n }} }}"
+    log = load_text(text.format("file_levels")).gateway.log
+    assert log.thresholds == log.thresholds_of("syslog") == {"default": logging.INFO, "ike": logging.DEBUG}
+    assert log.thresholds_of("file") == {"default": AUDIT, "enc": logging.ERROR}
+    own = load_text("gateway { log {\n ike = 2\n syslog_levels {\n ike = 0\n net = 3\n }\n } }").gateway.log
+    assert own.thresholds_of("syslog") == {"default": logging.INFO, "ike": AUDIT, "net": RAW}
+    with pytest.raises(ConfigError, match=r'x:4:2: unknown section "fail_levels" in gateway\.log'):
+        load_text(text.format("fail_levels"), "x")
+    with pytest.raises(ConfigError, match=r'ike in gateway\.log\.file_levels: "9" is no log level'):
+        load_text("gateway { log { file_levels {\n ike = 9\n } } }")

@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cygnet.config.log_settings import LogFormat, LogSettings
+from cygnet.config.log_settings import Levels, LogFormat, LogSettings
 from cygnet.gateway.log_hub import LINES_PER_SECOND, LogHub
 from cygnet.gateway.log_lines import LogLine
 from cygnet.gateway.log_targets import MAX_WAITING, FileTarget, journal_target, syslog_target
 from cygnet.ike.errors import LocalError
-from cygnet.observe.log_groups import AUDIT, GROUPS, about, group_logger
+from cygnet.observe.log_groups import AUDIT, GROUPS, about, group_logger, put_into_force
 
 QUIET = LogSettings(stderr=False)
 
@@ -44,6 +44,25 @@ def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not become true"
         time.sleep(0.005)
+
+
+class Kept:
+    """A target that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def put(self, line: LogLine) -> None:
+        self.texts.append(line.text)
+
+    def reopen(self) -> None:
+        raise NotImplementedError
+
+    def retire(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class Rig:
@@ -297,3 +316,45 @@ def test_a_daemon_that_does_not_read_costs_lines_and_no_time(tmp_path: Path) -> 
             target.put(line())
         target.close()
     assert lost
+
+
+def test_a_target_has_levels_of_its_own_and_all_change_together(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "log", ike=logging.WARNING, file_levels=Levels(chd=logging.DEBUG, ike=AUDIT))
+    journal = rig.hub._targets["journal", True, False] = Kept()
+    assert rig.hub.in_force == {"default": logging.INFO, "ike": AUDIT, "chd": logging.DEBUG}
+    put_into_force(rig.hub.in_force)
+    for group in ("ike", "chd", "net"):
+        group_logger(group).debug("%s detail", group)
+        group_logger(group).info("%s what else", group)
+        group_logger(group).log(AUDIT, "%s up", group)
+    # What only one of them wants goes to that one.
+    assert journal.texts == ["chd what else", "chd up", "net what else", "net up"]
+    assert (rig.hub.with_own_levels, rig.hub.levels()) == (["file"], {"default": "1", "ike": "warning"})
+    assert rig.hub.levels("file") == {"default": "1", "ike": "0", "chd": "2"}
+    rig.hub.change({"ike": "2", "chd": ""})
+    assert rig.hub.levels("file") == rig.hub.levels() == {"default": "1", "ike": "2"}
+    assert rig.told == [{"default": logging.INFO, "ike": logging.DEBUG}]
+    texts = [each.split("] ", 1)[1] for each in rig.end()]
+    assert texts == ["ike up", "chd detail", "chd what else", "chd up", "net what else", "net up"]
+
+
+def test_a_default_of_its_own_leaves_nothing_of_what_all_have(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "log", ike=logging.DEBUG, file_levels=Levels(default=AUDIT))
+    assert rig.hub.in_force == {"default": AUDIT}
+    rig.hub.listen(wanted=True)
+    assert rig.hub.in_force == {"default": logging.INFO}
+    group_logger("ike").info("what else")
+    assert [event["msg"] for event in rig.events] == ["what else"]
+    rig.hub.configure(LogSettings(stderr=False, file=str(tmp_path / "log"), file_levels=Levels(enc=logging.DEBUG)))
+    group_logger("enc").debug("encoded")
+    assert [each.split("] ", 1)[1] for each in rig.end()] == ["encoded"]
+
+
+def test_what_libraries_say_is_for_the_target_that_asks_for_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "log", file_levels=Levels(lib=logging.INFO))
+    journal = rig.hub._targets["journal", True, False] = Kept()
+    put_into_force(rig.hub.in_force)
+    logging.getLogger("some.library").info("trifle")
+    logging.getLogger("some.library").warning("matter")
+    assert journal.texts == ["matter"]
+    assert [each.split("] ", 1)[1] for each in rig.end()] == ["trifle", "WARNING matter"]

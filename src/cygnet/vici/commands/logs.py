@@ -11,8 +11,12 @@ from cygnet.vici.server import Call, Command, CommandError
 class Logs(Protocol):
     """The log of the daemon."""
 
-    def levels(self) -> dict[str, str]:
-        """The level of each group that has its own, and `default`."""
+    def levels(self, target: str = "") -> dict[str, str]:
+        """The level of each group that has its own, and `default`; of all targets, or of one that has its own."""
+
+    @property
+    def with_own_levels(self) -> list[str]:
+        """The targets that have."""
 
     def change(self, levels: Mapping[str, str]) -> None:
         """Other levels from now on; an empty one has its group follow the default. Raises ValueError."""
@@ -37,4 +41,5 @@ async def _log_levels(logs: Logs, call: Call) -> Encodable:
         logs.change(levels)
     except ValueError as exc:
         raise CommandError(str(exc)) from None
-    return {"success": True, "levels": logs.levels()}
+    own = {target: logs.levels(target) for target in logs.with_own_levels}
+    return {"success": True, "levels": logs.levels(), "targets": own or None}
