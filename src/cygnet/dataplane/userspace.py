@@ -151,7 +151,9 @@ class UserspaceDataplane:
         tunnel = self._by_spi.get(spi_in)
         if tunnel is not None and tunnel.is_waiting:
             yielded = tunnel.child.yields
-            self._table.discard(tunnel.child)
+            if yielded:
+                # It is in the table, behind the others. One that was not to send at all is not.
+                self._table.discard(tunnel.child)
             tunnel.send_from_now_on()
             self._table.add(tunnel.child)
             if yielded and self._used is not None:

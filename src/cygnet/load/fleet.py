@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from cygnet.crypto.ke import KeyExchangeMethod
 from cygnet.dataplane.base import Dataplane
@@ -153,6 +153,7 @@ class Fleet:
         self._upkeep = Upkeep(
             options, self._driver, self._sources.sources, process=self._process, loop=self._loop, clock=self._clock
         )
+        self._handle = self._handlers()
         self._takedown = Takedown(
             self._up,
             self._driver.delete,
@@ -303,28 +304,37 @@ class Fleet:
         self._is_answered = True
         self._driver.receive_ike(batch, now)
 
+    def _handlers(self) -> dict[type, Callable[[Any], object]]:
+        """What each effect means here; the others mean nothing."""
+        return {
+            PhaseDone: self._on_phase,
+            InstallChild: self._on_child,
+            SaEstablished: self._on_established,
+            SaClosed: self._on_closed,
+            SaRekeyed: self._on_rekeyed,
+            SaReauthenticated: self._on_rekeyed,
+            Retransmitted: self._on_retransmitted,
+            ChildFailed: self._on_child_failed,
+            TaskDone: self._upkeep.on_event,
+            ChildRekeyed: self._upkeep.on_event,
+            RekeyFailed: self._upkeep.on_event,
+        }
+
     def _on_event(self, effect: Effect) -> None:
-        match effect:
-            case PhaseDone():
-                self._on_phase(effect)
-            case InstallChild():
-                attempt = self._attempts.get(effect.sa)
-                if attempt is not None:
-                    attempt.child = effect
-            case SaEstablished():
-                self._on_established(effect)
-            case SaClosed():
-                self._on_closed(effect)
-            case SaRekeyed() | SaReauthenticated():
-                self._on_rekeyed(effect)
-            case Retransmitted():
-                self._on_retransmitted(effect)
-            case ChildFailed() if effect.sa in self._attempts or (self._churn and self._churn.is_coming(effect.sa)):
-                self._refused[effect.sa] = effect.reason
-            case TaskDone() | ChildRekeyed() | ChildFailed() | RekeyFailed():
-                self._upkeep.on_event(effect)
-            case _:
-                pass
+        handle = self._handle.get(type(effect))
+        if handle is not None:
+            handle(effect)
+
+    def _on_child(self, child: InstallChild) -> None:
+        attempt = self._attempts.get(child.sa)
+        if attempt is not None:
+            attempt.child = child
+
+    def _on_child_failed(self, effect: ChildFailed) -> None:
+        if effect.sa in self._attempts or (self._churn and self._churn.is_coming(effect.sa)):
+            self._refused[effect.sa] = effect.reason
+        else:
+            self._upkeep.on_event(effect)
 
     def _on_phase(self, done: PhaseDone) -> None:
         attempt = self._attempts.get(done.sa)

@@ -74,17 +74,21 @@ class Driver:
         self.clock = clock
         self.send_ike = send_ike
         """Who looks at what is sent puts itself in its place."""
-        self._send_keepalive = send_keepalive
         self._on_event = on_event
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._changes: dict[type, Callable[[Any], object]] = {
-            InstallChild: dataplane.install,
-            MoveChild: lambda each: dataplane.update_path(each.spi_in, each.path, each.is_udp_encapsulated),
-            UseChild: lambda each: dataplane.use(each.spi_in),
-            RetireChild: lambda each: dataplane.retire(each.spi_in),
+        self._carriers: dict[type, Callable[[Any], object]] = {
+            SendKeepalive: lambda each: send_keepalive(each.path),
+            InstallChild: self._telling(dataplane.install),
+            MoveChild: self._telling(
+                lambda each: dataplane.update_path(each.spi_in, each.path, each.is_udp_encapsulated)
+            ),
+            UseChild: self._telling(lambda each: dataplane.use(each.spi_in)),
+            RetireChild: self._telling(lambda each: dataplane.retire(each.spi_in)),
+            RemoveChild: self._remove,
         }
+        """What carries an effect out; what has no entry is but told of, and what is sent is the common case."""
 
     def receive_ike(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
         """Handle IKE datagrams, and carry out their effects, in this order.
@@ -172,19 +176,22 @@ class Driver:
             kind = type(effect)
             if kind is Send:
                 self.send_ike(effect.datagram, effect.path)  # type: ignore[union-attr]
-                continue
-            if kind is SendKeepalive:
-                self._send_keepalive(effect.path)  # type: ignore[union-attr]
-                continue
-            if kind is RemoveChild:
-                # Told of before it is done: until then it is known what the CHILD_SA has carried.
-                self._on_event(effect)
-                self.dataplane.remove(effect.spi_in, is_succeeded=effect.is_succeeded)  # type: ignore[union-attr]
-                continue
-            change = self._changes.get(kind)
-            if change is not None:
-                change(effect)
+            else:
+                self._carriers.get(kind, self._on_event)(effect)
+
+    def _telling(self, change: Callable[[Any], object]) -> Callable[[Any], object]:
+        """A change of the data plane that is told of when it is done."""
+
+        def carry_out(effect: Effect) -> None:
+            change(effect)
             self._on_event(effect)
+
+        return carry_out
+
+    def _remove(self, effect: RemoveChild) -> None:
+        """Told of before it is done: until then it is known what the CHILD_SA has carried."""
+        self._on_event(effect)
+        self.dataplane.remove(effect.spi_in, is_succeeded=effect.is_succeeded)
 
     def _give_up(self, sa: IkeSa | None, now: float) -> list[Effect]:
         """After an error that nobody expected: end the SA that was being served, so that the others go on."""
