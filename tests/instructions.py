@@ -6,8 +6,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
+import pytest
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+not_traced = pytest.mark.skipif(
+    sys.gettrace() is not None, reason="a debugger or a measurement of coverage traces already"
+)
 
 
 class Instructions:
@@ -38,6 +44,17 @@ class Instructions:
             self.by_function[f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}"] += 1
         return self._trace
 
+    def only(self, package: str) -> "Instructions":
+        """What functions of that package do themselves."""
+        some = Instructions()
+        some.by_function.update({name: n for name, n in self.by_function.items() if name.startswith(f"{package}.")})
+        return some
+
     def __str__(self) -> str:
         rows = [f"{number:6} {name}" for name, number in self.by_function.most_common(25)]
         return "\n".join([f"{self.by_function.total():6} in all", *rows])
+
+
+def assert_within(instructions: Instructions, limit: int, times: int = 1) -> None:
+    """What was done so many times has cost no more than that each time; and something, so it was counted."""
+    assert 500 < instructions.by_function.total() / times <= limit, str(instructions)

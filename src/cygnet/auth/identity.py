@@ -54,7 +54,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """Whether this can match identities other than itself."""
         if self.id_type in _TEXT_TYPES:
             return self.data.startswith(b"*")
-        if self.id_type == IdType.DER_ASN1_DN:
+        if self.id_type == _DER_ASN1_DN:
             return "*" in (value for _, value in _name_of(self.data))
         return self.id_type == 0 or self.id_type in _RANGES
 
@@ -63,7 +63,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """What is equal for two identities, neither a pattern, that match each other exactly."""
         if self.id_type in _TEXT_TYPES:
             return self.id_type, self.data.lower()
-        if self.id_type == IdType.DER_ASN1_DN:
+        if self.id_type == _DER_ASN1_DN:
             return self.id_type, _name_of(self.data) or self.data
         return self.id_type, self.data
 
@@ -77,7 +77,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False, array_like=True):
             plainest = _PLAINEST.get(self.id_type)
             if plainest is not None and plainest.fullmatch(plain):
                 return plain
-            if self.id_type == IdType.DER_ASN1_DN:
+            if self.id_type == _DER_ASN1_DN:
                 return plain
             for text in (plain, f"{prefix}:{plain}"):
                 if _parses_to(text, self):

@@ -28,6 +28,12 @@ class Arrival(Enum):
     """Past the window."""
 
 
+# Looked up once: CPython 3.11 finds a member through the metaclass, at ten times the cost of a global.
+_NEW = Arrival.NEW
+_REPEATED = Arrival.REPEATED
+_STALE = Arrival.STALE
+
+
 class Outstanding(msgspec.Struct, gc=False, array_like=True):
     """A request of ours that waits for its response."""
 
@@ -70,12 +76,12 @@ class MessageIds(msgspec.Struct, gc=False, eq=False, array_like=True):
     def classify(self, message_id: int, datagram: bytes) -> Arrival:
         """Place a request that has arrived; nothing of it needs to be authenticated for that."""
         if message_id == self.expected_id:
-            return Arrival.NEW
+            return _NEW
         if message_id > self.expected_id:
             return Arrival.BEYOND
         if message_id == self.expected_id - 1 and self.cached_response and hash(datagram) == self.request_hash:
-            return Arrival.REPEATED
-        return Arrival.STALE
+            return _REPEATED
+        return _STALE
 
     def answered(self, request: bytes, response: bytes) -> None:
         """Remember the response to the request that was expected, and expect the next."""

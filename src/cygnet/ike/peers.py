@@ -1,9 +1,15 @@
 """Which IKE_SAs stand with which peer, for INITIAL_CONTACT (RFC 7296 section 2.4)."""
 
 from itertools import islice
+from typing import Final
 
 from cygnet.auth.identity import Identity
 from cygnet.ike.sharded_map import ShardedMap
+
+_FEW: Final = 4
+"""SPIs of one peer that are a tuple yet: there are two while an IKE_SA is rekeyed, or a peer proves itself anew."""
+
+_Spis = bytes | tuple[bytes, ...] | ShardedMap[bytes, None]
 
 
 class PeerIndex:
@@ -12,7 +18,7 @@ class PeerIndex:
     __slots__ = ("_spis",)
 
     def __init__(self) -> None:
-        self._spis = ShardedMap[bytes, bytes | ShardedMap[bytes, None]]()
+        self._spis = ShardedMap[bytes, _Spis]()
         """By the type and the data of an identity, in one object: there are as many as SAs. One SPI, or several: those
         of a tester are all with the same peer."""
 
@@ -21,12 +27,19 @@ class PeerIndex:
         key = _key(identity)
         present = self._spis.setdefault(key, spi)
         if isinstance(present, bytes):
-            if present == spi:
-                return
-            first, present = present, ShardedMap[bytes, None]()
-            present[first] = None
-            self._spis[key] = present
-        present[spi] = None
+            if present != spi:
+                self._spis[key] = (present, spi)
+        elif spi in present:
+            return
+        elif isinstance(present, ShardedMap):
+            present[spi] = None
+        elif len(present) < _FEW:
+            self._spis[key] = (*present, spi)
+        else:
+            many: ShardedMap[bytes, None] = ShardedMap()
+            for each in (*present, spi):
+                many[each] = None
+            self._spis[key] = many
 
     def remove(self, identity: Identity, spi: bytes) -> None:
         """It is gone."""
@@ -35,11 +48,13 @@ class PeerIndex:
         if isinstance(present, bytes):
             if present == spi:
                 del self._spis[key]
+        elif isinstance(present, tuple):
+            rest = tuple([each for each in present if each != spi])
+            self._spis[key] = rest if len(rest) > 1 else rest[0]
         elif present is not None:
             present.pop(spi, None)
-            if len(present) == 1:
-                # As after each rekeying of an IKE_SA.
-                (self._spis[key],) = present
+            if len(present) <= _FEW:
+                self._spis[key] = tuple(present)
 
     def of(self, identity: Identity) -> tuple[bytes, ...]:
         """Our SPIs of all IKE_SAs with that peer."""

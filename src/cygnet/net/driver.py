@@ -39,8 +39,8 @@ handshake. The first answer waits for the last, some three milliseconds in a bur
 
 
 _MOMENT_S: Final = 0.02
-"""After which the timers are looked at that datagrams may have set. To ask for the next one after every few datagrams
-takes an eighth of the time of answering one, and a timer may be late by 50 ms anyway."""
+"""After which the timers are looked at that datagrams and orders may have set. To ask for the next one after every few
+datagrams takes an eighth of the time of answering one, and a timer may be late by 50 ms anyway."""
 
 
 class SendIke(Protocol):
@@ -111,8 +111,7 @@ class Driver:
                 except Exception:
                     # Its end comes after all that the core has asked for before, and so is seen to by this loop.
                     outcomes.append((self._give_up(sa, now), None))
-        if self._timer is None or self._timer_due > now + _MOMENT_S:
-            self._wake_at(now + _MOMENT_S)
+        self._look_soon(now)
 
     def receive_esp(self, batch: Iterable[tuple[bytes, Path, int]], now: float) -> None:
         """Handle ESP packets, each from its SPI on, with the traffic class that it came with (`EspBatch`)."""
@@ -126,9 +125,10 @@ class Driver:
 
     def initiate(self, connection: Connection, path: Path) -> bytes:
         """Begin an IKE_SA as initiator; returns our SPI, under which its events will come."""
-        spi, effects = self.table.initiate(connection, path, self.clock())
+        now = self.clock()
+        spi, effects = self.table.initiate(connection, path, now)
         self._carry_out(effects)
-        self._arm()
+        self._look_soon(now)
         return spi
 
     def delete(self, spi: bytes) -> None:
@@ -138,8 +138,9 @@ class Driver:
 
     def order(self, spi: bytes, task: Task) -> None:
         """Have an IKE_SA do something."""
-        self._carry_out(self.table.order(spi, task, self.clock()))
-        self._arm()
+        now = self.clock()
+        self._carry_out(self.table.order(spi, task, now))
+        self._look_soon(now)
 
     def follow(self, spi_in: bytes, path: Path) -> None:
         """A peer's ESP comes on another path now; `UserspaceDataplane` calls this as its `moved`."""
@@ -199,6 +200,11 @@ class Driver:
         _log.exception("internal error; giving up %s", sa if sa is not None else "the datagram", extra=whose)
         self.table.env.count("internal_errors_total")
         return self.table.abort(sa, now) if sa is not None else []
+
+    def _look_soon(self, now: float) -> None:
+        """Have the loop wake us in a moment, to see which timer is next."""
+        if self._timer is None or self._timer_due > now + _MOMENT_S:
+            self._wake_at(now + _MOMENT_S)
 
     def _arm(self) -> None:
         """Have the loop wake us when the table's next timer is due."""

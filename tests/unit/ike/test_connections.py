@@ -226,3 +226,12 @@ def test_a_thousand_connections_with_the_same_proposals_have_one_offer() -> None
     assert child.offer is same.offer and child.further_offer is same.further_offer
     # A CHILD_SA within IKE_AUTH has no key exchange of its own (RFC 7296 section 1.2).
     assert child.offer == to_offer(child.settings.esp_proposals, has_ke=False)
+
+
+def test_a_twin_shares_all_but_who_we_are() -> None:
+    connection = Connection(ConnectionSettings(name="a", children=(ChildSettings(name="net"),)))
+    twin = connection.with_local_id(parse_identity("carol@example.org"))
+    assert twin.origin is connection and twin.with_local_id(ANY_IDENTITY).origin is connection
+    assert twin.settings.local.id == parse_identity("carol@example.org")
+    shared = set(Connection.__slots__) - {"settings", "origin"}
+    assert all(getattr(twin, name) is getattr(connection, name) for name in shared)

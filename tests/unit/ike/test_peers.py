@@ -77,3 +77,15 @@ def test_the_many_sas_of_a_tester_are_with_one_peer() -> None:
     for spi in spis[:-1]:
         peers.remove(CAROL, spi)
     assert peers.of(CAROL) == (spis[-1],) and peers.newest(CAROL, spis[-1]) is None
+
+
+def test_an_sa_that_is_added_twice_is_there_once() -> None:
+    for number in range(1, 10):
+        spis = [n.to_bytes(2, "big") for n in range(number)]
+        peers = PeerIndex()
+        for spi in spis * 2:
+            peers.add(CAROL, spi)
+        assert peers.of(CAROL) == tuple(spis)
+        for spi in spis:
+            peers.remove(CAROL, spi)
+        assert not peers._spis

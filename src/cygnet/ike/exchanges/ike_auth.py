@@ -1,10 +1,10 @@
 """IKE_AUTH (RFC 7296 section 1.2): both ends prove who they are, and set up the first CHILD_SA."""
 
-from cygnet.auth.identity import Identity
+from cygnet.auth.identity import Identity, matches
 from cygnet.auth.psk import compute_psk_auth, verify_psk_auth
 from cygnet.iana import AuthMethod, ExchangeType, IdType, NotifyType, ProtocolId
 from cygnet.ike import transport_mode, uniqueness
-from cygnet.ike.connections import Candidates, choose_connection
+from cygnet.ike.connections import choose_connection
 from cygnet.ike.effects import AuthenticationRefused, ChildFailed, PhaseDone
 from cygnet.ike.errors import (
     AuthenticationFailed,
@@ -38,6 +38,7 @@ _IKE_AUTH = ExchangeType.IKE_AUTH
 _INITIAL_CONTACT = NotifyType.INITIAL_CONTACT
 _IPV4_ADDR = IdType.IPV4_ADDR
 _IPV6_ADDR = IdType.IPV6_ADDR
+_NEVER_UNIQUE = Unique.NEVER
 _NO_PROTOCOL = ProtocolId.NONE
 _OF_CHILD_ALONE = frozenset(
     (
@@ -249,7 +250,7 @@ def _is_initial_contact(settings: ConnectionSettings, turn: Turn) -> bool:
     peer = settings.remote.id
     return (
         turn.env.sends_initial_contact
-        and settings.unique is not Unique.NEVER
+        and settings.unique is not _NEVER_UNIQUE
         and not peer.is_pattern
         and not turn.env.connections.has_several(settings)
         and not turn.table.has_other(peer)
@@ -273,7 +274,7 @@ def finish(sa: IkeSa, parts: Parts, turn: Turn) -> None:
     own = connection.settings.local.id
     own_id = _own_address(sa) if own.is_pattern else own
     remote_id = Identity(id_r.id_type, id_r.data)
-    if choose_connection(Candidates((connection,)), remote_id, None) is None:
+    if matches(connection.settings.remote.id, remote_id) is None:
         raise _failed("peer_identity", sa, turn, remote_id, own_id)
     secret = turn.env.secrets.find(own_id, remote_id)
     if secret is None:

@@ -46,6 +46,7 @@ _IKEV2_FRAGMENTATION_SUPPORTED = NotifyType.IKEV2_FRAGMENTATION_SUPPORTED
 _INVALID_KE_PAYLOAD = NotifyType.INVALID_KE_PAYLOAD
 _NEVER_CHILDLESS = Childless.NEVER
 _NO_FRAGMENTATION = Fragmentation.NO
+_NO_KE = KeId.NONE
 _REQUEST_IN = tally.REQUEST_IN[_IKE_SA_INIT]
 _RESPONSE_OUT = tally.RESPONSE_OUT[_IKE_SA_INIT]
 
@@ -252,7 +253,7 @@ def _begins_again(sa: IkeSa, parts: Parts, turn: Turn) -> bool:
         turn.env.count("cookies_returned_total")
         return _restart(sa, turn)
     for data in parts.notify_data(_INVALID_KE_PAYLOAD)[:1]:
-        method = int.from_bytes(data, "big") if len(data) == 2 else KeId.NONE
+        method = int.from_bytes(data, "big") if len(data) == 2 else _NO_KE
         tried = (*handshake.ke_methods_tried, handshake.ke_method)
         # Only a method that we offered, and each once: a forged answer must not send us round for ever.
         if method not in connection.ke_methods or method in tried:

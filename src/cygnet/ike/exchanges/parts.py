@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import compress
 from operator import attrgetter
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from cygnet.iana import FIRST_STATUS_TYPE
 from cygnet.ike.errors import InvalidSyntax, PeerRefused, UnsupportedCriticalPayload
@@ -27,20 +27,20 @@ _notify_type = attrgetter("notify_type")
 
 
 @lru_cache(maxsize=256)
-def _look_over(kinds: tuple[type[Payload], ...]) -> tuple[bool, tuple[bool, ...], tuple[bool, ...]]:
-    """Of payloads of these classes: whether `_check` has to look at them, which are notifies, and which are deletes.
+def _look_over(kinds: tuple[type[Payload], ...]) -> tuple[bool, tuple[bool, ...]]:
+    """Of payloads of these classes: whether `_check` has to look at them, and which are notifies.
 
     The messages of a fleet have the same few payloads in the same order.
     """
     others = [kind for kind in kinds if kind is not Notify and kind is not Delete]
     needs_check = len(set(others)) < len(others) or Unknown in others
-    return needs_check, tuple([kind is Notify for kind in kinds]), tuple([kind is Delete for kind in kinds])
+    return needs_check, tuple([kind is Notify for kind in kinds])
 
 
 class Parts:
     """Payloads that a message may hold once, and its notifies and deletes."""
 
-    __slots__ = ("_by_type", "_notify_types", "deletes", "notifies")
+    __slots__ = ("_by_type", "_notify_types", "_payloads", "notifies")
 
     def __init__(self, payloads: Sequence[Payload]) -> None:
         """Sort payloads.
@@ -48,13 +48,18 @@ class Parts:
         Raises InvalidSyntax for one that stands twice, UnsupportedCriticalPayload for a critical unknown one.
         """
         kinds: tuple[type[Payload], ...] = tuple(map(type, payloads))
-        needs_check, are_notifies, are_deletes = _look_over(kinds)
+        needs_check, are_notifies = _look_over(kinds)
         if needs_check:
             _check(payloads)
+        self._payloads = payloads
         self._by_type: dict[type, Payload] = dict(zip(kinds, payloads, strict=True))
-        self.notifies = cast(list[Notify], list(compress(payloads, are_notifies)))
-        self.deletes = cast(list[Delete], list(compress(payloads, are_deletes)))
+        self.notifies: list[Notify] = list(compress(payloads, are_notifies))  # type: ignore[arg-type]
         self._notify_types: list[int] = list(map(_notify_type, self.notifies))
+
+    @property
+    def deletes(self) -> list[Delete]:
+        """The deletes, which but one exchange has."""
+        return [payload for payload in self._payloads if isinstance(payload, Delete)]
 
     @property
     def is_empty(self) -> bool:

@@ -32,6 +32,7 @@ from cygnet.wire.payloads.security_association import Proposal, SecurityAssociat
 _CREATE_CHILD_SA = ExchangeType.CREATE_CHILD_SA
 _ESTABLISHED = SaState.ESTABLISHED
 _IKE = ProtocolId.IKE
+_MOBIKE_RESPONDER = MobikeRole.RESPONDER
 _REPLACED = SaState.REPLACED
 _TEMPORARY_FAILURE = NotifyType.TEMPORARY_FAILURE
 
@@ -267,7 +268,7 @@ def _replace(old: IkeSa, heir: IkeSa, turn: Turn) -> None:
     reauthentication.limit(heir)
     heir.pending = (*mobike.unanswered(old), *[task for task in old.pending if not isinstance(task, RekeyIke)])
     # RFC 4555 section 3.5: what moves the peer may have come in the heir, and the old one's Delete after that.
-    is_moved = heir.mobike is MobikeRole.RESPONDER and heir.message_ids.expected_id > 0
+    is_moved = heir.mobike is _MOBIKE_RESPONDER and heir.message_ids.expected_id > 0
     if (is_moved or heir.last_inbound > old.last_inbound) and heir.path != old.path:
         for child in heir.children:
             turn.effects.append(MoveChild(child.spi_in, heir.path, heir.is_udp_encapsulated))
