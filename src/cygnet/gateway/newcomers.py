@@ -38,6 +38,8 @@ MEMORY_S: Final = 2.0
 _DOUBLINGS_TO_ALL: Final = 10
 SMALLEST_SHARE: Final = 1 / 2**_DOUBLINGS_TO_ALL
 
+_NOTABLE_CHANGE: Final = 1.1
+
 _QUEUE_FULL: Final = 'datagrams_dropped_total{reason="queue_full"}'
 _TOO_LATE: Final = 'datagrams_dropped_total{reason="too_late"}'
 _WAITS_ALREADY: Final = 'datagrams_dropped_total{reason="waits_already"}'
@@ -78,6 +80,11 @@ def next_share(share: float, pace: Pace, *, waiting: int, longest_wait_s: float,
         # We have been busy with finishing: it is not known how many can be served.
         return share
     return min(1.0, max(SMALLEST_SHARE, MARGIN * pace.served / pace.offered))
+
+
+def _is_notable(wanted: float, share: float) -> bool:
+    """Whether the kernel is to be told: filters take half a millisecond to make and to put in place."""
+    return wanted != share and (wanted == 1.0 or not 1 / _NOTABLE_CHANGE < wanted / share < _NOTABLE_CHANGE)
 
 
 class Newcomers:
@@ -166,7 +173,7 @@ class Newcomers:
         )
         self._reviewed = now
         self._arrived = self._served = 0
-        if share != self.share:
+        if _is_notable(share, self.share):
             self.share = share
             self._limit_share(share)
 

@@ -181,6 +181,25 @@ def test_the_first_peers_after_a_pause_are_let_in() -> None:
     assert rig.shares == []
 
 
+def test_the_kernel_is_not_told_of_each_small_change() -> None:
+    """A filter is dear to make, and chance alone makes the share a little larger or smaller each time."""
+    rig = Rig(capacity=4096)
+    names = map(str, count())
+    now, come, served = 0.0, (390, 410, 380, 420, 400), (42, 38, 41, 39, 40)
+    for turn in range(50):
+        rig.put(*(next(names) for _ in range(round(come[turn % 5] * rig.queue.share))), now=now)
+        rig.take(now, served[turn % 4])
+        now += 1.01 * REVIEW_S
+        rig.queue.review(now)
+    assert rig.queue.share == pytest.approx(MARGIN * 0.1, rel=0.15)
+    assert len(rig.shares) < 10
+    rig.queue.take(now, 4096)
+    while rig.queue.share < 1.0 and now < 60.0:
+        now += 1.01 * REVIEW_S
+        rig.queue.review(now)
+    assert rig.shares[-1] == 1.0, "all are let in in the end"
+
+
 def test_the_share_is_set_at_most_so_often_and_only_when_it_changes() -> None:
     rig = Rig(capacity=1000)
     rig.put(*map(str, range(1000)))
