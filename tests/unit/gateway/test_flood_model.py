@@ -39,6 +39,7 @@ BEGIN_S, END_S = 2.5, 8.0
 LIMITS = AdmissionSettings()
 OFFICE = "192.0.2.1"
 STRANGERS_COME_PER_S = 60.0
+LOOP = 64
 
 
 class Peer(msgspec.Struct, eq=False):
@@ -84,12 +85,26 @@ class Outcome(msgspec.Struct, frozen=True):
 class Model(WorkerModel):
     """Honest peers, a flood, a kernel with a filter, and a worker."""
 
-    def __init__(self, *, load: Callable[[float], float], can_measure: bool, answer_s: float) -> None:
-        """`load`: as which part of the worker's time peers at a known address come, at each time."""
+    def __init__(
+        self,
+        *,
+        load: Callable[[float], float] = lambda now: 0.0,
+        can_measure: bool = True,
+        answer_s: float = 6e-6,
+        flood_per_s: float = FLOOD_PER_S,
+        tester_s: float | None = None,
+    ) -> None:
+        """`load`: as which part of the worker's time peers at a known address come, at each time. With `tester_s` they
+        come from a tester instead that has LOOP of them at a time, and needs so long for each.
+        """
         super().__init__(receive_s=RECEIVE_S, datagrams_per_turn=DATAGRAMS_PER_TURN)
         self.looked = self.looked_idle_s = 0.0
         self.rng = random.Random(5)
         self.load = load
+        self.flood_per_s = flood_per_s
+        self.tester_s = tester_s
+        self.tester_free = 0.0
+        """When the tester is done with what it has to do so far."""
         self.can_measure = can_measure
         self.answer_s = answer_s
         self.peers: dict[bytes, Peer] = {}
@@ -143,7 +158,7 @@ class Model(WorkerModel):
 
     def flood(self) -> None:
         share = self.filter.strangers_share if self.filter is not None else 1.0
-        wanted = FLOOD_PER_S * TICK_S * share
+        wanted = self.flood_per_s * TICK_S * share
         for _ in range(int(wanted) + (self.rng.random() < wanted % 1)):
             number = next(self.forged)
             remote = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
@@ -156,12 +171,22 @@ class Model(WorkerModel):
         peer = Peer(remote, (1 << 40 | number).to_bytes(8, "big"), self.now)
         self.peers[peer.spi] = peer
         self.send(peer, ExchangeType.IKE_SA_INIT, 0)
+        if is_known and self.tester_s is not None:
+            return
         rate = self.load(self.now) * HANDSHAKES_PER_S if is_known else STRANGERS_COME_PER_S
         self.at(self.now + self.rng.expovariate(rate), lambda: self.begin(is_known=is_known))
+
+    def begin_next(self) -> None:
+        """One of the tester's peers is done: it begins another when it has the time."""
+        assert self.tester_s is not None
+        self.tester_free = max(self.tester_free, self.now) + self.tester_s
+        self.at(self.tester_free + ROUND_TRIP_S, lambda: self.begin(is_known=True))
 
     def send(self, peer: Peer, exchange_type: int, tries: int) -> None:
         is_init = exchange_type == ExchangeType.IKE_SA_INIT
         if tries == len(WAITS_S) or peer.up or (is_init and peer.is_half_open):
+            if tries == len(WAITS_S) and not peer.up and not peer.is_half_open and self.tester_s is not None:
+                self.begin_next()
             return
         if not is_init or self.gets_in(peer.remote, has_cookie=peer.has_cookie):
             self.arrive(peer.datagram(exchange_type), peer.remote)
@@ -209,10 +234,13 @@ class Model(WorkerModel):
                 self.now += AUTH_S
                 peer.up = self.now
                 self.known.add(prefix_of(ipaddress.ip_address(path.remote).packed, LIMITS))
+                if peer.remote == OFFICE and self.tester_s is not None:
+                    self.begin_next()
 
     def run(self) -> Outcome:
         self.at(0.0, self.flood)
-        self.at(0.0, lambda: self.begin(is_known=True))
+        for _ in range(1 if self.tester_s is None else LOOP):
+            self.at(0.0, lambda: self.begin(is_known=True))
         self.at(0.0, lambda: self.begin(is_known=False))
         self.run_until(END_S)
         # Those that came when the limits were in force, and have had the time for two tries since.
@@ -276,3 +304,28 @@ def test_when_a_crowd_comes_strangers_wait_again_and_the_crowd_does_not() -> Non
     assert found.known_failed == 0
     assert max(found.known) < WAITS_S[0]
     assert statistics.quantiles(found.known, n=100)[97] < LINE_S + 3 * ROUND_TRIP_S
+
+
+class Careless(Model):
+    """With a worker that takes all its time for left over."""
+
+    def spare(self, now: float) -> float:
+        return 1.0
+
+
+@cache
+def closed_loop(tester_s: float, *, flood_per_s: float = FLOOD_PER_S, kind: type[Model] = Model) -> float:
+    """Tunnels a second that peers at a known address set up, as many at a time as a tester has."""
+    model = kind(flood_per_s=flood_per_s, tester_s=tester_s)
+    model.run()
+    return sum(BEGIN_S < peer.up < END_S for peer in model.peers.values() if peer.remote == OFFICE) / (END_S - BEGIN_S)
+
+
+@pytest.mark.parametrize("tester_s", [0.0, 1.1 / HANDSHAKES_PER_S, 2.0 / HANDSHAKES_PER_S])
+def test_peers_at_a_known_address_that_come_again_and_again_keep_their_rate(tester_s: float) -> None:
+    """Their tester could do many times what the worker can, nine tenths of it, or half."""
+    assert closed_loop(tester_s) > 0.93 * closed_loop(tester_s, flood_per_s=0.0)
+
+
+def test_and_would_not_if_strangers_were_given_more_than_is_left() -> None:
+    assert closed_loop(0.0, kind=Careless) < 0.75 * closed_loop(0.0, flood_per_s=0.0)
