@@ -11,7 +11,7 @@ from cygnet.ike.message_id import Arrival, MessageIds
 from cygnet.ike.proposals import ProposalSettings, parse_proposal, select_proposal, to_offer
 from cygnet.ike.selectors import MAX_SELECTORS, intersect, is_within, narrow
 from cygnet.ike.settings import RetransmitPolicy
-from cygnet.ike.timer_wheel import TimerWheel
+from cygnet.ike.timer_wheel import FAR_S, TimerWheel
 from cygnet.wire.payloads.security_association import Proposal, Transform
 from cygnet.wire.payloads.traffic_selectors import TrafficSelector
 
@@ -195,18 +195,46 @@ def test_the_wheel_is_never_early_and_loses_none(dues: list[float], waits: list[
         wheel.add(spi, due)
     now = 0.0
     taken: set[bytes] = set()
-    for wait in [*waits, *[None] * len(dues)]:
+    for wait in [*waits, *[None] * 2 * len(dues)]:
         # By chance, or exactly when the wheel asks for it.
         next_due = wheel.next_due()
         now = max(now, next_due or 0.0) if wait is None else now + wait
         came = wheel.take_due(now)
-        assert all(due_of[spi] <= now for spi in came)
         assert wait is not None or next_due is None or came, "what it asks for it gets"
+        # Of those that were far ahead, to be put back.
+        early = [spi for spi in came if due_of[spi] > now]
+        assert all(due_of[spi] <= now + 1.0 and due_of[spi] > FAR_S for spi in early)
+        for spi in early:
+            assert wheel.add(spi, due_of[spi]) > now
         assert not taken & set(came)
-        taken |= set(came)
+        taken |= set(came).difference(early)
         # Late by one slot of 50 ms at most.
         assert all(due_of[spi] > now - 0.051 for spi in due_of.keys() - taken)
     assert taken == due_of.keys()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1000), st.floats(0, 30)), max_size=60))
+def test_the_wheel_keeps_nothing_far_ahead_that_nobody_waits_for(steps: list[tuple[int, float, float]]) -> None:
+    """Each moves again and again, as SAs do; the wheel has no more than these, and what comes up within a minute."""
+    wheel = TimerWheel()
+    slots: dict[bytes, int] = {}
+    now = 0.0
+    left_behind: list[float] = []
+    for number, wait_s, pause_s in steps:
+        now += pause_s
+        came = wheel.take_due(now)
+        spi = bytes([number])
+        for each in came:
+            if not wheel.is_ahead(slots.get(each, 0), now):
+                slots.pop(each, None)
+        size = len(wheel)
+        if spi in slots:
+            wheel.discard(spi, slots[spi])
+            if len(wheel) == size:
+                left_behind.append(slots[spi] / 20)
+                assert left_behind[-1] <= now + FAR_S + 0.05
+        slots[spi] = wheel.add(spi, now + wait_s)
+        assert len(wheel) == len(slots) + sum(due > int(now * 20) / 20 for due in left_behind)
 
 
 POLICY = RetransmitPolicy()

@@ -13,7 +13,9 @@ from tests.sim.world import (
     World,
     client_connection,
     client_settings,
+    counted,
     gateway_settings,
+    request,
 )
 
 from cygnet.auth.identity import parse_identity
@@ -22,6 +24,7 @@ from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import RemoveChild
+from cygnet.ike.kept_responses import KEPT_S
 from cygnet.ike.path import Path
 from cygnet.ike.settings import PoolSettings
 from cygnet.ike.sharded_map import SPLIT_AT
@@ -116,3 +119,23 @@ def test_no_table_is_one_dict(world: World) -> None:
         if isinstance(effect, RemoveChild):
             dataplane.remove(effect.spi_in)
     assert not len(dataplane) and not largest()
+
+
+def test_who_has_come_and_gone_leaves_no_timer(world: World) -> None:
+    """IKE_SAs are to be rekeyed in hours. Of those that are gone by then nothing waits for it, after a minute or so."""
+    gateway = Host(world, GATEWAY, gateway_settings(), ListPool(counted(50)))
+    client = Host(world, CLIENT, client_settings())
+    template = Connection(client_connection())
+    for number in range(200):
+        begin(client, template.with_local_id(parse_identity(f"c{number}@example.org")))
+        world.run(0.3)
+        (spi,) = client.table.sas
+        # Some have had another timer meanwhile.
+        if number % 2:
+            request(client, ())
+        world.run(5.0 * (number % 2))
+        client.delete(spi)
+        world.run(0.3)
+    assert len(gateway.established) == 200 and not gateway.table.sas and not client.table.sas
+    world.run(KEPT_S)
+    assert gateway.table.timers == client.table.timers == 0

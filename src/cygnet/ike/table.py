@@ -351,6 +351,7 @@ class IkeTable:
         if due is None or (sa.wheel_slot and not TimerWheel.is_before(due, sa.wheel_slot)):
             return
         if self.sas.look(sa.spi) is sa:
+            self._wheel.discard(sa.spi, sa.wheel_slot)
             sa.wheel_slot = self._wheel.add(sa.spi, due)
 
     def inherit(self, old: IkeSa, heir: IkeSa, turn: Turn) -> None:
@@ -402,6 +403,7 @@ class IkeTable:
         """
         if self.sas.pop(sa.spi, None) is None:
             return
+        self._wheel.discard(sa.spi, sa.wheel_slot)
         self._roamers.pop(sa.spi, None)
         self.claims.discard(sa.spi)
         # One that was to take the place of another, and did not, never counted as one.

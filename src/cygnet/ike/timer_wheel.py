@@ -2,6 +2,10 @@
 
 An SPI may be in a slot that its SA no longer cares for: cancelling is leaving it there. Whoever turns the wheel asks
 the SA whether it is really due, and puts it back if it is not.
+
+That is for slots that soon come up. What is far ahead, such as a rekeying in four hours, is taken out: else all who
+came and went in those hours would still be in the wheel. And far ahead there are fewer slots, each for a second: what
+is in one comes up to a second early, to be put back.
 """
 
 import heapq
@@ -9,17 +13,22 @@ import heapq
 from cygnet.ike.sharded_map import ShardedMap
 
 _SLOTS_PER_SECOND = 20
+FAR_S = 60.0
+"""What is farther ahead can be taken out: neither retransmissions nor half-open SAs nor most liveness checks."""
+_FAR_SLOTS = int(FAR_S * _SLOTS_PER_SECOND)
 
 
 class TimerWheel:
     """Slots of 50 ms, made when first used."""
 
-    __slots__ = ("_heap", "_size", "_slots")
+    __slots__ = ("_heap", "_size", "_slots", "_turned")
 
     def __init__(self) -> None:
         self._slots = ShardedMap[int, list[bytes]]()
         self._heap: list[int] = []
         self._size = 0
+        self._turned = 0
+        """The slot up to which it was turned last."""
 
     @staticmethod
     def slot_of(due: float) -> int:
@@ -29,6 +38,8 @@ class TimerWheel:
     def add(self, spi: bytes, due: float) -> int:
         """Put an SPI into the slot of `due` (seconds, monotonic); returns the slot's number. O(1) for a slot in use."""
         number = self.slot_of(due)
+        if number - self._turned > _FAR_SLOTS:
+            number -= number % _SLOTS_PER_SECOND
         self._size += 1
         slot = self._slots.get(number)
         if slot is None:
@@ -37,6 +48,12 @@ class TimerWheel:
         else:
             slot.append(spi)
         return number
+
+    def discard(self, spi: bytes, number: int) -> None:
+        """An SPI need not come up in the slot of that number, in which it is; it still does if that is soon."""
+        if number - self._turned > _FAR_SLOTS:
+            self._slots[number].remove(spi)
+            self._size -= 1
 
     @staticmethod
     def is_before(due: float, number: int) -> bool:
@@ -59,6 +76,7 @@ class TimerWheel:
     def take_due(self, now: float) -> list[bytes]:
         """Remove and return the SPIs of every slot that has come up."""
         due: list[bytes] = []
+        self._turned = int(now * _SLOTS_PER_SECOND)
         while self._heap and self._heap[0] <= now * _SLOTS_PER_SECOND:
             due += self._slots.pop(heapq.heappop(self._heap))
         self._size -= len(due)
