@@ -5,7 +5,7 @@ the order in the file. So a secret that names both ends goes before one that nam
 one that names only us. A secret without owners is anybody's, at the rank of `%any`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from cygnet.auth.identity import ANY_IDENTITY, EXACT, Identity, MatchKey, matches
@@ -66,6 +66,15 @@ class SharedSecrets:
                 self._has_wildcards = self._has_wildcards or not owner.is_any
             else:
                 self._by_owner.setdefault(owner.match_key, {})[number] = None
+
+    def dissolve(self) -> Iterator[None]:
+        """Take it apart, step by step, when it is not used any more: to let go of it at once would take long."""
+        while self._entries:
+            self._entries.pop()
+            yield
+        while self._by_owner:
+            self._by_owner.popitem()
+            yield
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -149,6 +149,7 @@ class Installer:
         # From here to the end nothing is served: everything changes at once.
         life_s = env.settings.half_open_timeout_s
         gone = self._pools.switch() if rest.has_pools else {}
+        old_secrets = env.secrets if rest.has_secrets else None
         self._install(
             InForce(
                 rest.settings,
@@ -156,7 +157,7 @@ class Installer:
                 secrets if rest.has_secrets else env.secrets,
             )
         )
-        self._keep(_let_go(before if rest.has_connections else None, gone), life_s + _GRACE_S)
+        self._keep(_let_go(before if rest.has_connections else None, gone, old_secrets), life_s + _GRACE_S)
         yield Done()
 
     def _keep(self, going: Iterator[None], seconds: float) -> None:
@@ -183,9 +184,11 @@ def _known(connection: Connection | None, name: str) -> Connection:
     return connection
 
 
-def _let_go(index: ConnectionIndex | None, pools: dict[str, object]) -> Iterator[None]:
+def _let_go(index: ConnectionIndex | None, pools: dict[str, object], secrets: SharedSecrets | None) -> Iterator[None]:
     if index is not None:
         yield from index.dissolve()
+    if secrets is not None:
+        yield from secrets.dissolve()
     while pools:
         pools.popitem()
         yield

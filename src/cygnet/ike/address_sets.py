@@ -2,7 +2,7 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cygnet.ike.subnets import pack_text
@@ -83,6 +83,14 @@ class NetworkTable:
             self._by_prefix[network.version] = by_prefix = dict(sorted({**by_prefix, host_bits: {}}.items()))
         by_network = by_prefix[host_bits]
         by_network.setdefault(int(network.network_address) >> host_bits, []).append(number)
+
+    def dissolve(self) -> Iterator[None]:
+        """Take it apart, step by step, when it is not used any more."""
+        for by_prefix in self._by_prefix.values():
+            for by_network in by_prefix.values():
+                while by_network:
+                    by_network.popitem()
+                    yield
 
     def find(self, address: str) -> list[int]:
         """The numbers of the networks that an address is in, the smallest network first."""

@@ -5,6 +5,7 @@ between inner and outer header is a mask for each direction, so that a packet co
 5.1.2, RFC 6040 section 4).
 """
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -46,10 +47,15 @@ DEFAULT_CARRIAGE: Final = Carriage()
 
 def carriage_of(settings: ChildSettings) -> Carriage:
     """What a `children` section asks for."""
-    ecn = ECN_BITS if settings.copy_ecn else 0
+    return _carriage(settings.copy_ecn, settings.copy_dscp, settings.copy_df, settings.tfc_padding)
+
+
+@lru_cache(maxsize=1024)
+def _carriage(copy_ecn: bool, copy_dscp: CopyDscp, copy_df: bool, tfc_padding: int) -> Carriage:
+    ecn = ECN_BITS if copy_ecn else 0
     return Carriage(
-        traffic_class_out=ecn | (DSCP_BITS if settings.copy_dscp in (CopyDscp.OUT, CopyDscp.YES) else 0),
-        traffic_class_in=ecn | (DSCP_BITS if settings.copy_dscp in (CopyDscp.IN, CopyDscp.YES) else 0),
-        copy_df=settings.copy_df,
-        tfc_padding=settings.tfc_padding,
+        traffic_class_out=ecn | (DSCP_BITS if copy_dscp in (CopyDscp.OUT, CopyDscp.YES) else 0),
+        traffic_class_in=ecn | (DSCP_BITS if copy_dscp in (CopyDscp.IN, CopyDscp.YES) else 0),
+        copy_df=copy_df,
+        tfc_padding=tfc_padding,
     )

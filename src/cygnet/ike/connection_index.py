@@ -136,15 +136,15 @@ class ConnectionIndex:
     def dissolve(self) -> Iterator[None]:
         """Take it apart, step by step, when it is not used any more: to let go of it at once would take long."""
         holders: tuple[dict[Any, Any], ...] = (self._known, self._parts, self._by_addresses, self._by_remote)
-        for holder in (*holders, self._pairs, self._by_name, *(group.by_identity for group in self._groups)):
-            while holder:
-                holder.popitem()
-                yield
+        for holder in (*holders, self._pairs, self._by_name):
+            yield from _emptied(holder)
         while self._groups:
-            members = self._groups.pop().members
-            while members:
-                members.pop()
+            group = self._groups.pop()
+            yield from _emptied(group.by_identity)
+            while group.members:
+                group.members.pop()
                 yield
+        yield from self._networks.dissolve()
 
     def tallies(self, name: str) -> list[tuple[str, dict[str, int]]]:
         """What was counted for each connection that has counted anything, or for the one of that name."""
@@ -203,3 +203,9 @@ class ConnectionIndex:
                 self._parts.clear()
             part = self._parts[numbers] = Part([self._groups[number] for number in numbers])
         return part
+
+
+def _emptied(holder: dict[Any, Any]) -> Iterator[None]:
+    while holder:
+        holder.popitem()
+        yield

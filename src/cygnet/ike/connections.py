@@ -18,7 +18,7 @@ from cygnet.ike.carriage import carriage_of
 from cygnet.ike.lifetimes import ChildLifetimes, IkeLifetimes
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import Negotiator, ProposalChoice, ProposalSettings
-from cygnet.ike.selectors import TrafficPolicy
+from cygnet.ike.selectors import SelectorSettings, TrafficPolicy
 from cygnet.ike.settings import ChildSettings, ConnectionSettings, Mode
 from cygnet.wire.payloads.security_association import SecurityAssociation
 
@@ -41,6 +41,11 @@ class _Algorithms(msgspec.Struct, frozen=True):
 def _algorithms(proposals: tuple[ProposalSettings, ...], *, has_ke: bool = True) -> _Algorithms:
     ke_methods = (t.id for p in proposals for t in p.of_type(TransformType.KE) if t.id != KeId.NONE)
     return _Algorithms(proposals, Negotiator(proposals, has_ke=has_ke), tuple(dict.fromkeys(ke_methods)))
+
+
+@lru_cache(maxsize=1024)
+def _policy(selectors: tuple[SelectorSettings, ...]) -> TrafficPolicy:
+    return TrafficPolicy(selectors)
 
 
 @lru_cache(maxsize=1024)
@@ -80,8 +85,8 @@ class Child:
         self.ke_methods = further.ke_methods
         """The key exchange methods that we may use, best first; empty without PFS."""
         self.lifetimes = ChildLifetimes.of(settings)
-        self.local = TrafficPolicy(settings.local_ts)
-        self.remote = TrafficPolicy(settings.remote_ts)
+        self.local = _policy(settings.local_ts)
+        self.remote = _policy(settings.remote_ts)
 
 
 class Connection:

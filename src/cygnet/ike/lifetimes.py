@@ -10,6 +10,7 @@ even, and no SA is rekeyed more often. Deviation: only where the configuration s
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import inf
 from typing import Final
 
@@ -102,7 +103,12 @@ class ChildLifetimes(msgspec.Struct, frozen=True, gc=False):
     def of(cls, settings: ChildSettings) -> "ChildLifetimes":
         """With strongSwan's defaults."""
         return cls(
-            Lifetime.of(settings.rekey_time_s, settings.life_time_s, settings.rand_time_s),
-            Lifetime.of(settings.rekey_bytes, settings.life_bytes, settings.rand_bytes),
-            Lifetime.of(settings.rekey_packets, settings.life_packets, settings.rand_packets),
+            _lifetime(settings.rekey_time_s, settings.life_time_s, settings.rand_time_s),
+            _lifetime(settings.rekey_bytes, settings.life_bytes, settings.rand_bytes),
+            _lifetime(settings.rekey_packets, settings.life_packets, settings.rand_packets),
         )
+
+
+@lru_cache(maxsize=1024)
+def _lifetime(rekey: float, life: float | None, rand: float | None) -> Lifetime:
+    return Lifetime.of(rekey, life, rand)

@@ -119,7 +119,7 @@ class AuthSettings(msgspec.Struct, frozen=True):
     """Our identity, or the pattern that the peer's must match. ANY_IDENTITY as our own means our IP address."""
 
 
-class ChildSettings(msgspec.Struct, frozen=True):
+class ChildSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """One `children.<name>` section."""
 
     name: str
@@ -208,7 +208,7 @@ class AuthoritySettings(msgspec.Struct, frozen=True):
     cert_uri_base: str = ""
 
 
-class ConnectionSettings(msgspec.Struct, frozen=True):
+class ConnectionSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """One `connections.<name>` section."""
 
     name: str
