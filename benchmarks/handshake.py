@@ -7,7 +7,8 @@ Each round starts a fresh daemon of each kind in a network namespace of its own,
 changes it for both. Reported is the median of the rounds, and the ratio as the median of the rounds' own ratios.
 
 Responder CPU is what all processes of the daemon used while the tunnels came up, memory is the growth of their
-proportional set size. Both daemons carry ESP in userspace, over a TUN device.
+proportional set size. Both daemons carry ESP in userspace, over a TUN device. What the cryptography of our responder
+takes by itself, see `benchmarks.cryptography`, is measured in each round too.
 
 strongSwan runs with cookies and limits off, quiet logs, and a hash table for its SAs. Debian's build has no plugin
 that leaves the kernel out, so its figure includes kernel-libipsec, which looks through a list of its CHILD_SAs for
@@ -22,8 +23,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from benchmarks import common
-from benchmarks.common import KINDS, NAMES, SUITES
+from benchmarks import common, cryptography
+from benchmarks.common import KINDS, NAMES, RESPONDER_CORE, SUITES
 from tests.interop.daemons import Daemon
 from tests.interop.topologies import Topology, direct_topology
 
@@ -68,9 +69,11 @@ def measure(daemon: Daemon, topology: Topology, suite: str, count: int) -> Round
     )
 
 
-def run(suite: str, rounds: int, count: int) -> dict[str, list[Round]]:
-    """All rounds, the daemons in turn."""
+def run(suite: str, rounds: int, count: int) -> tuple[dict[str, list[Round]], list[float]]:
+    """All rounds, the daemons in turn; and in each what the cryptography takes, in microseconds."""
     measured: dict[str, list[Round]] = {kind: [] for kind in KINDS}
+    alone: list[float] = []
+    answer = cryptography.Responder(suite).answer_handshake
     for number in range(1, rounds + 1):
         for kind, make in KINDS.items():
             with direct_topology() as topology:
@@ -81,7 +84,8 @@ def run(suite: str, rounds: int, count: int) -> dict[str, list[Round]]:
                 f"{result.setup_rate:.0f} tunnels/s, {result.memory_octets / 1000:.1f} kB a tunnel",
                 file=sys.stderr,
             )
-    return measured
+        alone.append(cryptography.measure(answer, core=RESPONDER_CORE))
+    return measured, alone
 
 
 def median(rounds: Sequence[Round], field: str) -> float:
@@ -89,12 +93,13 @@ def median(rounds: Sequence[Round], field: str) -> float:
     return float(statistics.median(getattr(r, field) for r in rounds))
 
 
-def summarise(measured: dict[str, list[Round]]) -> dict[str, object]:
+def summarise(measured: dict[str, list[Round]], alone: Sequence[float]) -> dict[str, object]:
     """Medians of each kind, and Cygnet's CPU over strongSwan's, round by round."""
     ratios = [a.responder_us / b.responder_us for a, b in zip(measured["cygnet"], measured["strongswan"], strict=True)]
     return {
         **{kind: {f: round(median(r, f), 1) for f in Round.__struct_fields__} for kind, r in measured.items()},
         "cpu_ratio": round(statistics.median(ratios), 3),
+        "cryptography_us": round(statistics.median(alone), 1),
         "rounds": {kind: [msgspec.structs.asdict(r) for r in rounds] for kind, rounds in measured.items()},
     }
 
@@ -122,10 +127,12 @@ def markdown(results: dict[str, dict[str, object]], machine: dict[str, object], 
                 f"| {row['responder_us']:.0f} us{ratio} | {row['setup_rate']:.0f} "
                 f"| {row['memory_octets'] / 1000:.1f} kB | {row['tester_us']:.0f} us |"
             )
+    alone = ", ".join(f"{result['cryptography_us']:.0f} us with {suite}" for suite, result in results.items())
     lines += [
         "",
         f"{common.machine_line(machine)} PSK, virtual address, {count} tunnels a round, median of {rounds} rounds; "
-        f"responder on one core, tester on the other. Command: `{command}`.",
+        f"responder on one core, tester on the other. Of a handshake of Cygnet's, the cryptography takes {alone}, "
+        f"measured by itself in each round. Command: `{command}`.",
     ]
     return "\n".join(lines)
 
@@ -142,7 +149,7 @@ def main() -> None:
     options = parser.parse_args()
     common.check_machine()
     machine = common.describe()
-    results = {suite: summarise(run(suite, options.rounds, options.count)) for suite in options.suite or ["x25519"]}
+    results = {suite: summarise(*run(suite, options.rounds, options.count)) for suite in options.suite or ["x25519"]}
     common.write_json(options.json, {"machine": machine, "command": command_line(options), "results": results})
     table = markdown(results, machine, options)
     print(table)

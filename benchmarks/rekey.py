@@ -9,7 +9,8 @@ their CHILD_SAs with a key exchange (X25519), then their IKE_SAs. Then it asks i
 daemon lives. It makes the requests of all tunnels before it sends the first, so that the daemon is the slower one, and
 takes the answers when it has them all. Reported are the CPU of
 all the daemon's processes per rekeying, the Delete of the old SA included, and per answer, as medians of the rounds;
-how many that makes in a second of CPU; and how many answers it gave in a second.
+how many that makes in a second of CPU; and how many answers it gave in a second. What the cryptography of a rekeying
+takes by itself, see `benchmarks.cryptography`, is measured in each round too.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import common
+from benchmarks import common, cryptography
 from tests.interop.cygnet_gateway import Cygnet
 from tests.interop.daemons import Daemon
 from tests.interop.strongswan import BenchmarkResponder, server_config
@@ -320,7 +321,18 @@ def summarise(rounds: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def markdown(results: dict[str, dict[str, Any]], machine: dict[str, Any], arguments: argparse.Namespace) -> str:
+def measure_alone(responder: cryptography.Responder) -> dict[str, float]:
+    """Microseconds that the cryptography of our responder takes by itself."""
+    work = {"child": responder.rekey_child, "ike": responder.rekey_ike}
+    return {kind: cryptography.measure(each, core=RESPONDER_CORE) for kind, each in work.items()}
+
+
+def markdown(
+    results: dict[str, dict[str, Any]],
+    alone_us: dict[str, float],
+    machine: dict[str, Any],
+    arguments: argparse.Namespace,
+) -> str:
     """The table for the README."""
     lines = [
         "| daemon | " + " | ".join(f"CPU per {NAMES[kind]}" for kind in KINDS) + " | answers/s |",
@@ -333,7 +345,9 @@ def markdown(results: dict[str, dict[str, Any]], machine: dict[str, Any], argume
         "",
         f"{common.machine_line(machine)} Suite {IKE}, CHILD_SAs with {ESP}, {arguments.tunnels} tunnels, each rekeyed "
         f"{arguments.times} times and asked {arguments.asked} times, median of {arguments.rounds} rounds; one "
-        f"worker, on one core, the initiator on the other. Command: `{common.command_line('rekey', sys.argv[1:])}`.",
+        f"worker, on one core, the initiator on the other. Of Cygnet's, the cryptography takes {alone_us['child']:.0f} "
+        f"us for a CHILD_SA and {alone_us['ike']:.0f} us for an IKE_SA, measured by itself in each round. Command: "
+        f"`{common.command_line('rekey', sys.argv[1:])}`.",
     ]
     return "\n".join(lines)
 
@@ -356,6 +370,8 @@ def main() -> None:
     common.check_machine()
     peers = ("cygnet", "strongswan") if options.peer == "both" else (options.peer,)
     rounds: dict[str, list[dict[str, float]]] = {peer: [] for peer in peers}
+    responder = cryptography.Responder("x25519")
+    alone: list[dict[str, float]] = []
     for number in range(1, options.rounds + 1):
         for peer in peers:
             result = measure(peer, options.tunnels, options.times, options.asked)
@@ -365,11 +381,14 @@ def main() -> None:
                 f"round {number}/{options.rounds} {peer}: {figures}, {result['answers_per_second']:.0f} answers/s",
                 file=sys.stderr,
             )
+        alone.append(measure_alone(responder))
     machine = common.describe()
+    alone_us = {kind: round(statistics.median(each[kind] for each in alone), 1) for kind in ("child", "ike")}
     results = {peer: summarise(of_peer) for peer, of_peer in rounds.items()}
     command = common.command_line("rekey", sys.argv[1:])
-    common.write_json(options.json, {"machine": machine, "command": command, "results": results, "rounds": rounds})
-    table = markdown(results, machine, options)
+    report = {"machine": machine, "command": command, "results": results, "cryptography_us": alone_us, "rounds": rounds}
+    common.write_json(options.json, report)
+    table = markdown(results, alone_us, machine, options)
     print(table)
     if options.readme:
         common.put_into_readme("rekey", table)
