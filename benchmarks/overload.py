@@ -1,6 +1,6 @@
 """Goodput, delay and loss at up to ten times the load that a daemon can take: Cygnet, and strongSwan beside it.
 
-    python -m benchmarks.overload [--factors 0.5,1,2,5,10] [--rounds 3] [--seconds 15] [--base 500] [--kind cygnet]
+    python -m benchmarks.overload [--factors 0.5,1,2,5,10] [--rounds 3] [--seconds 30] [--base 500] [--kind cygnet]
         [--readme]
 
 The responder is pinned to core 0, the tester to core 1. First the capacity: the rate that a closed loop reaches. Then,
@@ -16,7 +16,7 @@ Reported for each factor:
   one core would not be enough for the tester. It still computes one half of the key exchange with those that are
   answered, as the responder computes two. With MODP-2048, the default here, that leaves it time for ten times the
   capacity; with X25519, where everything else costs more than that, for about three times.
-* goodput: tunnels per second that came up while the load went on, from the sixth second to its end; and as a share of
+* goodput: tunnels per second that came up while the load went on, from the second second to its end; and as a share of
   the best that this daemon reached at any factor.
 * the same with the machine taken out, whose speed may change by a factor of two while this runs: goodput over the
   speed of the daemon's core meanwhile, again as a share of the best. The speed is that of `calibrate.py`: a fixed piece
@@ -66,9 +66,7 @@ from cygnet.observe.system import cpu_seconds, udp_queue_overflows, udp_sockets
 
 PICTURE = ROOT / "docs" / "overload.svg"
 CONCURRENCY = 64
-WARM_UP_S = 5
-"""Until peers that were turned away come again, after 4 s, not all of the load is there; and what a worker has begun
-for a tester that lags behind by so much is finished only then. Of a short measurement it is a third."""
+WARM_UP_S = 1
 IKE_PORTS = (500, 4500)
 PROGRESS_S = 10.0
 KEEPS, LOSES = 0.95, 0.01
@@ -173,9 +171,8 @@ def start_base(topology: Topology, daemon: Daemon, options: argparse.Namespace) 
 
 def summarise(result: dict[str, Any], held: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """What the two testers say."""
-    warm_up_s = min(WARM_UP_S, int(options.seconds) // 3)
-    window = result["established_per_second"][warm_up_s : int(options.seconds)]
-    seconds = max(1, int(options.seconds) - warm_up_s)
+    window = result["established_per_second"][WARM_UP_S : int(options.seconds)]
+    seconds = max(1, int(options.seconds) - WARM_UP_S)
     checks = held["liveness_checks"]
     tester = result["tester"]
     return {
@@ -353,7 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--factors", type=factors, default=[0.5, 1, 2, 5, 10], help="of the capacity (0.5,1,2,5,10)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each level is measured (3)")
-    parser.add_argument("--seconds", type=float, default=15, help="of each measurement (15)")
+    parser.add_argument("--seconds", type=float, default=30, help="of each measurement (30)")
     parser.add_argument("--capacity-seconds", type=float, default=8, help="of the closed loop before them (8)")
     parser.add_argument("--timeout", type=float, default=12, help="after which a peer gives up, in seconds (12)")
     parser.add_argument("--base", type=int, default=500, help="tunnels that stand meanwhile (500)")
