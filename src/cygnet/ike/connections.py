@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from heapq import merge
 from itertools import chain
-from operator import itemgetter
+from operator import is_not, itemgetter
 from typing import Final
 
 import msgspec
@@ -116,10 +116,11 @@ class Connection:
         """`before` is the one of that name that this takes the place of; `child` makes its children, or has them."""
         algorithms = _algorithms(settings.proposals)
         self.children = tuple(child(each) for each in settings.children)
-        # The settings too have once what many have alike.
-        self.settings = msgspec.structs.replace(
-            settings, proposals=algorithms.proposals, children=tuple(each.settings for each in self.children)
-        )
+        self.settings = settings
+        shared = tuple(each.settings for each in self.children)
+        if settings.proposals is not algorithms.proposals or any(map(is_not, shared, settings.children)):
+            # The settings too have once what many have alike.
+            self.settings = msgspec.structs.replace(settings, proposals=algorithms.proposals, children=shared)
         self.origin: Connection | None = None
         """The connection that this is a twin of."""
         self.tally: dict[str, int] = before.tally if before is not None else {}
