@@ -5,7 +5,8 @@ A piece is checked before it replaces anything. Nothing here acts on what change
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -61,8 +62,8 @@ class Store:
     def replace(self, settings: Settings, files: HeldFiles | None = None) -> None:
         """Take a whole configuration, in place of everything."""
         self._base = settings
-        self.connections = {connection.name: connection for connection in settings.connections}
-        self.pools = {pool.name: pool for pool in settings.pools}
+        self.connections = _by_name(settings.connections, self.connections)
+        self.pools = _by_name(settings.pools, self.pools)
         self._in_order = None
         self.authorities = {authority.name: authority for authority in settings.authorities}
         self.held.hold_files(files or HeldFiles())
@@ -210,6 +211,14 @@ class Store:
     def _changed(self) -> None:
         self.generation += 1
         self._snapshot = None
+
+
+_Named = TypeVar("_Named", ConnectionSettings, PoolSettings)
+
+
+def _by_name(items: Iterable[_Named], before: Mapping[str, _Named]) -> dict[str, _Named]:
+    """What has not changed stays the same object: so it is compared once, and not again for each worker."""
+    return {item.name: old if (old := before.get(item.name)) == item and old is not None else item for item in items}
 
 
 def _place(pool: PoolSettings) -> tuple[int, bytes]:

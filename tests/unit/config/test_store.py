@@ -137,3 +137,14 @@ def test_what_is_loaded_again_as_it_was_is_no_change(store: Store) -> None:
     generation = store.generation
     load(b"31s", b"t", b"10.1.0.54")
     assert store.generation == generation + 3
+
+
+def test_what_a_file_says_again_stays_what_it_is() -> None:
+    ends = "local {{ auth = psk\n }}\n remote {{ auth = psk\n }}\n"
+    text = "connections {{ a {{ " + ends + "dpd_delay = {}\n }} b : connections.a {{}} }}"
+    store = Store(load_text(text.format("5s") + "pools { p { addrs = 10.0.0.0/24\n } }").settings)
+    a, b, p = store.connections["a"], store.connections["b"], store.pools["p"]
+    store.replace(load_text(text.format("5s") + "pools { p { addrs = 10.0.0.0/24\n } }").settings)
+    assert (store.connections["a"] is a, store.connections["b"] is b, store.pools["p"] is p) == (True, True, True)
+    store.replace(load_text(text.format("6s")).settings)
+    assert store.connections["a"].dpd_delay_s == 6.0 and store.pools == {}
