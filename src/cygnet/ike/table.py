@@ -361,7 +361,8 @@ class IkeTable:
             self._roamers[heir.spi] = None
         for child in heir.children:
             self._children[child.spi_in] = heir.spi
-        self.schedule(old)
+        if old is not self.serving:
+            self.schedule(old)
         self._settle(heir, turn)
 
     def established(self, sa: IkeSa, turn: Turn, told: tuple[ConfigurationAttribute, ...] = ()) -> None:
