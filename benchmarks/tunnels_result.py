@@ -9,8 +9,8 @@ from benchmarks.held_tunnels import Comparison
 MEMORY_GOAL = 1600
 SAME_GOAL = 0.05
 STATUS_GOAL_MS = 50.0
-SPREAD_GOAL = 2.5
-"""Times the mean of the round; 1.8 of them are by design."""
+SPREAD_GOAL = 2.0
+"""Times the mean of the round, in the busiest ten seconds; 1.6 of them are by design."""
 LINEAR_GOAL = 0.8
 LATE_S = 2.0
 """After its period a round may end so much later."""
@@ -47,8 +47,10 @@ class Round(msgspec.Struct):
     """From the last set-up, until it was done as often as there are tunnels."""
     mean: float = 0.0
     """Per second, from the first to then."""
-    peak: int = 0
-    """In the busiest second until then."""
+    peak: float = 0.0
+    """Per second, in the busiest second until then."""
+    peak_of_ten: float = 0.0
+    """The same in the busiest ten seconds: a machine that stands still for a moment does not show there."""
 
 
 class Step(msgspec.Struct):
@@ -88,6 +90,10 @@ class Result(msgspec.Struct):
     lost: int = 0
     """Tunnels that ended before they were to, or never came up."""
     lost_for: dict[str, int] = {}
+    retransmits: dict[str, int] = {}
+    """Of the tester, by exchange."""
+    counted: dict[str, float] = {}
+    """What the gateway dropped, asked to prove itself, or sent again."""
     delete_s: float = 0.0
     delete_rate_first: float = 0.0
     """Deletions per second in the first half."""
@@ -120,6 +126,8 @@ def goals(result: Result) -> dict[str, Goal]:
         found[name] = Goal(round(value, 3), limit, value >= limit)
 
     at_most("octets per tunnel", result.octets_per_tunnel, MEMORY_GOAL)
+    if result.rounds:
+        at_most("octets per tunnel after new keys", result.octets_per_tunnel_rekeyed, MEMORY_GOAL)
     if result.comparison is not None:
         at_least("set-up rate, many over few", result.comparison.rate_ratio, 1 - SAME_GOAL)
         at_most("set-up CPU, many over few", result.comparison.cpu_ratio, 1 + SAME_GOAL)
@@ -128,7 +136,7 @@ def goals(result: Result) -> dict[str, Goal]:
     for name, each in result.rounds.items():
         at_least(f"{name}, share done", each.done / result.count, 1.0)
         at_most(f"{name}, of their period", each.took_s / each.period_s, 1 + LATE_S / each.period_s)
-        at_most(f"{name}, busiest second over mean", each.peak / max(each.mean, 1e-9), SPREAD_GOAL)
+        at_most(f"{name}, busiest seconds over mean", each.peak_of_ten / max(each.mean, 1e-9), SPREAD_GOAL)
     at_most("tunnels lost", result.lost, 0)
     at_least("deletion, last half over first", result.delete_rate_last / result.delete_rate_first, LINEAR_GOAL)
     return found
@@ -159,7 +167,7 @@ def markdown(result: Result, machine: dict[str, Any], command: str) -> str:
     for name, each in result.rounds.items():
         rows[name] = (
             f"{each.done} within {each.took_s:.0f} s of {each.period_s:.0f} s, "
-            f"at most {each.peak}/s at a mean of {each.mean:.0f}/s"
+            f"at most {each.peak:.0f} in a second and {each.peak_of_ten:.0f}/s in ten, at a mean of {each.mean:.0f}/s"
         )
     rows["deletion of all"] = (
         f"{result.delete_s:.0f} s, {result.delete_rate_first:.0f}/s in the first half and "

@@ -1,10 +1,12 @@
 """What grows with the number of tunnels, and must not do so by leaps."""
 
+import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 
 import pytest
+from tests.instructions import Instructions
 from tests.sim.world import (
     CLIENT,
     GATEWAY,
@@ -23,11 +25,13 @@ from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.gateway.control import AnyMessage
 from cygnet.gateway.pools import AddressPools
 from cygnet.ike.connections import Connection
-from cygnet.ike.effects import RemoveChild
+from cygnet.ike.effects import RemoveChild, SaEstablished, SaRekeyed
 from cygnet.ike.kept_responses import KEPT_S
 from cygnet.ike.path import Path
+from cygnet.ike.resting import IDLE_S
 from cygnet.ike.settings import PoolSettings
 from cygnet.ike.sharded_map import SPLIT_AT
+from cygnet.ike.tasks import Probe, RekeyChild, RekeyIke, Task
 
 TUNNELS = SPLIT_AT + 300
 A_SECOND = 200
@@ -87,6 +91,15 @@ def hash_tables(thing: object, where: str, seen: set[int]) -> Iterator[tuple[str
         yield from hash_tables(part, where + name, seen)
 
 
+def come(world: World, client: Host, gateway: Host, numbers: range) -> None:
+    """Set up a tunnel for each of these, some in each second, and let them sleep."""
+    template = Connection(client_connection())
+    for place, number in enumerate(numbers):
+        connection = template.with_local_id(parse_identity(f"c{number:04}@example.org"))
+        world.at(place / A_SECOND, partial(begin, client, connection))
+    world.run(len(numbers) / A_SECOND + 2 * IDLE_S)
+
+
 def test_no_table_is_one_dict(world: World) -> None:
     """A dict that is full moves all of its entries at once: with so many tunnels as there may be, that takes tens of
     milliseconds. So none that has as many entries as there are tunnels is one dict, when they come and when they go."""
@@ -101,11 +114,7 @@ def test_no_table_is_one_dict(world: World) -> None:
             (name, size) for root in roots for name, size in hash_tables(roots[root], root, set()) if size > SPLIT_AT
         ]
 
-    template = Connection(client_connection())
-    for number in range(TUNNELS):
-        connection = template.with_local_id(parse_identity(f"c{number}@example.org"))
-        world.at(number / A_SECOND, partial(begin, client, connection))
-    world.run(TUNNELS / A_SECOND + 1.0)
+    come(world, client, gateway, range(TUNNELS))
     for child in gateway.children.values():
         dataplane.install(child)
     assert len(gateway.established) == len(dataplane) == TUNNELS
@@ -139,3 +148,46 @@ def test_who_has_come_and_gone_leaves_no_timer(world: World) -> None:
     assert len(gateway.established) == 200 and not gateway.table.sas and not client.table.sas
     world.run(KEPT_S)
     assert gateway.table.timers == client.table.timers == 0
+
+
+def costs_beside(tunnels: int) -> dict[str, int]:
+    """Bytecode instructions in a gateway that has so many, by what one more tunnel does."""
+    world = World()
+    gateway = Host(world, GATEWAY, gateway_settings(), Pools())
+    client = Host(world, CLIENT, client_settings())
+    come(world, client, gateway, range(tunnels))
+    costs: dict[str, int] = {}
+    receive, order = gateway.table.receive, gateway.table.order
+
+    def count(what: str, do: Callable[[], object]) -> None:
+        counted = Instructions()
+        gateway.table.receive = counted.counting(receive)  # type: ignore[method-assign]
+        gateway.table.order = counted.counting(order)  # type: ignore[method-assign]
+        do()
+        world.run(2 * IDLE_S)
+        costs[what] = counted.by_function.total()
+
+    def ours() -> bytes:
+        return next(each.sa for each in reversed(gateway.events) if isinstance(each, SaEstablished | SaRekeyed))
+
+    def do(task: Task) -> None:
+        gateway.carry_out(gateway.table.order(ours(), task, world.now))
+
+    count("set-up", lambda: come(world, client, gateway, range(tunnels, tunnels + 1)))
+    count("liveness check", lambda: do(Probe()))
+    child = gateway.table.sas[ours()].children[0].spi_in
+    count("new keys of a CHILD_SA", lambda: do(RekeyChild(child)))
+    count("new keys of an IKE_SA", lambda: do(RekeyIke()))
+    sa = gateway.table.sas[ours()]
+    count("deletion", lambda: client.delete(sa.spi_i if not sa.is_original_initiator else sa.spi_r))
+    assert len(gateway.table.sas) == tunnels
+    return costs
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or a measurement of coverage traces already")
+def test_one_more_tunnel_costs_what_it_costs_beside_few() -> None:
+    costs_beside(1)
+    # The first of all fills what the others find.
+    few, many = costs_beside(20), costs_beside(TUNNELS)
+    assert all(each > 100 for each in few.values())
+    assert many == pytest.approx(few, rel=0.01)
