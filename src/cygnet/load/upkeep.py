@@ -7,8 +7,8 @@ the time at which one was due.
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
 from typing import Final
 
 import msgspec
@@ -25,6 +25,8 @@ from cygnet.net.driver import Driver
 
 BEGUN_PER_TURN: Final = 16
 """Before the sockets are looked at again: of liveness checks some two milliseconds, of rekeyings some ten."""
+
+ADDED_PER_TURN: Final = 512
 
 NO_MOBIKE: Final = "no_mobike"
 """The gateway does not do what the move was to be made with."""
@@ -57,6 +59,10 @@ class Routine:
         """A heap of times and tunnels, each with a number of its own: its SPI changes with a rekeying."""
         self._spis = ShardedMap[int, bytes]()
         self._up = ShardedMap[bytes, int]()
+        self._spreading: Iterator[tuple[bytes, float]] | None = None
+        """Those that are to be added yet, with their first times."""
+        self._fates: dict[bytes, bytes | None] = {}
+        """What has become of them meanwhile: another IKE_SA, or None."""
         self._asked: dict[bytes, float] = {}
         """What has no answer yet, and when it was due."""
         self._handle: asyncio.Handle | None = None
@@ -76,15 +82,17 @@ class Routine:
         Other processes have as many, and their times lie between these.
         """
         phase = (process + 1) / processes
-        for index, spi in enumerate(spis):
-            self._add(spi, now + self._interval_s * (index + phase) / len(spis))
-        self._schedule()
+        step = self._interval_s / max(len(spis), 1)
+        self._spreading = ((spi, now + step * (index + phase)) for index, spi in enumerate(spis))
+        self._add_some()
 
     def forget(self, spi: bytes, reason: str = "") -> None:
         """A tunnel is no more; with a reason, that is also why what it waited for has failed."""
         number = self._up.pop(spi, None)
         if number is not None:
             del self._spis[number]
+        elif self._spreading is not None:
+            self._fates[spi] = None
         if self._asked.pop(spi, None) is not None and reason:
             self._failures[reason] += 1
 
@@ -94,6 +102,8 @@ class Routine:
         if number is not None:
             self._spis[number] = new
             self._up[new] = number
+        elif self._spreading is not None:
+            self._fates[old] = new
         due = self._asked.pop(old, None)
         if due is not None:
             self._asked[new] = due
@@ -104,6 +114,7 @@ class Routine:
     def stop(self) -> None:
         """Begin no more, and take no more answers."""
         self._up, self._spis = ShardedMap(), ShardedMap()
+        self._spreading = None
         self._due.clear()
         self._asked.clear()
         if self._handle is not None:
@@ -132,6 +143,23 @@ class Routine:
         self._up[spi] = number
         self._spis[number] = spi
         heapq.heappush(self._due, (due, number))
+
+    def _add_some(self) -> None:
+        """Of very many: a turn takes a millisecond, and those that are due first come first."""
+        spi: bytes | None
+        added = 0
+        for spi, due in islice(self._spreading or (), ADDED_PER_TURN):
+            added += 1
+            while spi is not None and spi in self._fates:
+                spi = self._fates.pop(spi)
+            if spi is not None:
+                self._add(spi, due)
+        self._schedule()
+        if added == ADDED_PER_TURN:
+            self._loop.call_soon(self._add_some)
+        else:
+            self._spreading = None
+            self._fates.clear()
 
     def _schedule(self) -> None:
         if self._handle is None and self._due:

@@ -11,7 +11,16 @@ from cygnet.ike.sa import ChildState
 from cygnet.ike.tasks import CreateChild, DeleteIke, MoveAddresses, Probe, RekeyChild, RekeyIke, Task
 from cygnet.load.plan import Source
 from cygnet.load.samples import Samples
-from cygnet.load.upkeep import BEGUN_PER_TURN, Answers, ChildRekeyings, IkeRekeyings, LivenessChecks, Moves, Routine
+from cygnet.load.upkeep import (
+    ADDED_PER_TURN,
+    BEGUN_PER_TURN,
+    Answers,
+    ChildRekeyings,
+    IkeRekeyings,
+    LivenessChecks,
+    Moves,
+    Routine,
+)
 
 
 class Rig:
@@ -143,6 +152,25 @@ def test_what_begins_with_the_hold_is_spread_over_the_interval_and_the_processes
         assert rekeyings.measure().asked == 2
         found.append([(when, spi) for when, spi, _ in tunnels.ordered])
     assert found == [[(1.0, b"a"), (3.0, b"b")], [(2.0, b"a"), (4.0, b"b")]]
+
+
+def test_very_many_are_spread_in_turns() -> None:
+    """What becomes of one before its turn is not forgotten."""
+    tunnels = Tunnels()
+    rekeyings = tunnels.routine(IkeRekeyings)
+    spis = [number.to_bytes(2, "big") for number in range(2 * ADDED_PER_TURN)]
+    rekeyings.spread(spis, tunnels.loop.now)
+    assert len(rekeyings._up) == ADDED_PER_TURN, "the loop has its turn before the others"
+    first, second, third = spis[-3:]
+    rekeyings.rekeyed(first, b"new")
+    rekeyings.rekeyed(b"new", b"newer")
+    rekeyings.forget(second)
+    rekeyings.rekeyed(third, b"gone")
+    rekeyings.forget(b"gone")
+    tunnels.loop.run(4.5)
+    assert [spi for _, spi, _ in tunnels.ordered] == [*spis[:-3], b"newer"]
+    times = [when for when, _, _ in tunnels.ordered]
+    assert times == sorted(times) and times[0] < 0.01 and times[-1] == pytest.approx(4.0, abs=0.02)
 
 
 def test_a_rekeyed_ike_sa_is_rekeyed_again_under_its_new_spi() -> None:
