@@ -34,7 +34,7 @@ class Schedule(msgspec.Struct, frozen=True):
 
     @property
     def rekey_time_s(self) -> float:
-        return self.rekey_from_s + 1.2 * self.set_up_s
+        return self.rekey_from_s + 1.1 * self.set_up_s
 
 
 class Round(msgspec.Struct):
