@@ -53,8 +53,9 @@ class PeerIndex:
             self._spis[key] = rest if len(rest) > 1 else rest[0]
         elif present is not None:
             present.pop(spi, None)
-            if len(present) <= _FEW:
-                self._spis[key] = tuple(present)
+            left = tuple(islice(present, _FEW + 1))
+            if len(left) <= _FEW:
+                self._spis[key] = left
 
     def of(self, identity: Identity) -> tuple[bytes, ...]:
         """Our SPIs of all IKE_SAs with that peer."""

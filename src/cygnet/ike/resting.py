@@ -56,12 +56,14 @@ class Codec(Protocol[T]):
 class RestingMap(MutableMapping[bytes, T], Generic[T]):
     """Values by octets. A value must not be `bytes` itself."""
 
-    __slots__ = ("_awake", "_codec", "_entries", "_idle_s", "_next_turn", "_slices", "_tired", "look")
+    __slots__ = ("_awake", "_codec", "_entries", "_idle_s", "_next_turn", "_size", "_slices", "_tired", "look")
 
     def __init__(self, codec: Codec[T], *, idle_s: float = IDLE_S) -> None:
         self._codec = codec
         self._idle_s = idle_s
         self._entries = ShardedMap[bytes, T | bytes]()
+        self._size = 0
+        """How many there are: asked for with each new peer, and all dicts of the map would have to be looked at."""
         self.look: Callable[[bytes], T | bytes | None] = self._entries.get
         """The value as it is, and octets if that is asleep; None if there is none."""
         # The key of each value that is awake stands in just one of these three, and perhaps keys of what is gone.
@@ -73,7 +75,7 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
     # What is in it.
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._size
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._entries)
@@ -109,7 +111,11 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
         return self._entries.portions()
 
     def __setitem__(self, key: bytes, value: T) -> None:
-        if type(self._entries.get(key, b"")) is bytes:
+        found = self._entries.get(key)
+        if found is None:
+            self._size += 1
+            self._awake.append(key)
+        elif type(found) is bytes:
             self._awake.append(key)
         self._entries[key] = value
 
@@ -128,7 +134,8 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
 
     def _remove(self, key: bytes) -> None:
         del self._entries[key]
-        if not self._entries:
+        self._size -= 1
+        if not self._size:
             self._awake.clear()
             self._slices.clear()
             self._tired.clear()

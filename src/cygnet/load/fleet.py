@@ -270,7 +270,7 @@ class Fleet:
         index = tally.attempted
         self._books.last_start = now
         tally.attempted = index + 1
-        if len(self._attempts) >= self._max_pending:
+        if index - tally.established - tally.failed >= self._max_pending:
             # It has arrived all the same: to wait with it would hide the delay that the responder causes.
             self._fail(TESTER_FULL)
             self._pacing.ended(now)
