@@ -201,3 +201,14 @@ def test_no_tunnel_has_a_whole_map_counted(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(ShardedMap, "__len__", count)
     assert costs_beside(3)
+
+
+def test_nobody_wakes_an_idle_tunnel_to_see_that_it_came_up(world: World) -> None:
+    """Its half-open time ends half a minute after: to unpack it and pack it again would be a tenth of its set-up."""
+    gateway = Host(world, GATEWAY, gateway_settings(), Pools())
+    client = Host(world, CLIENT, client_settings())
+    come(world, client, gateway, range(10))
+    packed = {spi: gateway.table.sas.look(spi) for spi in gateway.table.sas}
+    assert all(isinstance(record, bytes) for record in packed.values())
+    world.run(gateway.env.settings.half_open_timeout_s + 2 * IDLE_S)
+    assert all(gateway.table.sas.look(spi) is record for spi, record in packed.items())

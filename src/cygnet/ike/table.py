@@ -493,8 +493,8 @@ class IkeTable:
 
     def _expire(self, turn: Turn) -> None:
         for spi in self._first.take_expired(turn.now):
-            sa = self.sas.get(spi)
-            if sa is not None and sa.state == _HALF_OPEN:
+            sa = self.sas.look(spi)  # What is asleep is past that, and sleeps on.
+            if isinstance(sa, IkeSa) and sa.state == _HALF_OPEN:
                 self.close(sa, "half_open_timeout", turn)
         self.strays.forget(turn.now)
         self._fragments.expire(turn)
