@@ -30,7 +30,7 @@ from benchmarks.background import Background
 from tests.interop.cygnet_gateway import ESTABLISHED, Cygnet
 from tests.interop.polling import eventually
 from tests.interop.topologies import Topology, direct_topology
-from tests.unit.gateway.wedges import Wedges
+from tests.unit.gateway.commands.wedges import Wedges
 
 from cygnet.observe.counters import Counters
 from cygnet.observe.system import cpu_seconds, process_tree

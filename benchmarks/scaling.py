@@ -30,7 +30,7 @@ from tests.interop.cygnet_gateway import Cygnet
 from tests.interop.daemons import cpu_seconds
 from tests.interop.topologies import direct_topology
 
-from cygnet.gateway.state_dir import COUNTERS
+from cygnet.gateway.process.state_dir import COUNTERS
 from cygnet.observe.counters import Counters
 
 WARM_UP_TUNNELS = 50

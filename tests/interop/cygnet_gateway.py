@@ -9,7 +9,7 @@ from tests.interop.daemons import session_members
 from tests.interop.namespaces import Namespace
 from tests.interop.polling import eventually
 
-from cygnet.gateway.state_dir import COUNTERS, VICI_SOCKET
+from cygnet.gateway.process.state_dir import COUNTERS, VICI_SOCKET
 from cygnet.observe.counters import Counters
 
 ESTABLISHED = 'ike_sas{state="established"}'

@@ -23,7 +23,7 @@ from tests.sim.world import (
 from cygnet.auth.identity import parse_identity
 from cygnet.dataplane.userspace import UserspaceDataplane
 from cygnet.gateway.control import AnyMessage
-from cygnet.gateway.pools import AddressPools
+from cygnet.gateway.pools.pools import AddressPools
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import RemoveChild, SaEstablished, SaRekeyed
 from cygnet.ike.kept_responses import KEPT_S

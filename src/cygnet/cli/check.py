@@ -13,7 +13,7 @@ from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.load import Configuration, load_settings
 
 if TYPE_CHECKING:
-    from cygnet.gateway.limits import Finding
+    from cygnet.gateway.process.limits import Finding
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _limits(configuration: Configuration) -> "Sequence[Finding]":
     # What it imports is not needed to read a file.
-    from cygnet.gateway.limits import find, survey_machine
+    from cygnet.gateway.process.limits import find, survey_machine
 
     return find(survey_machine(configuration.settings, configuration.gateway))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cygnet.cli.arguments import whole_number
 from cygnet.config import defaults
-from cygnet.gateway.state_dir import VICI_SOCKET
+from cygnet.gateway.process.state_dir import VICI_SOCKET
 from cygnet.ike.errors import LocalError
 from cygnet.vici.client import ViciClient
 from cygnet.vici.message import Section, ViciError

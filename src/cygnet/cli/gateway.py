@@ -15,9 +15,9 @@ from cygnet.config import defaults
 from cygnet.config.errors import ConfigError, Problem
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import Configuration, ConfigurationFile, load_settings
-from cygnet.gateway.log_hub import LogHub
-from cygnet.gateway.serving import Serving
-from cygnet.gateway.state_dir import VICI_SOCKET
+from cygnet.gateway.logs.log_hub import LogHub
+from cygnet.gateway.process.serving import Serving
+from cygnet.gateway.process.state_dir import VICI_SOCKET
 from cygnet.gateway.supervisor import Supervisor
 from cygnet.observe.log_groups import parse_threshold
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cygnet.config import defaults
-from cygnet.gateway.state_dir import COUNTERS, LIMITS, running_gateway
+from cygnet.gateway.process.state_dir import COUNTERS, LIMITS, running_gateway
 from cygnet.ike.errors import LocalError
 from cygnet.observe.counters import Counters
 from cygnet.observe.metrics import Kind

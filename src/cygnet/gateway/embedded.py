@@ -15,8 +15,8 @@ from types import TracebackType
 import msgspec
 
 from cygnet.config.gateway_settings import GatewaySettings
-from cygnet.gateway.privileges import die_with_parent
-from cygnet.gateway.serving import Serving
+from cygnet.gateway.process.privileges import die_with_parent
+from cygnet.gateway.process.serving import Serving
 from cygnet.gateway.supervisor import Supervisor
 from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings

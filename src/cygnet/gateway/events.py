@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cygnet.gateway.control import AnyMessage
-from cygnet.gateway.host_network import HostNetwork
-from cygnet.gateway.pools import AddressPools
-from cygnet.gateway.refusals import end_of, say_authentication_refused, say_child_refused, say_offer_refused
+from cygnet.gateway.host.host_network import HostNetwork
+from cygnet.gateway.logs.refusals import end_of, say_authentication_refused, say_child_refused, say_offer_refused
+from cygnet.gateway.pools.pools import AddressPools
 from cygnet.ike.effects import (
     AuthenticationRefused,
     ChildFailed,

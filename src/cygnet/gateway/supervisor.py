@@ -20,7 +20,7 @@ import msgspec
 
 from cygnet.config.gateway_settings import DataplaneKind, GatewaySettings
 from cygnet.config.load import ConfigurationFile
-from cygnet.gateway import signals
+from cygnet.gateway.commands.vici_service import ViciService
 from cygnet.gateway.control import (
     Answer,
     AnyMessage,
@@ -37,22 +37,22 @@ from cygnet.gateway.control import (
     Stop,
     Stranded,
 )
-from cygnet.gateway.devices import Devices, open_devices
-from cygnet.gateway.errands import Errands
-from cygnet.gateway.host_changes import HostChange, change_host
-from cygnet.gateway.leasing import Leasing, PoolMessage
-from cygnet.gateway.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
-from cygnet.gateway.listeners import Listeners, open_listeners
-from cygnet.gateway.log_hub import LogHub
-from cygnet.gateway.privileges import User, unprivileged_user
-from cygnet.gateway.resolver import open_resolver
-from cygnet.gateway.scripts import Scripts
-from cygnet.gateway.self_test import try_algorithms
-from cygnet.gateway.serving import Serving
-from cygnet.gateway.spawn import spawn
-from cygnet.gateway.state_dir import RESOLVE, StateDir
-from cygnet.gateway.systemd import notify
-from cygnet.gateway.vici_service import ViciService
+from cygnet.gateway.errands.errands import Errands
+from cygnet.gateway.errands.resolver import open_resolver
+from cygnet.gateway.errands.scripts import Scripts
+from cygnet.gateway.host.devices import Devices, open_devices
+from cygnet.gateway.host.host_changes import HostChange, change_host
+from cygnet.gateway.logs.log_hub import LogHub
+from cygnet.gateway.pools.leasing import Leasing, PoolMessage
+from cygnet.gateway.process import signals
+from cygnet.gateway.process.limits import Finding, find, no_space, raise_descriptors, survey, to_json, workers_that_fit
+from cygnet.gateway.process.listeners import Listeners, open_listeners
+from cygnet.gateway.process.privileges import User, unprivileged_user
+from cygnet.gateway.process.self_test import try_algorithms
+from cygnet.gateway.process.serving import Serving
+from cygnet.gateway.process.spawn import spawn
+from cygnet.gateway.process.state_dir import RESOLVE, StateDir
+from cygnet.gateway.process.systemd import notify
 from cygnet.gateway.worker import Kit, run_worker
 from cygnet.ike.errors import LocalError
 from cygnet.ike.settings import Settings

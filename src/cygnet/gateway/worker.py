@@ -15,7 +15,8 @@ from cygnet.dataplane.base import Dataplane
 from cygnet.dataplane.null import NullDataplane
 from cygnet.dataplane.tun import NAME_PATTERN
 from cygnet.dataplane.userspace import UserspaceDataplane
-from cygnet.gateway.carried_traffic import CarriedTraffic
+from cygnet.gateway.commands.installing import Installer
+from cygnet.gateway.commands.worker_service import WorkerService
 from cygnet.gateway.control import (
     AddressHanded,
     AddressReturned,
@@ -34,25 +35,24 @@ from cygnet.gateway.control import (
     Stop,
     Stranded,
 )
+from cygnet.gateway.errands.name_servers import PeerServers
+from cygnet.gateway.errands.updown import ChildScripts
 from cygnet.gateway.events import Events
 from cygnet.gateway.farewell import Farewell
-from cygnet.gateway.gate import Gate
-from cygnet.gateway.held_requests import HeldRequests
 from cygnet.gateway.initiations import Initiations
-from cygnet.gateway.inner import InnerTraffic
-from cygnet.gateway.installing import Installer
-from cygnet.gateway.intake import WAITING, Intake, Standing
-from cygnet.gateway.lent_addresses import LentAddresses
+from cygnet.gateway.logs.trace import Trace
 from cygnet.gateway.lonely_peers import LonelyPeers, obey
-from cygnet.gateway.memory import collect_young, guard_of_this_process, tame_collector
-from cygnet.gateway.name_servers import PeerServers
-from cygnet.gateway.newcomers import Entry
-from cygnet.gateway.pools import AddressPools
-from cygnet.gateway.receiving import note_receive_queues
-from cygnet.gateway.trace import Trace
-from cygnet.gateway.unsent import Unsent
-from cygnet.gateway.updown import ChildScripts
-from cygnet.gateway.worker_service import WorkerService
+from cygnet.gateway.overload.gate import Gate
+from cygnet.gateway.overload.intake import WAITING, Intake, Standing
+from cygnet.gateway.overload.newcomers import Entry
+from cygnet.gateway.overload.receiving import note_receive_queues
+from cygnet.gateway.pools.held_requests import HeldRequests
+from cygnet.gateway.pools.lent_addresses import LentAddresses
+from cygnet.gateway.pools.pools import AddressPools
+from cygnet.gateway.process.memory import collect_young, guard_of_this_process, tame_collector
+from cygnet.gateway.traffic.carried_traffic import CarriedTraffic
+from cygnet.gateway.traffic.inner import InnerTraffic
+from cygnet.gateway.traffic.unsent import Unsent
 from cygnet.ike.effects import ChildFailed, Effect, Revive, SaClosed, SaEstablished
 from cygnet.ike.environment import Environment, InForce
 from cygnet.ike.exchanges.virtual_ip import is_held

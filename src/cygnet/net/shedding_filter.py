@@ -3,11 +3,11 @@
 It looks at the header, and knows three kinds of datagrams:
 
 * First requests of new peers. Of those that come from suspects a share gets in, of those that come from strangers
-  another, and of all that are left a third (`cygnet.gateway.suspects`, `cygnet.gateway.newcomers`). Which ones is left
-  to chance. Suspects and strangers get in with what may be a cookie of ours, and all others with whatever begins with a
-  Notify payload, since that is how a peer returns with its cookie (RFC 7296 section 2.6).
+  another, and of all that are left a third (`cygnet.gateway.overload.suspects`, `cygnet.gateway.overload.newcomers`).
+  Which ones is left to chance. Suspects and strangers get in with what may be a cookie of ours, and all others with
+  whatever begins with a Notify payload, since that is how a peer returns with its cookie (RFC 7296 section 2.6).
 * What names an SPI of ours. If rules for SPIs are set, those without our seal (`cygnet.ike.spi`) and those that are
-  barred stay out (`cygnet.gateway.dead_letters`).
+  barred stay out (`cygnet.gateway.overload.dead_letters`).
 * All else passes: ESP, and what is too short to tell.
 
 Classic BPF has neither loops nor tables. To look something up is to search by halves in a tree of comparisons, two

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cygnet.cli import check
-from cygnet.gateway import limits
+from cygnet.gateway.process import limits
 
 GOOD = """
 connections { rw { pools = p

@@ -8,7 +8,7 @@ from tests.unit.dataplane.children import child as child_of_number
 from cygnet.auth.identity import parse_identity
 from cygnet.gateway.control import AddRoute, AnyMessage, DelRoute
 from cygnet.gateway.events import LINES_PER_SECOND, Events
-from cygnet.gateway.pools import AddressPools
+from cygnet.gateway.pools.pools import AddressPools
 from cygnet.iana import TsType
 from cygnet.ike.effects import (
     AuthenticationRefused,

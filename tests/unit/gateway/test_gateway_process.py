@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.unit.gateway.clients import (
+from tests.unit.gateway.commands.clients import (
     COSTLY_IKE,
     IKE,
     LOOPBACK,
@@ -23,8 +23,8 @@ from tests.unit.gateway.clients import (
 )
 
 from cygnet.auth.identity import parse_identity
-from cygnet.gateway import memory
 from cygnet.gateway.embedded import GatewayProcess
+from cygnet.gateway.process import memory
 from cygnet.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
 from cygnet.ike.errors import LocalError
 from cygnet.ike.sa import Turn

@@ -1,0 +1,1 @@
+"""The control socket's commands: asked of the supervisor, answered by workers."""

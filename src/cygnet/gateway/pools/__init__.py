@@ -1,0 +1,1 @@
+"""Virtual addresses: who leases, gives, lends and takes them back."""
