@@ -203,7 +203,7 @@ def test_the_wheel_is_never_early_and_loses_none(dues: list[float], waits: list[
         assert wait is not None or next_due is None or came, "what it asks for it gets"
         # Of those that were far ahead, to be put back.
         early = [spi for spi in came if due_of[spi] > now]
-        assert all(due_of[spi] <= now + 1.0 and due_of[spi] > FAR_S for spi in early)
+        assert all(due_of[spi] <= now + 0.2 and due_of[spi] > FAR_S for spi in early)
         for spi in early:
             assert wheel.add(spi, due_of[spi]) > now
         assert not taken & set(came)

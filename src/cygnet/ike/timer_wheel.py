@@ -4,8 +4,8 @@ An SPI may be in a slot that its SA no longer cares for: cancelling is leaving i
 the SA whether it is really due, and puts it back if it is not.
 
 That is for slots that soon come up. What is far ahead, such as a rekeying in four hours, is taken out: else all who
-came and went in those hours would still be in the wheel. And far ahead there are fewer slots, each for a second: what
-is in one comes up to a second early, to be put back.
+came and went in those hours would still be in the wheel. And far ahead there are fewer slots, each for a fifth of a
+second: what is in one comes up so much earlier at most, to be put back.
 """
 
 import heapq
@@ -16,6 +16,8 @@ _SLOTS_PER_SECOND = 20
 FAR_S = 60.0
 """What is farther ahead can be taken out: neither retransmissions nor half-open SAs nor most liveness checks."""
 _FAR_SLOTS = int(FAR_S * _SLOTS_PER_SECOND)
+_FAR_WIDTH = 4
+"""So many slots are one there: fewer in all, and what is in one is still soon looked through."""
 
 
 class TimerWheel:
@@ -39,7 +41,7 @@ class TimerWheel:
         """Put an SPI into the slot of `due` (seconds, monotonic); returns the slot's number. O(1) for a slot in use."""
         number = self.slot_of(due)
         if number - self._turned > _FAR_SLOTS:
-            number -= number % _SLOTS_PER_SECOND
+            number -= number % _FAR_WIDTH
         self._size += 1
         slot = self._slots.get(number)
         if slot is None:

@@ -31,12 +31,12 @@ def test_a_slot_number_says_whether_it_has_come_up() -> None:
     assert not TimerWheel.is_ahead(0, 0.0)
 
 
-def test_what_is_far_ahead_is_in_a_slot_of_a_second_and_can_be_taken_out() -> None:
+def test_what_is_far_ahead_is_in_wider_slots_and_can_be_taken_out() -> None:
     wheel = TimerWheel()
     wheel.take_due(1000.0)
-    numbers = {wheel.add(bytes([n]), 5000.3 + n / 100) for n in range(40)}
+    numbers = {wheel.add(bytes([n]), 5000.01 + n / 100) for n in range(13)}
     assert numbers == {TimerWheel.slot_of(5000.0) - 1}
-    for n in range(40):
+    for n in range(13):
         wheel.discard(bytes([n]), *numbers)
     assert len(wheel) == 0 and wheel.take_due(5001.0) == []
     soon = wheel.add(b"a", 5002.0)
