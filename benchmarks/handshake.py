@@ -8,7 +8,7 @@ changes it for both. Reported is the median of the rounds, and the ratio as the 
 
 Responder CPU is what all processes of the daemon used while the tunnels came up, memory is the growth of their
 proportional set size. Both daemons carry ESP in userspace, over a TUN device. What the cryptography of our responder
-takes by itself, see `benchmarks.cryptography`, is measured in each round too.
+takes by itself, see `benchmarks.primitives`, is measured in each round too.
 
 strongSwan runs with cookies and limits off, quiet logs, and a hash table for its SAs. Debian's build has no plugin
 that leaves the kernel out, so its figure includes kernel-libipsec, which looks through a list of its CHILD_SAs for
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from benchmarks import common, cryptography
+from benchmarks import common, primitives
 from benchmarks.common import KINDS, NAMES, RESPONDER_CORE, SUITES
 from tests.interop.daemons import Daemon
 from tests.interop.topologies import Topology, direct_topology
@@ -73,7 +73,7 @@ def run(suite: str, rounds: int, count: int) -> tuple[dict[str, list[Round]], li
     """All rounds, the daemons in turn; and in each what the cryptography takes, in microseconds."""
     measured: dict[str, list[Round]] = {kind: [] for kind in KINDS}
     alone: list[float] = []
-    answer = cryptography.Responder(suite).answer_handshake
+    answer = primitives.Responder(suite).answer_handshake
     for number in range(1, rounds + 1):
         for kind, make in KINDS.items():
             with direct_topology() as topology:
@@ -84,7 +84,7 @@ def run(suite: str, rounds: int, count: int) -> tuple[dict[str, list[Round]], li
                 f"{result.setup_rate:.0f} tunnels/s, {result.memory_octets / 1000:.1f} kB a tunnel",
                 file=sys.stderr,
             )
-        alone.append(cryptography.measure(answer, core=RESPONDER_CORE))
+        alone.append(primitives.measure(answer, core=RESPONDER_CORE))
     return measured, alone
 
 

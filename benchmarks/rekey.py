@@ -10,7 +10,7 @@ daemon lives. It makes the requests of all tunnels before it sends the first, so
 takes the answers when it has them all. Reported are the CPU of
 all the daemon's processes per rekeying, the Delete of the old SA included, and per answer, as medians of the rounds;
 how many that makes in a second of CPU; and how many answers it gave in a second. What the cryptography of a rekeying
-takes by itself, see `benchmarks.cryptography`, is measured in each round too.
+takes by itself, see `benchmarks.primitives`, is measured in each round too.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import common, cryptography
+from benchmarks import common, primitives
 from tests.interop.cygnet_gateway import Cygnet
 from tests.interop.daemons import Daemon
 from tests.interop.strongswan import BenchmarkResponder, server_config
@@ -321,10 +321,10 @@ def summarise(rounds: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def measure_alone(responder: cryptography.Responder) -> dict[str, float]:
+def measure_alone(responder: primitives.Responder) -> dict[str, float]:
     """Microseconds that the cryptography of our responder takes by itself."""
     work = {"child": responder.rekey_child, "ike": responder.rekey_ike}
-    return {kind: cryptography.measure(each, core=RESPONDER_CORE) for kind, each in work.items()}
+    return {kind: primitives.measure(each, core=RESPONDER_CORE) for kind, each in work.items()}
 
 
 def markdown(
@@ -370,7 +370,7 @@ def main() -> None:
     common.check_machine()
     peers = ("cygnet", "strongswan") if options.peer == "both" else (options.peer,)
     rounds: dict[str, list[dict[str, float]]] = {peer: [] for peer in peers}
-    responder = cryptography.Responder("x25519")
+    responder = primitives.Responder("x25519")
     alone: list[dict[str, float]] = []
     for number in range(1, options.rounds + 1):
         for peer in peers:

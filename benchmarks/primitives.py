@@ -1,6 +1,6 @@
 """What the cryptography of a responder takes by itself: what no way of writing the rest can save.
 
-    python -m benchmarks.cryptography [--suite x25519] [--times 300]
+    python -m benchmarks.primitives [--suite x25519] [--times 300]
 
 The calls are those of the gateway, with the octets of its messages, one after the other in this process: one for all
 messages of a handshake, one for those of a rekeying with a key exchange and the Delete after it. So it counts what the
