@@ -121,9 +121,10 @@ def strongswan_version() -> str:
 def machine_line(machine: dict[str, Any], *, has_strongswan: bool = True) -> str:
     """The machine and the versions, for below a table."""
     peer = f", strongSwan {strongswan_version()} with kernel-libipsec" if has_strongswan else ""
+    sodium = f", PyNaCl {machine['pynacl']}" if machine["pynacl"] else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
-        f"cryptography {machine['cryptography']} ({machine['openssl']}){peer}."
+        f"cryptography {machine['cryptography']} ({machine['openssl']}){sodium}{peer}."
     )
 
 

