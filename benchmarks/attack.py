@@ -32,7 +32,7 @@ came: `ratio` is that of established over attempted then, and the delays say wha
 how much the gateway could have done.
 
 `flood_took` is the share of its core that the gateway used while hit, beyond what the honest tunnels would have taken
-at the control's price. Cygnet spends half of what is left over on answers to strangers (ADR 10), so it is no loss as
+at the control's price. Cygnet spends a part of what is left over on answers to strangers (ADR 10), so it is no loss as
 such.
 
 Everything runs on the loopback device of one network namespace, with sources all over 127.0.0.0/8, and ends by
