@@ -11,7 +11,7 @@ def test_it_serves_until_it_is_stopped() -> None:
         with Cygnet(namespace, server_config(), "--workers", "2") as cygnet:
             assert len(cygnet.workers()) == 2
             assert cygnet.devices() == ["cygnet0", "cygnet1"]
-            assert "10.3.0.0/30 dev cygnet0" in namespace.ip("route")
+            assert "10.3.0.0/25 dev cygnet0" in namespace.ip("route")
             assert cygnet.status()[ESTABLISHED] == cygnet.count(ESTABLISHED) == 0
             assert "2 workers" in cygnet.cygnet("status", "--state-dir", str(cygnet.state_directory))
             cygnet.stop()

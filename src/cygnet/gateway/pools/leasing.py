@@ -5,7 +5,6 @@ The ledger says who holds what; this carries it out.
 
 from collections.abc import Callable, Iterable
 
-from cygnet.gateway.claims import RESERVED
 from cygnet.gateway.control import (
     AddressClaimed,
     AddressHanded,
@@ -18,6 +17,7 @@ from cygnet.gateway.control import (
     LeaseReturn,
 )
 from cygnet.gateway.host.routes import Routes
+from cygnet.gateway.pools.block_routes import BlockRoutes
 from cygnet.gateway.pools.ledger import Ledger, PoolPlan
 from cygnet.gateway.pools.lending import Lending
 from cygnet.gateway.pools.pools import blocks_at_start
@@ -40,7 +40,7 @@ class Leasing:
     ) -> None:
         """`routes` are made to the workers' devices, if they have any; `send` says whether a worker was reached."""
         self._workers = workers
-        self._routes = routes
+        self._routes = BlockRoutes(routes) if routes is not None else None
         self._send = send
         self._ledger = Ledger([PoolPlan(pool, workers) for pool in pools])
         self.lending = Lending(self._ledger, routes=routes, send=send)
@@ -88,6 +88,8 @@ class Leasing:
     def free(self, worker: int) -> None:
         """A worker is dead, and its routes are gone: its addresses are nobody's."""
         self.lending.gone(worker)
+        if self._routes is not None:
+            self._routes.forget(worker)
         self._ledger.reclaim(worker)
         for plan in self._ledger.plans:
             self._settle(plan.name)
@@ -117,10 +119,8 @@ class Leasing:
 
     def _route(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
         if self._routes is not None:
-            for block in blocks:
-                self._routes.add(self._ledger.plan(pool).prefix_of(block), worker, RESERVED)
+            self._routes.add(self._ledger.plan(pool), worker, blocks)
 
     def _unroute(self, pool: str, worker: int, blocks: tuple[int, ...]) -> None:
         if self._routes is not None:
-            for block in blocks:
-                self._routes.discard(self._ledger.plan(pool).prefix_of(block), worker, RESERVED)
+            self._routes.discard(self._ledger.plan(pool), worker, blocks)

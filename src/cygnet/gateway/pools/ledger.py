@@ -7,7 +7,7 @@ number to count up from, so a pool of 2^64 addresses costs no more than one of 1
 
 import ipaddress
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cygnet.ike.settings import PoolSettings
@@ -63,10 +63,25 @@ class PoolPlan:
         start = self.start_of(block)
         return range(max(start, self.first), min(start + self.size - 1, self.last) + 1)
 
-    def prefix_of(self, block: int) -> str:
-        """A block as a prefix, such as `10.3.4.0/22`."""
+    def prefix_of(self, block: int, number: int = 1) -> str:
+        """A block, or a run of so many, as a prefix, such as `10.3.4.0/22`."""
         address = ipaddress.ip_address(self.start_of(block).to_bytes(self.octets, "big"))
-        return f"{address}/{8 * self.octets - self.octave}"
+        return f"{address}/{8 * self.octets - self.octave - number.bit_length() + 1}"
+
+    def runs_of(self, blocks: Iterable[int]) -> Iterator[range]:
+        """Blocks in as few runs as there can be that are prefixes each."""
+        waiting = sorted(blocks)
+        at = 0
+        while at < len(waiting):
+            first = waiting[at]
+            number = 1
+            # Twice as many, if they begin where that may begin and are all there.
+            while (self._base + first) % (2 * number) == 0 and waiting[at + number : at + 2 * number] == list(
+                range(first + number, first + 2 * number)
+            ):
+                number *= 2
+            yield range(first, first + number)
+            at += number
 
 
 class _Shelf:

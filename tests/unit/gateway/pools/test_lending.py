@@ -45,7 +45,7 @@ class FakeRoutes:
 
     def holder_of(self, address: bytes) -> int:
         network = ipaddress.ip_network(address)
-        for _ in range(4):
+        for _ in range(9):
             holder = self.claims.holder(str(network))
             if holder != NOBODY:
                 return holder
