@@ -53,9 +53,9 @@ class PeerIndex:
             self._spis[key] = rest if len(rest) > 1 else rest[0]
         elif present is not None:
             present.pop(spi, None)
-            left = tuple(islice(present, _FEW + 1))
-            if len(left) <= _FEW:
-                self._spis[key] = left
+            # Not by looking for the first few: a dict keeps the places of those before them that are gone.
+            if not present.has_more_than(_FEW):
+                self._spis[key] = tuple(iter(present))
 
     def of(self, identity: Identity) -> tuple[bytes, ...]:
         """Our SPIs of all IKE_SAs with that peer."""

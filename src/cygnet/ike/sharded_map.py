@@ -38,6 +38,15 @@ class ShardedMap(Generic[K, V]):
     def __bool__(self) -> bool:
         return any(self._shards)
 
+    def has_more_than(self, number: int) -> bool:
+        """Whether `len` is more than a small number, without counting all."""
+        found = 0
+        for shard in self._shards:
+            found += len(shard)
+            if found > number:
+                return True
+        return False
+
     def __iter__(self) -> Iterator[K]:
         """All keys: for those who are done within one turn. Others take `portions`."""
         return chain.from_iterable(self._shards)

@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
 
 from cygnet.auth.identity import parse_identity
 from cygnet.ike.peers import PeerIndex
-from cygnet.ike.sharded_map import SPLIT_AT
+from cygnet.ike.sharded_map import SPLIT_AT, ShardedMap
 
 CAROL, DAVE = parse_identity("carol@example.org"), parse_identity("dave@example.org")
 
@@ -89,3 +92,24 @@ def test_an_sa_that_is_added_twice_is_there_once() -> None:
         for spi in spis:
             peers.remove(CAROL, spi)
         assert not peers._spis
+
+
+def test_of_many_that_go_none_looks_for_those_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tester's IKE_SAs are all with one peer, and go in the order in which they came: a dict keeps their places, so
+    each looked through more of them than the one before."""
+    peers = PeerIndex()
+    spis = [bytes([1, n >> 8, n & 255]) for n in range(1000)]
+    for spi in spis:
+        peers.add(CAROL, spi)
+
+    def look(self: ShardedMap[bytes, None]) -> NoReturn:
+        raise AssertionError("it is looked through")
+
+    monkeypatch.setattr(ShardedMap, "__iter__", look)
+    for spi in spis[:-5]:
+        peers.remove(CAROL, spi)
+    monkeypatch.undo()
+    assert set(peers.of(CAROL)) == set(spis[-5:])
+    for spi in spis[-5:]:
+        peers.remove(CAROL, spi)
+    assert not peers.has(CAROL)
