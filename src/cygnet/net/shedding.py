@@ -32,6 +32,12 @@ _MOST: Final = max(MAX_SUSPECTS, MAX_TRUSTED, MAX_BARRED)
 _LEAST: Final = 8
 
 
+def is_notable(wanted: float, share: float, factor: float) -> bool:
+    """Whether the kernel is to be told that another share is wanted than the one that it lets in: it differs by that
+    factor, or all are wanted again. Filters take half a millisecond to make and to put in place, large ones five."""
+    return wanted != share and (wanted == 1.0 or not 1 / factor < wanted / share < factor)
+
+
 class Shedder:
     """The filters on the UDP sockets of one worker."""
 

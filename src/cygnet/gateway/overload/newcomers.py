@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from cygnet.ike.path import Path
+from cygnet.net.shedding import is_notable
 from cygnet.observe.counters import Count
 
 Entry = tuple[bytes, Path]
@@ -35,6 +36,8 @@ MARGIN: Final = 1.25
 """So many times what is served is let in, so that there is always somebody to serve."""
 MEMORY_S: Final = 2.0
 """How far back it counts how many came and were served: several times what peers take between their two requests."""
+FORGOTTEN_S: Final = 5 * MEMORY_S
+"""After such a pause, in which the queue was empty again and again, the last storm says nothing of the next."""
 _DOUBLINGS_TO_ALL: Final = 10
 SMALLEST_SHARE: Final = 1 / 2**_DOUBLINGS_TO_ALL
 
@@ -82,11 +85,6 @@ def next_share(share: float, pace: Pace, *, waiting: int, longest_wait_s: float,
     return min(1.0, max(SMALLEST_SHARE, MARGIN * pace.served / pace.offered))
 
 
-def _is_notable(wanted: float, share: float) -> bool:
-    """Whether the kernel is to be told: filters take half a millisecond to make and to put in place."""
-    return wanted != share and (wanted == 1.0 or not 1 / _NOTABLE_CHANGE < wanted / share < _NOTABLE_CHANGE)
-
-
 class Newcomers:
     """The first requests of new peers."""
 
@@ -95,6 +93,7 @@ class Newcomers:
         "_capacity",
         "_count",
         "_limit_share",
+        "_noted",
         "_pace",
         "_patience_s",
         "_reviewed",
@@ -122,6 +121,7 @@ class Newcomers:
         self._arrived = 0
         self._served = 0
         self._pace = Pace()
+        self._noted = now
         self._reviewed = now
         self.share = 1.0
 
@@ -165,15 +165,18 @@ class Newcomers:
         if elapsed_s < REVIEW_S:
             return
         longest_wait_s = self._longest_wait_s(now)
+        if now - self._noted > FORGOTTEN_S:
+            self._pace = Pace()
         # Who has just come says nothing of how fast we serve: after a pause nobody was served, since nobody was there.
         if longest_wait_s >= elapsed_s:
+            self._noted = now
             self._pace.note(served=self._served, offered=self._arrived / self.share, elapsed_s=elapsed_s)
         share = next_share(
             self.share, self._pace, waiting=len(self._waiting), longest_wait_s=longest_wait_s, elapsed_s=elapsed_s
         )
         self._reviewed = now
         self._arrived = self._served = 0
-        if _is_notable(share, self.share):
+        if is_notable(share, self.share, _NOTABLE_CHANGE):
             self.share = share
             self._limit_share(share)
 

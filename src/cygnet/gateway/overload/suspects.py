@@ -24,6 +24,7 @@ import msgspec
 from cygnet.ike.known_sources import KnownSources
 from cygnet.ike.nat import pack_once
 from cygnet.ike.settings import AdmissionSettings
+from cygnet.net.shedding import is_notable
 from cygnet.net.shedding_filter import MAX_SUSPECTS, Sources
 from cygnet.net.source_key import SourceKeys
 
@@ -84,19 +85,14 @@ def allowance(let_in_per_s: float, spare: float) -> float:
     was left over: so many more or less that they take the square of what is then left.
 
     So a worker that has nothing else to do spends four tenths of its time on them, one of which others take half a
-    seventh, and one of which others take two thirds no more than always. For what is done for strangers costs others
-    something before all time is taken: they wait for the worker's turn, and its core shares caches with theirs. And if
-    more of those come who are no strangers, they find more time than strangers are given. Should that be too little,
-    strangers get no more than always from the next review on.
+    seventh, and one of which others take two thirds no more than always: with half of what was left the others lost
+    more than that (docs/adr/0010). And if more of those come who are no strangers, they find more time than strangers
+    are given. Should that be too little, strangers get no more than always from the next review on.
     """
     if spare < _NONE_LEFT:
         return STRANGERS_PER_S
     taken = let_in_per_s * _ANSWER_S
     return max(STRANGERS_PER_S, let_in_per_s + _APPROACH * (spare * spare - taken) / _ANSWER_S)
-
-
-def _is_notable(wanted: float, share: float) -> bool:
-    return not 1 / _NOTABLE_CHANGE < wanted / share < _NOTABLE_CHANGE
 
 
 class SuspectSources:
@@ -179,20 +175,12 @@ class SuspectSources:
     def asked(self, remote: str) -> None:
         """A cookie was sent to that address."""
         self._families[":" in remote].asked += 1
-        counts = self._asked
-        if remote in counts:
-            counts[remote] += 1
-        elif len(counts) < MAX_SOURCES:
-            counts[remote] = 1
+        _count(self._asked, remote)
 
     def returned(self, remote: str) -> None:
         """A good cookie came from that address."""
         self._families[":" in remote].returned += 1
-        counts = self._returned
-        if remote in counts:
-            counts[remote] += 1
-        elif len(counts) < MAX_SOURCES:
-            counts[remote] = 1
+        _count(self._returned, remote)
 
     def wrong(self) -> None:
         """A request came that begins like one with a cookie, and brings no good one."""
@@ -232,7 +220,7 @@ class SuspectSources:
             wanted = min(1.0, max(SMALLEST_SHARE, wanted))
         if len(self) or self.limits_strangers:
             has_changed |= tags != self._tags
-        if has_changed or _is_notable(wanted, self.share):
+        if has_changed or is_notable(wanted, self.share, _NOTABLE_CHANGE):
             self.share, self._tags = wanted, tags
             self._tell()
 
@@ -240,6 +228,13 @@ class SuspectSources:
         """Have the kernel know who is suspect."""
         ipv4, ipv6 = (self._families[is_ipv6].told(self.share, self._tags) for is_ipv6 in (False, True))
         self._limit(ipv4, ipv6)
+
+
+def _count(counts: dict[str, int], remote: str) -> None:
+    if remote in counts:
+        counts[remote] += 1
+    elif len(counts) < MAX_SOURCES:
+        counts[remote] = 1
 
 
 class _Family:
@@ -334,7 +329,7 @@ class _Family:
             wanted = min(1.0, max(SMALLEST_SHARE, wanted))
         has_changed = was_limited is not self.is_limited or (self.is_limited and trusted != self._trusted_keys)
         self._trusted_keys = trusted if self.is_limited else frozenset()
-        if has_changed or _is_notable(wanted, share):
+        if has_changed or is_notable(wanted, share, _NOTABLE_CHANGE):
             self.strangers_share = wanted
             return True
         return False

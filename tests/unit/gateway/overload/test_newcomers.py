@@ -182,6 +182,27 @@ def test_a_share_does_not_follow_the_turns_in_which_none_or_many_are_served() ->
     assert max(rig.shares[-8:]) < 1.6 * min(rig.shares[-8:])
 
 
+def test_what_was_served_before_a_pause_says_nothing_of_now() -> None:
+    """A storm of which the worker could serve little has been over for a minute; of the next one it can serve most."""
+    rig = Rig(capacity=4096)
+    names = map(str, count())
+    now = 0.0
+    least = []
+    for offered, served in ((2000, 10), (400, 300)):
+        before = len(rig.shares)
+        for _ in range(20):
+            rig.put(*(next(names) for _ in range(round(offered * rig.queue.share))), now=now)
+            rig.take(now, served)
+            now += 1.01 * REVIEW_S
+            rig.queue.review(now)
+        least.append(min(rig.shares[before:], default=1.0))
+        rig.take(now, 4096)
+        now += 60.0
+        rig.queue.review(now)
+    assert least[0] < 0.02 and least[1] > 0.7
+    assert rig.queue.share == 1.0
+
+
 def test_the_first_peers_after_a_pause_are_let_in() -> None:
     """Nobody was served since the last review, because nobody was there."""
     rig = Rig()
