@@ -5,13 +5,14 @@
 The calls are those of the gateway, with the octets of its messages, one after the other in this process: one for all
 messages of a handshake, one for those of a rekeying with a key exchange and the Delete after it. So it counts what the
 libraries do, and what it takes to call them; and neither messages, nor tables, nor sockets. `benchmarks.handshake` and
-`benchmarks.rekey` report it beside what they measure, from the same core.
+`benchmarks.rekey` report it beside what they measure, from the same core. At last X25519 by each library that is there.
 """
 
 import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks import common
 from benchmarks.common import SECRET, SUITES
@@ -26,6 +27,7 @@ from cygnet.crypto.keymat import (
     derive_rekeyed_ike_keys,
 )
 from cygnet.crypto.protection import PacketProtection, make_protection
+from cygnet.crypto.x25519 import IS_WITH_SODIUM, OpensslKeyPair, SodiumKeyPair
 from cygnet.iana import ProtocolId
 from cygnet.ike.nat import detection_digest
 from cygnet.ike.proposals import child_suite, ike_suite, parse_proposal
@@ -124,7 +126,7 @@ class Responder:
         )
 
 
-def measure(work: Callable[[], None], *, core: int, times: int = TIMES) -> float:
+def measure(work: Callable[[], object], *, core: int, times: int = TIMES) -> float:
     """Microseconds of CPU that it takes on that core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
@@ -151,6 +153,11 @@ def main() -> None:
         ("rekeyed IKE_SA", responder.rekey_ike),
     ):
         print(f"{measure(work, core=common.RESPONDER_CORE, times=options.times):6.0f} us a {name}")
+    peer = OpensslKeyPair(None).public
+    for library, kind in (("OpenSSL", OpensslKeyPair), *((("libsodium", SodiumKeyPair),) if IS_WITH_SODIUM else ())):
+        for name, work in (("key pair", partial(kind, None)), ("shared secret", partial(kind(None).shared, peer))):
+            took = measure(work, core=common.RESPONDER_CORE, times=options.times)
+            print(f"{took:6.0f} us a {name} of X25519 by {library}")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ _REST_S: Final = 0.1
 _NO_REST_S: Final = 0.02
 """The same while more are tired than one turn takes, as where hundreds come each second."""
 _TIDY_S: Final = 0.1
+"""How often packets may be handed on again, and young garbage is looked for."""
 
 
 class Kit(msgspec.Struct, frozen=True):
@@ -252,7 +253,8 @@ class Worker:
         if self._kit.tun is not None and self._inner is not None:
             self._loop.add_reader(self._kit.tun, self._inner.drain_tun)
         self._loop.call_later(_TICK_S, self._tick)
-        self._let_rest()
+        if self._userspace is not None:
+            self._let_rest(self._userspace)
         self._tidy()
         self._loop.call_soon(self._initiations.start)
         # Before it says that it serves: the kernel brings packets for traps from then on.
@@ -441,9 +443,9 @@ class Worker:
         _log.error("the supervisor is gone")
         self._loop.stop()
 
-    def _let_rest(self) -> None:
-        has_more = self._userspace is not None and self._userspace.rest(time.monotonic())
-        self._loop.call_later(_NO_REST_S if has_more else _REST_S, self._let_rest)
+    def _let_rest(self, tunnels: UserspaceDataplane) -> None:
+        has_more = tunnels.rest(time.monotonic())
+        self._loop.call_later(_NO_REST_S if has_more else _REST_S, self._let_rest, tunnels)
 
     def _tidy(self) -> None:
         self._loop.call_later(_TIDY_S, self._tidy)

@@ -153,7 +153,7 @@ class Fleet:
         self._upkeep = Upkeep(
             options, self._driver, self._sources.sources, process=self._process, loop=self._loop, clock=self._clock
         )
-        self._handle = self._handlers()
+        self._handler_of = self._handlers()
         self._takedown = Takedown(
             self._up,
             self._driver.delete,
@@ -321,7 +321,7 @@ class Fleet:
         }
 
     def _on_event(self, effect: Effect) -> None:
-        handle = self._handle.get(type(effect))
+        handle = self._handler_of.get(type(effect))
         if handle is not None:
             handle(effect)
 

@@ -6,7 +6,7 @@ where SAs are asleep, so that nothing wakes for being looked at.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
@@ -48,7 +48,7 @@ class SaListing:
     async def each(self) -> AsyncIterator[IkeSa]:
         """All IKE_SAs of now that are there when their turn comes."""
         turn = _Turn(self._timer)
-        async for sa in self._those(self._table.sas.portions(), turn):
+        async for sa in self._those(self._spis(), turn):
             yield sa
 
     async def chosen(self, chosen: SaFilter) -> AsyncIterator[tuple[IkeSa, tuple[ChildSa, ...]]]:
@@ -78,14 +78,14 @@ class SaListing:
             yield encode_event(LIST_SA, {name: view.layout(Encoded(b"".join(sections)))})
 
     async def _chosen(self, chosen: SaFilter, turn: "_Turn") -> AsyncIterator[tuple[IkeSa, tuple[ChildSa, ...]]]:
-        spis: Iterable[list[bytes]]
+        spis: Iterable[bytes]
         if chosen.ike_id:
-            spis = await _with_number(self._table.sas.portions(), chosen.ike_id, turn)
+            spis = await _with_number(self._spis(), chosen.ike_id, turn)
         elif chosen.child_id:
-            found = await _with_number(self._table.child_spis(), chosen.child_id, turn)
-            spis = [[self._table.owner_of(spi_in) for spi_in in each] for each in found]
+            found = await _with_number(chain.from_iterable(self._table.child_spis()), chosen.child_id, turn)
+            spis = [self._table.owner_of(spi_in) for spi_in in found]
         else:
-            spis = self._table.sas.portions()
+            spis = self._spis()
         async for sa in self._those(spis, turn):
             if not _is_meant(sa, chosen):
                 continue
@@ -95,9 +95,13 @@ class SaListing:
             if children or not chosen.is_of_children:
                 yield sa, children
 
-    async def _those(self, spis: Iterable[list[bytes]], turn: "_Turn") -> AsyncIterator[IkeSa]:
+    def _spis(self) -> Iterator[bytes]:
+        """Of all IKE_SAs; they may come and go meanwhile."""
+        return chain.from_iterable(self._table.sas.portions())
+
+    async def _those(self, spis: Iterable[bytes], turn: "_Turn") -> AsyncIterator[IkeSa]:
         view = self._table.sas.view
-        for spi in chain.from_iterable(spis):
+        for spi in spis:
             sa = view(spi)
             if sa is not None:
                 yield sa
@@ -122,17 +126,17 @@ class _Turn:
         self._until = self._timer() + TURN_S
 
 
-async def _with_number(spis: Iterable[list[bytes]], number: int, turn: _Turn) -> list[list[bytes]]:
+async def _with_number(spis: Iterable[bytes], number: int, turn: _Turn) -> list[bytes]:
     """The one SPI that has some number, if there is one. Raises LocalError if several have it."""
     found: list[bytes] = []
-    for spi in chain.from_iterable(spis):
+    for spi in spis:
         if unique_id(spi) == number:
             found.append(spi)
         if turn.is_over():
             await turn.next()
     if len(found) > 1:
         raise LocalError("several SAs have that number: choose by the name, the peer or its identity")
-    return [found]
+    return found
 
 
 def _is_meant(sa: IkeSa, chosen: SaFilter) -> bool:

@@ -18,9 +18,6 @@ class ReturnedAddresses:
         self._oldest: int | None = None
         self._newest: int | None = None
 
-    def __len__(self) -> int:
-        return len(self._links)
-
     def __contains__(self, address: int) -> bool:
         return address in self._links
 

@@ -1,12 +1,11 @@
-import ctypes
 import errno
 import os
 import socket
-import traceback
 
 import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from tests.unit.gateway.host.own_namespace import in_own_namespace
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
 from cygnet.gateway.host.addresses import MAX_ADDRESSES, VirtualAddresses, encode_address
@@ -109,19 +108,7 @@ def _check_addresses() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_kernel_does_as_it_is_told() -> None:
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            # CLONE_NEWNET
-            if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0:
-                _check_addresses()
-                status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    in_own_namespace(_check_addresses)
 
 
 def test_a_refusal_of_the_kernel_is_logged_with_the_ike_sa(

@@ -1,17 +1,15 @@
 """The host's own packets for transport mode: which they are, and the rules that bring them."""
 
-import ctypes
 import errno
 import os
 import socket
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from pyroute2 import IPRoute
 from tests.unit.dataplane.children import child, selector
+from tests.unit.gateway.host.own_namespace import in_own_namespace
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
 from cygnet.gateway.claims import RESERVED, Claim
@@ -123,23 +121,6 @@ def test_a_worker_may_divert_only_what_the_configuration_is_for() -> None:
     assert devices.added == []
 
 
-def in_namespace(check: Callable[[], None]) -> None:
-    """Run something in a network namespace of its own, in a process of its own."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            # CLONE_NEWNET
-            if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0:
-                check()
-                status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 def device() -> tuple[int, str]:
     fd = open_tun()
     name = tun_name(fd)
@@ -188,7 +169,7 @@ def _check_workers() -> None:
 
 @needs_tun
 def test_the_kernel_diverts_to_the_worker_that_wants_it_last() -> None:
-    in_namespace(_check_workers)
+    in_own_namespace(_check_workers)
 
 
 def _check_left_over() -> None:
@@ -210,7 +191,7 @@ def _check_left_over() -> None:
 
 @needs_tun
 def test_what_a_killed_gateway_has_left_is_removed_and_nothing_of_another_that_runs() -> None:
-    in_namespace(_check_left_over)
+    in_own_namespace(_check_left_over)
 
 
 def _check_limits() -> None:
@@ -238,7 +219,7 @@ def _check_limits() -> None:
 
 @needs_tun
 def test_a_worker_can_ask_for_no_nonsense_and_not_for_too_much() -> None:
-    in_namespace(_check_limits)
+    in_own_namespace(_check_limits)
 
 
 def _check_refusal() -> None:
@@ -267,4 +248,4 @@ def _check_refusal() -> None:
 
 @needs_tun
 def test_what_the_kernel_refuses_is_logged_and_forgotten() -> None:
-    in_namespace(_check_refusal)
+    in_own_namespace(_check_refusal)

@@ -5,6 +5,7 @@ import socket
 import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from tests.unit.gateway.host.own_namespace import in_own_namespace
 
 from cygnet.dataplane.tun import configure_tun, open_tun, tun_name
 from cygnet.gateway.host.routes import Routes, encode_route
@@ -27,27 +28,6 @@ def test_a_request_reads_as_what_it_says(prefix: str, family: int, length: int) 
 def test_a_device_that_is_not_there_is_a_clear_error() -> None:
     with pytest.raises(LocalError, match="cannot set routes: no interface with this name"):
         Routes(["nothing0"])
-
-
-def _in_namespace(check: str) -> None:
-    """Run a function of this module in a network namespace of its own, in a process of its own."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            # CLONE_NEWNET
-            import ctypes
-
-            if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0:
-                globals()[check]()
-                status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def _devices_of(prefix: str) -> list[str]:
@@ -84,7 +64,7 @@ def _check_routes() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_kernel_does_as_it_is_told() -> None:
-    _in_namespace("_check_routes")
+    in_own_namespace(_check_routes)
 
 
 def test_a_refusal_of_the_kernel_is_logged_with_the_ike_sa(

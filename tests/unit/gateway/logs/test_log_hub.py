@@ -354,7 +354,7 @@ def test_what_libraries_say_is_for_the_target_that_asks_for_it(tmp_path: Path) -
     rig = Rig(tmp_path / "log", file_levels=Levels(lib=logging.INFO))
     journal = rig.hub._targets["journal", True, False] = Kept()
     put_into_force(rig.hub.in_force)
-    logging.getLogger("some.library").info("trifle")
-    logging.getLogger("some.library").warning("matter")
+    logging.getLogger("elsewhere").info("trifle")
+    logging.getLogger("elsewhere").warning("matter")
     assert journal.texts == ["matter"]
     assert [each.split("] ", 1)[1] for each in rig.end()] == ["trifle", "WARNING matter"]
