@@ -98,7 +98,7 @@ class GatewayProcess:
         return self.serving.workers
 
     def worker_pids(self) -> list[int]:
-        """The process ids of the workers that run now."""
+        """The process ids of the workers that run now, and of scripts while they run."""
         return process_tree(self.pid)[1:]
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
