@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITES = {
     "x25519": ("aes128gcm16-prfsha256-x25519", "aes128gcm16"),
     "modp2048": ("aes128gcm16-prfsha256-modp2048", "aes128gcm16"),
+    "modp4096": ("aes128gcm16-prfsha256-modp4096", "aes128gcm16"),
     "ecp256": ("aes128gcm16-prfsha256-ecp256", "aes128gcm16"),
 }
 SECRET = "a-shared-secret"
