@@ -1,7 +1,7 @@
 """What a flood costs honest peers: `cygnet load` against a gateway that is flooded, and against one that is not.
 
     python -m benchmarks.attack [--rounds 7] [--seconds 5] [--rate 50000] [--kind ike_sa_init] [--peer strongswan]
-        [--honest-rate R] [--strangers | --scattered] [--json FILE] [--readme]
+        [--suite modp4096] [--honest-rate R] [--strangers | --scattered] [--json FILE] [--readme]
 
 The gateway has core 0. The honest tester and the flood share core 1, so the flood takes time from the tester whether it
 hits or not. Therefore each measurement has a control: the same flood, at the same rate, to a socket that nobody reads.
@@ -9,17 +9,14 @@ What the kernel does with a datagram of the flood until it is in a queue or drop
 does on core 1 too, since this is the loopback device; a network card would bring it to a core of the gateway's.
 
 `ratio` is the honest set-up rate while the gateway is hit over that of the control; the goal is 0.8. It says what
-honest peers lost because the gateway was hit, by whatever became scarce. In a closed loop (the default) that is mostly
-core 1: the tester can't do more, while the gateway's core is not all used. So what makes a handshake or a datagram of
-the flood dearer for core 1 lowers the ratio, and what the gateway does on its own core doesn't until that is full.
-
-`ratio_of_share` is the same of the rates over what the flood left of core 1 (1 - `flood_cpu`): the CPU share at which
-the honest peers came is the same then. The two differ where a hit costs the flood more, or less, than the control
-does.
+honest peers lost because the gateway was hit, by whatever became scarce. In a closed loop (the default) that is to be
+the gateway's core, so that all that it does for the flood is lost to them: each handshake costs it two exponentiations
+of a large group, and the tester, which offers one public value again and again (`cygnet load --reuse-ke`), only one.
+`CPU` says whether the gateway's core was full. With `--suite x25519` it isn't: then core 1 is what is scarce.
 
 `ratio_per_cpu` is the same of honest tunnels for each second of CPU time that the gateway used, whatever it used it
-for. It says what honest peers would lose if the gateway's core was what is scarce, and hardly changes with what else
-runs on the machine.
+for. It hardly changes with what else runs on the machine. With a gateway that has time left it is no loss: Cygnet
+spends a part of what is left over on answers to strangers (ADR 10).
 
 The machine may change its speed by a factor of two between two measurements, so single ratios say little. Control and
 hit follow each other within seconds, now the one first and now the other, in many short rounds; a ratio is the median
@@ -32,8 +29,7 @@ came: `ratio` is that of established over attempted then, and the delays say wha
 how much the gateway could have done.
 
 `flood_took` is the share of its core that the gateway used while hit, beyond what the honest tunnels would have taken
-at the control's price. Cygnet spends a part of what is left over on answers to strangers (ADR 10), so it is no loss as
-such.
+at the control's price.
 
 Everything runs on the loopback device of one network namespace, with sources all over 127.0.0.0/8, and ends by
 itself. Each measurement has a fresh daemon. Reported are medians of the rounds: set-up rate of honest peers, the
@@ -117,29 +113,31 @@ class Figures(msgspec.Struct, frozen=True):
         return self.tunnels / self.attempted if is_open else self.setup_rate
 
 
-def configuration() -> str:
+def configuration(suite: str) -> str:
     """The configuration that both daemons run."""
+    ike, esp = common.SUITES[suite]
     return server_config(
         pools={"v4": "10.64.0.0/10"},
         local_ts="0.0.0.0/0",
-        proposals="aes128gcm16-prfsha256-x25519",
-        esp_proposals="aes128gcm16",
+        proposals=ike,
+        esp_proposals=esp,
         secret=SECRET,
         connection="unique = never\n        mobike = no\n        rekey_time = 0",
         child="remote_ts = 10.64.0.0/10\n                rekey_time = 0",
     )
 
 
-def cygnet(namespace: Namespace) -> Daemon:
+def cygnet(namespace: Namespace, suite: str) -> Daemon:
     """Our gateway with its defaults: one worker, carrying no traffic."""
     options = ("--workers", "1", "--log-level", "warning", "--dataplane", "null")
-    return Cygnet(namespace, configuration(), *options, core=GATEWAY_CORE)
+    return Cygnet(namespace, configuration(suite), *options, core=GATEWAY_CORE)
 
 
-def strongswan(namespace: Namespace) -> Daemon:
+def strongswan(namespace: Namespace, suite: str) -> Daemon:
     """The peer, defended as well as its options allow with all honest peers at one address."""
     settings = {"dos_protection": True, "cookie_threshold_ip": CONCURRENCY * 4, "block_threshold": CONCURRENCY * 8}
-    return StrongSwan("strongswan", namespace, configuration(), settings=settings, benchmark=True, core=GATEWAY_CORE)
+    config = configuration(suite)
+    return StrongSwan("strongswan", namespace, config, settings=settings, benchmark=True, core=GATEWAY_CORE)
 
 
 PEERS = {"cygnet": cygnet, "strongswan": strongswan}
@@ -168,7 +166,7 @@ def flooding(namespace: Namespace, kind: str, port: int, options: argparse.Names
     command = namespace.command(
         *("taskset", "-c", str(TESTER_CORE), sys.executable, str(ROOT / "benchmarks" / "flood.py"), kind),
         *("--target", f"{TARGET}:{port}", "--spis-from", f"{TARGET}:500"),
-        *("--seconds", str(seconds), "--rate", str(options.rate)),
+        *("--seconds", str(seconds), "--rate", str(options.rate), "--proposal", common.SUITES[options.suite][0]),
     )
     report: list[str] = []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -182,12 +180,13 @@ def flooding(namespace: Namespace, kind: str, port: int, options: argparse.Names
         report.append(process.communicate(timeout=seconds + 30)[0])
 
 
-def load(namespace: Namespace, seconds: float, *options: str) -> dict[str, object]:
+def load(namespace: Namespace, suite: str, seconds: float, *options: str) -> dict[str, object]:
     """What `cygnet load` says of honest peers that came in so many seconds."""
+    ike, esp = common.SUITES[suite]
     command = namespace.command(
         *("taskset", "-c", str(TESTER_CORE), sys.executable, "-m", "cygnet", "load", TARGET),
         *("--psk", SECRET, "--id", "c{n}@example.org", "--remote-id", "gw.example.org"),
-        *("--proposal", "aes128gcm16-prfsha256-x25519", "--esp", "aes128gcm16", "--vip"),
+        *("--proposal", ike, "--esp", esp, "--vip", "--reuse-ke"),
         *("--max-duration", str(seconds), "--retransmit-timeout", "1", "--quiet", "--json", *options),
     )
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
@@ -209,17 +208,17 @@ def honest(options: argparse.Namespace) -> tuple[str, ...]:
 
 def measure(peer: str, kind: str, options: argparse.Namespace, *, is_hit: bool) -> Figures:
     """A fresh daemon, a flood of it or of the sink, and honest peers."""
-    with Namespace("attack") as namespace, sink(namespace), PEERS[peer](namespace) as daemon:
+    with Namespace("attack") as namespace, sink(namespace), PEERS[peer](namespace, options.suite) as daemon:
         if not options.strangers and not options.scattered:
-            load(namespace, options.seconds, "--concurrency", str(CONCURRENCY), "--count", str(KNOWN))
+            load(namespace, options.suite, options.seconds, "--concurrency", str(CONCURRENCY), "--count", str(KNOWN))
         before = daemon.pss_octets()
         with (
-            calibrating(GATEWAY_CORE, "x25519") as gateway_speed,
-            calibrating(TESTER_CORE, "x25519") as tester_speed,
+            calibrating(GATEWAY_CORE, options.suite) as gateway_speed,
+            calibrating(TESTER_CORE, options.suite) as tester_speed,
             flooding(namespace, kind, 500 if is_hit else SINK_PORT, options) as report,
         ):
             cpu, tester_cpu, begun = daemon.cpu_seconds(), children_cpu_seconds(), time.monotonic()
-            result = load(namespace, options.seconds, *honest(options))
+            result = load(namespace, options.suite, options.seconds, *honest(options))
             cpu, took = daemon.cpu_seconds() - cpu, time.monotonic() - begun
             tester_cpu = children_cpu_seconds() - tester_cpu
         flood = json.loads(report[0])
@@ -272,7 +271,6 @@ def summarise(rounds: list[tuple[Figures, Figures]], *, is_open: bool) -> dict[s
     return {
         "ratio": median(of_results),
         "spread": quartiles(of_results),
-        "ratio_of_share": None if is_open else median(ratios(lambda each: each.setup_rate / (1 - each.flood_cpu))),
         "ratio_per_cpu": median(ratios(lambda each: each.setup_rate / each.gateway_cpu)),
         "machine": median(ratios(lambda each: each.speed)),
         "flood_took": median([flood_took(control, hit) for control, hit in fair]),
@@ -305,14 +303,13 @@ def row(peer: str, kind: str, result: dict[str, object]) -> str:
     """One line of the table."""
     control, hit = result["control"], result["hit"]
     assert isinstance(control, dict) and isinstance(hit, dict)
-    of_share = "" if result["ratio_of_share"] is None else result["ratio_of_share"]
     spread = result["spread"]
     assert isinstance(spread, list)
     delays = " / ".join("none" if each["p99_ms"] is None else f"{each['p99_ms']:.0f} ms" for each in (control, hit))
     return (
         f"| {common.NAMES[peer]} | {kind} | {hit['flood_per_s']:.0f}/s "
         f"| {control['setup_rate']:.0f}/s | {hit['setup_rate']:.0f}/s "
-        f"| {result['ratio']} | {' to '.join(map(str, spread))} | {of_share} | {result['ratio_per_cpu']} "
+        f"| {result['ratio']} | {' to '.join(map(str, spread))} | {result['ratio_per_cpu']} "
         f"| {result['machine']} | {delays} "
         f"| {100 * control['gateway_cpu']:.0f} % | {100 * hit['gateway_cpu']:.0f} % "
         f"| {control['memory_growth_octets'] / 1e6:.1f} MB | {hit['memory_growth_octets'] / 1e6:.1f} MB |"
@@ -329,8 +326,8 @@ def meaning(options: argparse.Namespace) -> str:
     if options.honest_rate:
         return f"Honest peers, {options.honest_rate:g}/s from {whence}; `ratio` is of the part that came in."
     return (
-        f"Honest peers in a closed loop of {CONCURRENCY} from {whence}; `ratio` is of set-up rates, `of share` over "
-        "what the flood left of the tester's core, `per CPU` of tunnels for each second of the gateway's CPU."
+        f"Honest peers in a closed loop of {CONCURRENCY} from {whence}; `ratio` is of set-up rates, `per CPU` of "
+        "tunnels for each second of the gateway's CPU."
     )
 
 
@@ -348,14 +345,15 @@ def main() -> None:
         "--strangers", action="store_true", help="nobody has come from the honest peers' address before"
     )
     whence.add_argument("--scattered", action="store_true", help="each honest peer has an address that is not known")
+    common.add_suite(parser, default="modp4096")
     common.add_output(parser, "attack")
     options = parser.parse_args()
     common.check_machine()
     results: dict[str, dict[str, object]] = {}
     lines = [
-        "| daemon | flood | came | honest | honest, hit | ratio | quartiles | of share | per CPU | machine "
+        "| daemon | flood | came | honest | honest, hit | ratio | quartiles | per CPU | machine "
         "| p99 / hit | CPU | CPU, hit | memory | memory, hit |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for peer in options.peer or ["cygnet"]:
         results[peer] = {}
@@ -383,7 +381,8 @@ def main() -> None:
     lines += [
         "",
         f"{common.machine_line(machine, has_strongswan=has_strongswan)} "
-        f"{meaning(options)} {options.seconds:g} s, median of {options.rounds} rounds. Command: `{command}`.",
+        f"Suite {common.SUITES[options.suite][0]}. {meaning(options)} "
+        f"{options.seconds:g} s, median of {options.rounds} rounds. Command: `{command}`.",
     ]
     table = "\n".join(lines)
     print(table)

@@ -1,6 +1,7 @@
 """A flood of IKE datagrams over loopback, for `attack.py`: as fast as one core makes them, and never elsewhere.
 
     python -m benchmarks.flood KIND --target 127.0.0.1:500 --seconds 5 [--rate 50000] [--spis-from 127.0.0.1:500]
+        [--proposal aes128gcm16-prfsha256-x25519]
 
 Datagrams go out 64 at a time (sendmmsg), each batch from the next of 256 sources in 127.0.0.0/8. It ends by itself
 and prints how many it has sent, as one JSON object. Kinds:
@@ -22,7 +23,7 @@ import time
 from ipaddress import ip_address
 
 from cygnet.crypto.ke import KE
-from cygnet.iana import ExchangeType, KeId, ProtocolId
+from cygnet.iana import ExchangeType, ProtocolId, TransformType
 from cygnet.ike.proposals import parse_proposal, to_offer
 from cygnet.net.sockets import IP_PKTINFO
 from cygnet.wire.header import FLAG_INITIATOR, NO_SPI, decode_header
@@ -111,14 +112,12 @@ class Batch:
         return max(0, sent)
 
 
-def initial_request() -> bytes:
+def initial_request(proposal: str) -> bytes:
     """An IKE_SA_INIT request that a gateway of the benchmark accepts."""
-    proposal = parse_proposal(ProtocolId.IKE, "aes128gcm16-prfsha256-x25519")
-    public = KE[KeId.CURVE25519].generate().public
-    offer = to_offer((proposal,))
-    return message(
-        ExchangeType.IKE_SA_INIT, 0, NO_SPI, (offer, KeyExchange(KeId.CURVE25519, public), Nonce(os.urandom(32)))
-    )
+    offered = parse_proposal(ProtocolId.IKE, proposal)
+    method = offered.of_type(TransformType.KE)[0].id
+    payloads = (to_offer((offered,)), KeyExchange(method, KE[method].generate().public), Nonce(os.urandom(32)))
+    return message(ExchangeType.IKE_SA_INIT, 0, NO_SPI, payloads)
 
 
 def message(exchange_type: int, message_id: int, spi_r: bytes, payloads: tuple[Payload, ...]) -> bytes:
@@ -133,12 +132,12 @@ def message(exchange_type: int, message_id: int, spi_r: bytes, payloads: tuple[P
     )
 
 
-def template(kind: str) -> bytes:
+def template(kind: str, proposal: str) -> bytes:
     """What all datagrams of a flood have in common."""
     rubbish = os.urandom(RUBBISH_OCTETS)
     match kind:
         case "ike_sa_init" | "forged":
-            return initial_request()
+            return initial_request(proposal)
         case "ike_auth":
             return message(ExchangeType.IKE_AUTH, 1, bytes(8), (Encrypted(35, rubbish),))
         case "fragments":
@@ -147,13 +146,14 @@ def template(kind: str) -> bytes:
             return message(ExchangeType.INFORMATIONAL, 3, os.urandom(8), (Encrypted(0, rubbish),))
 
 
-def half_open_spis(address: tuple[str, int], number: int) -> list[bytes]:
+def half_open_spis(address: tuple[str, int], number: int, proposal: str) -> list[bytes]:
     """Both SPIs of so many SAs, begun and left half open, one after the other."""
+    first = initial_request(proposal)
     spis: list[bytes] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.settimeout(2.0)
         for n in range(number):
-            request = bytearray(initial_request())
+            request = bytearray(first)
             request[:8] = (n + 1).to_bytes(8, "little")
             sender.sendto(request, address)
             header = decode_header(sender.recv(2048))
@@ -182,10 +182,10 @@ def anywhere() -> socket.socket:
 
 
 def flood(
-    kind: str, address: tuple[str, int], seconds: float, rate: float, spis: list[bytes]
+    kind: str, address: tuple[str, int], seconds: float, rate: float, spis: list[bytes], proposal: str
 ) -> tuple[int, float, float]:
     """Send until the time is over, and no faster than `rate` a second; datagrams, seconds, and those of CPU time."""
-    batch = Batch(template(kind))
+    batch = Batch(template(kind, proposal))
     opened = [anywhere()] * SOURCES if kind == "forged" else sources(address)
     if kind == "forged":
         batch.forge(address)
@@ -229,14 +229,15 @@ def main() -> None:
     parser.add_argument("--spis-from", type=parse_address, help="where the SAs for rubbish are opened (the target)")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=float, default=50_000.0, help="datagrams a second at most; 0 for no bound")
+    parser.add_argument("--proposal", default="aes128gcm16-prfsha256-x25519", help="what first requests offer")
     options = parser.parse_args()
     if not 0 < options.seconds <= MAX_SECONDS:
         parser.error(f"a flood lasts at most {MAX_SECONDS:g} s")
     spis = []
     if options.kind in ("ike_auth", "fragments"):
-        spis = half_open_spis(options.spis_from or options.target, HALF_OPEN)
+        spis = half_open_spis(options.spis_from or options.target, HALF_OPEN, options.proposal)
     print("flooding", flush=True)
-    sent, took, cpu = flood(options.kind, options.target, options.seconds, options.rate, spis)
+    sent, took, cpu = flood(options.kind, options.target, options.seconds, options.rate, spis, options.proposal)
     print(json.dumps({"kind": options.kind, "sent": sent, "seconds": took, "per_s": sent / took, "cpu_s": cpu}))
 
 
