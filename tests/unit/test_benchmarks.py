@@ -2,7 +2,7 @@
 
 import pytest
 from benchmarks.attack import Figures, summarise
-from benchmarks.overload import combined, course
+from benchmarks.overload import Capacity, combined, compared, course
 
 
 def figures(rate: float, *, speed: float = 1.0, gateway_cpu: float = 0.5) -> Figures:
@@ -27,7 +27,7 @@ class TestAttack:
     def test_a_machine_that_gets_slower_does_not_change_a_ratio(self) -> None:
         rounds = [(figures(1000, speed=1 / n), figures(900, speed=1 / n)) for n in (1, 1.4, 2)]
         found = summarise(rounds, is_open=False)
-        assert found["ratio"] == found["ratio_of_share"] == found["ratio_per_cpu"] == 0.9
+        assert found["ratio"] == found["ratio_per_cpu"] == 0.9
         assert found["spread"] == [0.9, 0.9]
         assert found["machine"] == 1.0
 
@@ -67,6 +67,22 @@ class TestOverload:
             "base": {"lost": {"dpd": 2}},
             "under_way": {"lost_at_most": 0.3},
         }
+
+    def test_a_level_is_compared_with_the_capacity_before_and_after_it(self) -> None:
+        level = {"goodput": 190.0, "goodput_per_unit": 0.38, "machine_speed": 500.0, "offered": 2000.0}
+        found = compared(level, Capacity(180.0, 0.36), Capacity(220.0, 0.44))
+        assert found["capacity"] == 200.0 and found["offered_over_capacity"] == 10.0
+        assert found["kept"] == found["kept_without_machine"] == 0.95
+
+    def test_a_machine_that_was_slower_meanwhile_is_taken_out(self) -> None:
+        level = {"goodput": 100.0, "goodput_per_unit": 0.4, "machine_speed": 250.0, "offered": 2000.0}
+        found = compared(level, Capacity(200.0, 0.4), Capacity(200.0, 0.4))
+        assert (found["kept"], found["kept_without_machine"]) == (0.5, 1.0)
+
+    def test_no_more_can_come_up_than_was_offered(self) -> None:
+        level = {"goodput": 99.0, "goodput_per_unit": 0.198, "machine_speed": 500.0, "offered": 100.0}
+        found = compared(level, Capacity(200.0, 0.4), Capacity(200.0, 0.4))
+        assert found["kept"] == found["kept_without_machine"] == 0.99
 
     def test_what_was_not_measured_in_a_round_is_left_to_the_others(self) -> None:
         assert combined([{"p50": None, "series": [1, 2]}, {"p50": 3.0, "series": []}]) == {"p50": 3.0, "series": [1, 2]}

@@ -43,6 +43,8 @@ class KeyExchangeMethod(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """Length of the data of a KE payload."""
     factory: Callable[[bytes | None], KeyPair]
     """Private key, or None for a fresh one -> key pair."""
+    init_cost: int = 1
+    """What it costs a responder to answer IKE_SA_INIT with it, about, where X25519 costs 1: some 0.1 ms."""
 
     def generate(self) -> KeyPair:
         """A fresh key pair."""
@@ -93,39 +95,46 @@ class _EcpKeyPair:
         return self._private.exchange(ec.ECDH(), point)
 
 
-def _modp(number: KeId, bits: int) -> KeyExchangeMethod:
+def _modp(number: KeId, bits: int, init_cost: int) -> KeyExchangeMethod:
     return KeyExchangeMethod(
-        id=number, keywords=(f"modp{bits}",), public_octets=bits // 8, factory=partial(ModpKeyPair, bits)
+        id=number,
+        keywords=(f"modp{bits}",),
+        public_octets=bits // 8,
+        factory=partial(ModpKeyPair, bits),
+        init_cost=init_cost,
     )
 
 
-def _ecp(number: KeId, keyword: str, curve: ec.EllipticCurve) -> KeyExchangeMethod:
+def _ecp(number: KeId, keyword: str, curve: ec.EllipticCurve, init_cost: int) -> KeyExchangeMethod:
     return KeyExchangeMethod(
         id=number,
         keywords=(keyword,),
         public_octets=2 * ((curve.key_size + 7) // 8),
         factory=partial(_EcpKeyPair, curve),
+        init_cost=init_cost,
     )
 
 
 _ROWS = (
-    _modp(KeId.MODP_1024, 1024),  # RFC 7296 appendix B.2; RFC 8247 wants it gone
-    _modp(KeId.MODP_1536, 1536),  # RFC 3526, as those below
-    _modp(KeId.MODP_2048, 2048),
-    _modp(KeId.MODP_3072, 3072),
-    _modp(KeId.MODP_4096, 4096),
-    _modp(KeId.MODP_6144, 6144),
-    _modp(KeId.MODP_8192, 8192),
-    _ecp(KeId.ECP_256, "ecp256", ec.SECP256R1()),  # RFC 5903
-    _ecp(KeId.ECP_384, "ecp384", ec.SECP384R1()),
-    _ecp(KeId.ECP_521, "ecp521", ec.SECP521R1()),
-    _ecp(KeId.BRAINPOOL_256, "ecp256bp", ec.BrainpoolP256R1()),  # RFC 6954
-    _ecp(KeId.BRAINPOOL_384, "ecp384bp", ec.BrainpoolP384R1()),
-    _ecp(KeId.BRAINPOOL_512, "ecp512bp", ec.BrainpoolP512R1()),
+    _modp(KeId.MODP_1024, 1024, 2),  # RFC 7296 appendix B.2; RFC 8247 wants it gone
+    _modp(KeId.MODP_1536, 1536, 3),  # RFC 3526, as those below
+    _modp(KeId.MODP_2048, 2048, 4),
+    _modp(KeId.MODP_3072, 3072, 8),
+    _modp(KeId.MODP_4096, 4096, 15),
+    _modp(KeId.MODP_6144, 6144, 34),
+    _modp(KeId.MODP_8192, 8192, 57),
+    _ecp(KeId.ECP_256, "ecp256", ec.SECP256R1(), 1),  # RFC 5903
+    _ecp(KeId.ECP_384, "ecp384", ec.SECP384R1(), 3),
+    _ecp(KeId.ECP_521, "ecp521", ec.SECP521R1(), 4),
+    _ecp(KeId.BRAINPOOL_256, "ecp256bp", ec.BrainpoolP256R1(), 5),  # RFC 6954
+    _ecp(KeId.BRAINPOOL_384, "ecp384bp", ec.BrainpoolP384R1(), 10),
+    _ecp(KeId.BRAINPOOL_512, "ecp512bp", ec.BrainpoolP512R1(), 13),
     KeyExchangeMethod(  # RFC 8031
         id=KeId.CURVE25519, keywords=("x25519", "curve25519"), public_octets=32, factory=X25519_KEY_PAIR
     ),
-    KeyExchangeMethod(id=KeId.CURVE448, keywords=("x448", "curve448"), public_octets=56, factory=_X448KeyPair),
+    KeyExchangeMethod(
+        id=KeId.CURVE448, keywords=("x448", "curve448"), public_octets=56, factory=_X448KeyPair, init_cost=4
+    ),
 )
 
 KE: Mapping[int, KeyExchangeMethod] = MappingProxyType({row.id: row for row in _ROWS})

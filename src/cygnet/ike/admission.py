@@ -5,10 +5,11 @@ the count, so a crowd behind one NAT is held back by what it leaves undone, and 
 returned a cookie (RFC 7296 section 2.6) and those that haven't are counted apart, since the address of the latter may
 be forged:
 
-* Without a cookie a peer is served while few SAs are half open, in all and from its prefix. Above that it is asked for
-  a cookie. It is never refused: somebody who sends with its address must not be able to lock it out. Where peers have
-  authenticated themselves lately (`cygnet.ike.known_sources`), what counts is how many have been served like that there
-  and at other such prefixes: those who know the gateway need not pay for what strangers leave half open.
+* Without a cookie a peer is served while few SAs are half open, in all and from its prefix, and while what was computed
+  for those that brought none is not much: with a large group that is sooner. Above that it is asked for a cookie. It is
+  never refused: somebody who sends with its address must not be able to lock it out. Where peers have authenticated
+  themselves lately (`cygnet.ike.known_sources`), what counts is what has been served like that there and at other such
+  prefixes: those who know the gateway need not pay for what strangers leave half open.
 * With a cookie it is served until its prefix has left too many SAs half open, or there is no more room: then it is
   dropped, and sends again by itself. Well before that it must solve a puzzle (RFC 8019), the harder the closer the
   limit is. It is asked for the cookie alone first, so that what a puzzle costs us is not spent on forged addresses.
@@ -55,6 +56,10 @@ strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
 _INITIAL_HEADER = struct.Struct("!8s8sBBBBQ")
 """A header whose last two fields are one: the Message ID of a first message is 0, so they read as its length."""
 _MAJOR_VERSION = 2
+COST_AT_RISK = 4000
+"""Half a second of a core: what may be computed for half-open SAs whose peers have shown nothing, each of which counts
+by the `init_cost` of its key exchange. A thousand of X25519's are a tenth of a second; of MODP-4096's two, and a flood
+would have had them before anybody was asked for a cookie."""
 _MAX_SPENT = 50_000
 """Cookies whose puzzles were solved that are remembered; above that the oldest is forgotten early."""
 
@@ -73,6 +78,10 @@ class Load(msgspec.Struct, frozen=True, gc=False):
     is_out_of_memory: bool = False
     known: int | None = None
     """If the peer's prefix is known: half-open SAs from all such prefixes whose peers have not returned a cookie."""
+    at_risk: int = 0
+    """What was computed for half-open SAs whose peers have not returned a cookie: if the peer's prefix is known, for
+    those from such prefixes, else for all others (`KeyExchangeMethod.init_cost`).
+    """
 
 
 class Proof(IntEnum):
@@ -111,6 +120,7 @@ def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
         if (
             (load.half_open if load.known is None else load.known) >= limits.cookie_threshold
             or load.unproven >= limits.cookie_threshold_ip
+            or load.at_risk >= COST_AT_RISK
             or 0 < limits.init_limit_job_load <= load.waiting
             # It will be refused; but with a cookie in hand it is known for real when there is room again.
             or is_full
@@ -136,6 +146,7 @@ class Admission:
     """Decides about new peers of one worker, and counts those that are half open."""
 
     __slots__ = (
+        "_at_risk",
         "_cookies",
         "_env",
         "_few",
@@ -155,6 +166,8 @@ class Admission:
         self._proven: dict[bytes, int] = {}
         self._known_unproven = 0
         """Those of `_unproven` that were let in because their prefixes are known."""
+        self._at_risk = [0, 0]
+        """What was computed for those of `_unproven`: for strangers, and for those."""
         self.known = KnownSources(env.settings.admission)
         self._few = RateLimit()
         # A solution is for one SA: else it would let in as many as send other values with the same nonce and SPI.
@@ -193,6 +206,7 @@ class Admission:
 
     def _load(self, source: bytes, ike_sas: int) -> Load:
         """How much there is for a peer from that prefix."""
+        is_known = source in self.known
         return Load(
             ike_sas,
             self.half_open,
@@ -200,7 +214,8 @@ class Admission:
             self._unproven.get(source, 0),
             self._proven.get(source, 0),
             self.is_out_of_memory,
-            self._known_unproven if source in self.known else None,
+            self._known_unproven if is_known else None,
+            self._at_risk[is_known],
         )
 
     def cookie_tags(self) -> tuple[bytes, bytes]:
@@ -209,7 +224,8 @@ class Admission:
 
     def asks_all(self, ike_sas: int) -> bool:
         """Whether each new peer from a prefix that is not known gets nothing but a cookie now."""
-        load = Load(ike_sas, self.half_open, self._env.waiting(), 0, 0, self.is_out_of_memory)
+        at_risk = self._at_risk[False]
+        load = Load(ike_sas, self.half_open, self._env.waiting(), 0, 0, self.is_out_of_memory, at_risk=at_risk)
         return judge(load, self._env.settings.admission, _NOTHING) == ASK_COOKIE
 
     def ask(self, datagram: bytes, path: Path, ike_sas: int, now: float) -> bytes | None:
@@ -296,15 +312,16 @@ class Admission:
 
     def entered(self, sa: IkeSa, admitted: Admitted, now: float) -> None:
         """An SA is half open; `admitted` is what the request was let in with."""
-        assert sa.handshake is not None
+        assert sa.handshake is not None and sa.suite is not None
         if admitted.spent:
             self._spent.take_expired(now)
             self._spent.put(admitted.spent, True, now)
         sa.handshake.admitted = admitted
         counts = self._proven if admitted.is_proven else self._unproven
         counts[admitted.source] = counts.get(admitted.source, 0) + 1
-        if admitted.is_known and not admitted.is_proven:
-            self._known_unproven += 1
+        if not admitted.is_proven:
+            self._known_unproven += admitted.is_known
+            self._at_risk[admitted.is_known] += sa.suite.ke.init_cost
         self.half_open += 1
 
     def established(self, sa: IkeSa) -> None:
@@ -315,7 +332,7 @@ class Admission:
 
     def left(self, sa: IkeSa) -> None:
         """A half-open SA is established now, or closed."""
-        assert sa.handshake is not None and sa.handshake.admitted is not None
+        assert sa.handshake is not None and sa.handshake.admitted is not None and sa.suite is not None
         admitted = sa.handshake.admitted
         counts = self._proven if admitted.is_proven else self._unproven
         remaining = counts[admitted.source] - 1
@@ -323,8 +340,9 @@ class Admission:
             counts[admitted.source] = remaining
         else:
             del counts[admitted.source]
-        if admitted.is_known and not admitted.is_proven:
-            self._known_unproven -= 1
+        if not admitted.is_proven:
+            self._known_unproven -= admitted.is_known
+            self._at_risk[admitted.is_known] -= sa.suite.ke.init_cost
         self.half_open -= 1
 
     def configure(self, limits: AdmissionSettings) -> None:

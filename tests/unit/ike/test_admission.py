@@ -6,14 +6,15 @@ from collections import Counter
 import msgspec
 import pytest
 
-from cygnet.iana import ExchangeType, NotifyType
-from cygnet.ike.admission import ASK_COOKIE, ASK_PUZZLE, SERVE, SERVE_FEW, Admission, Load, Proof, judge
+from cygnet.iana import ExchangeType, NotifyType, ProtocolId
+from cygnet.ike.admission import ASK_COOKIE, ASK_PUZZLE, COST_AT_RISK, SERVE, SERVE_FEW, Admission, Load, Proof, judge
 from cygnet.ike.cookies import COOKIE_OCTETS
 from cygnet.ike.effects import Effect, Send
 from cygnet.ike.environment import Environment
 from cygnet.ike.handshake import Admitted
 from cygnet.ike.nat import pack_address
 from cygnet.ike.path import Path
+from cygnet.ike.proposals import ike_suite, parse_proposal
 from cygnet.ike.sa import IkeSa, Turn
 from cygnet.ike.settings import AdmissionSettings, Settings
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, decode_header
@@ -53,6 +54,9 @@ QUIET = Load(ike_sas=0, half_open=0, waiting=0, unproven=0, proven=0)
         ({"half_open": 19, "known": 9}, SERVE, SERVE),
         ({"half_open": 19, "known": 10}, ASK_COOKIE, SERVE),
         ({"unproven": 3, "known": 0}, ASK_COOKIE, SERVE),
+        ({"at_risk": COST_AT_RISK - 1}, SERVE, SERVE),
+        ({"at_risk": COST_AT_RISK}, ASK_COOKIE, SERVE),
+        ({"at_risk": COST_AT_RISK, "known": 0}, ASK_COOKIE, SERVE),
         ({"waiting": 100, "known": 0}, ASK_COOKIE, SERVE),
         ({"ike_sas": 50, "known": 0}, ASK_COOKIE, "ike_sa_limit"),
         ({"half_open": 20, "known": 0}, ASK_COOKIE, "half_open_limit"),
@@ -96,7 +100,8 @@ def test_a_limit_of_zero_is_none() -> None:
 class Door:
     """An admission, and peers that knock at it."""
 
-    def __init__(self, limits: AdmissionSettings) -> None:
+    def __init__(self, limits: AdmissionSettings, group: str = "x25519") -> None:
+        self.suite = ike_suite(parse_proposal(ProtocolId.IKE, f"aes128gcm16-prfsha256-{group}").transforms)
         self.counters: Counter[str] = Counter()
         rng = random.Random(1)
         self.env = Environment(
@@ -132,6 +137,7 @@ class Door:
         if admitted is None:
             return None
         sa = IkeSa.as_responder(spi_i, spi_i, path, 0.0)
+        sa.suite = self.suite
         self.admission.entered(sa, admitted, 0.0)
         return sa
 
@@ -211,6 +217,45 @@ def test_counts_vanish_with_the_sas_they_are_of() -> None:
             house.admission.left(sa)
         assert house.admission.half_open == 0
         assert not house.admission._unproven and not house.admission._proven
+        assert house.admission._at_risk == [0, 0]
+
+
+class TestWhatIsAtRisk:
+    def served(self, door: Door, third_octet: int = 0) -> int:
+        """How many strangers are served before one is asked for a cookie."""
+        served = 0
+        while door.knock(f"203.0.{third_octet}.{served % 250}"):
+            served += 1
+        return served
+
+    @pytest.mark.parametrize(
+        ("group", "served"), [("x25519", 1000), ("modp2048", 1000), ("modp4096", 267), ("modp8192", 71)]
+    )
+    def test_strangers_are_asked_the_sooner_the_more_a_key_exchange_costs(self, group: str, served: int) -> None:
+        door = Door(AdmissionSettings(), group)
+        assert self.served(door) == served
+        assert door.ask("203.0.113.1")
+
+    def test_peers_at_known_addresses_are_not_for_what_was_computed_for_strangers(self) -> None:
+        door = Door(AdmissionSettings(), "modp4096")
+        door.come_in(KNOWN)
+        self.served(door)
+        assert door.knock(KNOWN) and not door.ask(KNOWN)
+
+    def test_but_for_what_was_computed_for_them(self) -> None:
+        door = Door(AdmissionSettings(), "modp8192")
+        door.come_in(KNOWN)
+        while door.knock(KNOWN):
+            pass
+        assert door.admission._known_unproven == 71
+        assert self.served(door) == 71
+
+    def test_what_brought_a_cookie_is_not_at_risk(self) -> None:
+        door = Door(AdmissionSettings(), "modp8192")
+        self.served(door)
+        for n in range(100):
+            assert door.knock(f"203.0.113.{n}", door.cookie(f"203.0.113.{n}", 5000 + n), 5000 + n)
+        assert door.admission._at_risk[False] == 71 * 57
 
 
 KNOWN, NEIGHBOUR = "192.0.2.9", "192.0.2.10"

@@ -64,7 +64,10 @@ PATIENCE_S: Final = 4.0
 CAPACITY: Final = (8192, 8192, 4096, 64)
 """Datagrams that each queue holds. The third is what a worker can serve of new peers in some two seconds."""
 _CHUNK: Final = 16
-"""Datagrams served between two looks at the clock: as many as the driver takes together."""
+"""Datagrams served between two looks at the clock, at most: as many as the driver takes together."""
+_CHUNK_SLICES: Final = 3
+"""And for how long at most, by what those before took: 16 key exchanges of a large group are 40 ms, for which all
+others wait, and in which a flood sends more than the sockets' next turn takes."""
 
 _NEXT_PAYLOAD_OFFSET: Final = 16
 _EXCHANGE_TYPE_OFFSET: Final = 18
@@ -89,6 +92,13 @@ def standing_of(datagram: bytes, standing_of_sa: StandingOf) -> Standing:
     if datagram[_EXCHANGE_TYPE_OFFSET] == _IKE_SA_INIT and spi_r == NO_SPI:
         return _NEW
     return standing_of_sa(spi_r)
+
+
+def _next_chunk(served: int, took_s: float, longest_s: float) -> int:
+    """How many are to be served next at most, and for so long, after `served` took so long."""
+    if served * longest_s >= _CHUNK * took_s:
+        return _CHUNK
+    return max(1, int(served * longest_s / took_s))
 
 
 class Intake:
@@ -136,6 +146,8 @@ class Intake:
             self._strays,
         )
         self._simple = {_ESTABLISHED: self._established, _UNDER_WAY: self._under_way, _STRAY: self._strays}
+        self._chunks = [_CHUNK] * len(self._queues)
+        """How many of each queue are to be served next at most."""
         self._is_scheduled = False
         self.is_closed_to_new = False
         """Whether new peers are turned away: the worker is about to end."""
@@ -196,23 +208,25 @@ class Intake:
         self._is_scheduled = False
         now = self._clock()
         end = now + self._slice_s
-        for queue in self._queues:
+        for standing, queue in enumerate(self._queues):
             while queue and now < end:
-                chunk = queue.take(now, _CHUNK) if isinstance(queue, Newcomers) else self._take(queue, now)
+                wanted = self._chunks[standing]
+                chunk = queue.take(now, wanted) if isinstance(queue, Newcomers) else self._take(queue, now, wanted)
                 if chunk:
                     self._serve(chunk, now)
-                now = self._clock()
+                begun, now = now, self._clock()
+                self._chunks[standing] = _next_chunk(len(chunk), now - begun, _CHUNK_SLICES * self._slice_s)
         self._schedule()
 
-    def _take(self, queue: deque[tuple[float, Entry]], now: float) -> list[Entry]:
+    def _take(self, queue: deque[tuple[float, Entry]], now: float, wanted: int) -> list[Entry]:
         """The next chunk, without requests that come too late. A response has no such time: nobody repeats it for
         us, and the core knows by itself whether it still waits for it."""
         oldest = now - self._patience_s
         if queue[0][0] >= oldest:
             # Nor are those behind it.
-            return [queue.popleft()[1] for _ in range(min(len(queue), _CHUNK))]
+            return [queue.popleft()[1] for _ in range(min(len(queue), wanted))]
         chunk: list[Entry] = []
-        while queue and len(chunk) < _CHUNK:
+        while queue and len(chunk) < wanted:
             arrived, entry = queue.popleft()
             if arrived < oldest and len(entry[0]) >= HEADER_OCTETS and not entry[0][_FLAGS_OFFSET] & FLAG_RESPONSE:
                 self._count(_TOO_LATE)

@@ -218,6 +218,32 @@ class TestIntake:
             rig.turn()
         assert [d for d in rig.served if d != established()] == [new(n) for n in range(40)]
 
+    def test_lets_them_have_it_sooner_where_each_takes_long(self) -> None:
+        rig = Rig(cost_s=0.002)
+        rig.put(*(new(n) for n in range(40)))
+        served = []
+        while rig.scheduled:
+            rig.turn()
+            served.append(len(rig.served))
+        assert served == [16, 23, 30, 37, 40]
+        rig.cost_s = 0.02
+        rig.put(*(new(n) for n in range(100, 110)))
+        served = []
+        while rig.scheduled:
+            rig.turn()
+            served.append(len(rig.served) - 40)
+        assert served == [7, 8, 9, 10]
+
+    def test_and_forgets_how_long_they_took_when_they_take_less(self) -> None:
+        rig = Rig(cost_s=0.02)
+        rig.put(*(new(n) for n in range(17)))
+        rig.turn()
+        rig.cost_s = 0.0001
+        rig.put(*(new(n) for n in range(100, 160)))
+        rig.turn()
+        rig.turn()
+        assert len(rig.served) == 16 + 1 + 3 * 16 + 12
+
     def test_a_queue_that_is_full_drops_of_its_standing_alone(self) -> None:
         rig = Rig(capacity=(1, 1, 2, 0))
         rig.put(new(1), new(2), new(3), under_way(1), under_way(2), established(1), established(2))
