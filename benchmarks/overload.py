@@ -74,15 +74,17 @@ CONCURRENCY = 64
 MANY = 1_000_000
 """Attempts of a closed loop: the time ends it."""
 WARM_UP_S = 1
+LAST_OF_LOOP_S = 2.0
+"""How long after a closed loop its last attempts end, at most."""
 BASE_STAYS_S = 5.0
-"""How much longer than the load at most."""
+"""How much longer than the load the base is held."""
 IKE_PORTS = (500, 4500)
 PROGRESS_S = 10.0
 KEEPS, LOSES = 0.95, 0.01
 """The goals: goodput as a share of its best, and handshakes under way that are dropped."""
 WORST = ("lost", "lost_at_most", "unanswered")
 """Of what must not happen the worst of all rounds counts."""
-OVERHEAD_S = 12.0
+OVERHEAD_S = 9.0
 """Of each level, roughly, beside its seconds and the timeout: for progress alone."""
 
 
@@ -116,7 +118,7 @@ def socket_drops(daemon: Daemon) -> dict[str, int]:
 def measure_capacity(kind: str, options: argparse.Namespace) -> Capacity:
     """What comes up in a closed loop."""
     attempts = ("--concurrency", str(CONCURRENCY), "--count", str(MANY))
-    measured = measure(kind, attempts, options.capacity_seconds, options)
+    measured = measure(kind, attempts, options.capacity_seconds, LAST_OF_LOOP_S, options)
     capacity = Capacity(measured["goodput"], measured["goodput_per_unit"])
     print(f"{kind}: {capacity.per_s:.0f} tunnels/s in a closed loop", file=sys.stderr)
     return capacity
@@ -126,13 +128,18 @@ def measure_level(kind: str, factor: float, capacity: float, options: argparse.N
     """One level of load."""
     rate = factor * capacity
     attempts = ("--rate", f"{rate:.1f}", "--count", str(math.ceil(rate * options.seconds)))
-    return measure(kind, attempts, options.seconds, options) | {"factor": factor, "rate": round(rate, 1)}
+    return measure(kind, attempts, options.seconds, options.timeout, options) | {
+        "factor": factor,
+        "rate": round(rate, 1),
+    }
 
 
-def measure(kind: str, attempts: Sequence[str], seconds: float, options: argparse.Namespace) -> dict[str, Any]:
-    """So many attempts for so long at a fresh daemon that has a base of tunnels."""
+def measure(
+    kind: str, attempts: Sequence[str], seconds: float, last_s: float, options: argparse.Namespace
+) -> dict[str, Any]:
+    """So many attempts for so long at a fresh daemon that has a base of tunnels; the last end `last_s` later."""
     with direct_topology() as topology, KINDS[kind](topology, options.suite) as daemon:
-        base = start_base(topology, daemon, seconds, options)
+        base = start_base(topology, daemon, seconds + last_s + BASE_STAYS_S, options)
         before, cpu = socket_drops(daemon), daemon.cpu_seconds()
         tester = common.start_load(
             topology,
@@ -173,9 +180,8 @@ def wait(seconds: float) -> None:
         time.sleep(min(PROGRESS_S, left))
 
 
-def start_base(topology: Topology, daemon: Daemon, seconds: float, options: argparse.Namespace) -> Any:
+def start_base(topology: Topology, daemon: Daemon, hold_s: float, options: argparse.Namespace) -> Any:
     """Have a tester of its own open tunnels and hold them until all is over; wait until they are up."""
-    hold_s = seconds + options.timeout + BASE_STAYS_S
     base = common.start_load(
         topology,
         options.suite,
@@ -227,7 +233,8 @@ def under_way(result: dict[str, Any]) -> dict[str, Any]:
 
 def run(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     """All levels of one daemon, and its capacity beside each."""
-    level_s, capacity_s = (each + options.timeout + OVERHEAD_S for each in (options.seconds, options.capacity_seconds))
+    level_s = options.seconds + options.timeout + OVERHEAD_S
+    capacity_s = options.capacity_seconds + LAST_OF_LOOP_S + OVERHEAD_S
     n = len(options.factors) * options.rounds
     minutes = (n * (level_s + capacity_s) + capacity_s) / 60
     print(f"{kind}: {n} measurements, and the capacity beside each, about {minutes:.0f} min", file=sys.stderr)
