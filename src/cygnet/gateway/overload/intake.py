@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
-from cygnet.gateway.overload.newcomers import LINE_S, Entry, Newcomers
+from cygnet.gateway.overload.newcomers import Entry, Newcomers
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
 from cygnet.observe.counters import Count
@@ -59,6 +59,8 @@ Serve = Callable[[Sequence[Entry], float], object]
 SLICE_S: Final = 0.005
 """How long the queues are served before the sockets get their turn: 10 to 20 handshakes. The kernel's queues hold what
 comes in a thousand times that."""
+COOKIE_WAIT_S: Final = 0.25
+"""Nobody is asked for a cookie while the first of those who have returned theirs has waited for longer."""
 PATIENCE_S: Final = 4.0
 """After which a sender repeats a request (strongSwan's default; others take 0.5 to 10 seconds)."""
 CAPACITY: Final = (8192, 8192, 4096, 64)
@@ -192,7 +194,7 @@ class Intake:
                 queue.append((now, entry))
         # A cookie asks them to come back, and then they stand before those who haven't one: so nobody is asked while
         # those who have come back must wait. What a flood sends from forged addresses never comes back.
-        if new and self._wait_s(self._under_way, now) <= LINE_S:
+        if new and self._wait_s(self._under_way, now) <= COOKIE_WAIT_S:
             new = self._ask_cookies(new, now)
         for entry in new:
             self._newcomers.put(entry, now)

@@ -3,10 +3,11 @@
 Under more load than a worker can take most new peers fail, whatever it does. What it can choose is which, and what
 the others cost it. So:
 
-* What is in the queue already is not queued again: a peer that repeats its request waits at the end, once.
-* While the first in line waits but shortly, peers are served in the order in which they came. Above that the newest
-  is served first: a queue that never empties makes everybody wait for as long as it is, and answers come when their
-  peers have lost patience. The newest has just sent.
+* What is in the queue already is not queued again: a peer that repeats its request keeps its place, or is the newest
+  if those are served first.
+* While the first in line waits but shortly, and there is room for all, peers are served in the order in which they
+  came. Above that the newest is served first: a queue that never empties makes everybody wait for as long as it is, and
+  answers come when their peers have lost patience. The newest has just sent.
 * What comes beyond the queue's room pushes out the oldest.
 * Of what it could not serve anyway, the kernel is told to let only a share in (`cygnet.net.shedding`): taking a
   datagram from a socket only to drop it costs a fortieth of a handshake, and at ten times the load that is a quarter
@@ -26,8 +27,12 @@ from cygnet.observe.counters import Count
 
 Entry = tuple[bytes, Path]
 
-LINE_S: Final = 0.25
-"""Up to this wait of the first in line, peers are served in their order: a burst that is over so soon is none."""
+LINE_S: Final = 1.0
+"""Up to this wait of the first in line, peers are served in their order: a burst that is over so soon is none, and few
+peers repeat a request sooner. With a quarter of it peers that come in bursts of a second, nine tenths of what a worker
+can take, had the first of each burst wait for its third try."""
+OVERFLOW_S: Final = 1.0
+"""For how long it is overload that the queue had no room: with many times the load nobody gets to wait for LINE_S."""
 REVIEW_S: Final = 0.2
 """How often the share that the kernel lets in is set anew."""
 BACKLOG_S: Final = 1.0
@@ -69,14 +74,13 @@ class Pace(msgspec.Struct, gc=False):
         self.elapsed_s = kept * self.elapsed_s + elapsed_s
 
 
-def next_share(share: float, pace: Pace, *, waiting: int, longest_wait_s: float, elapsed_s: float) -> float:
+def next_share(share: float, pace: Pace, *, waiting: int, is_overload: bool, elapsed_s: float) -> float:
     """The share of new peers that the kernel is to let in from now on, 1 for all of them.
 
-    It let in `share` of them for `elapsed_s` seconds, and now `waiting` wait, one of them for `longest_wait_s`. MARGIN
-    times as many are to come as are served. Once there is no overload, the share doubles in each REVIEW_S.
+    It let in `share` of them for `elapsed_s` seconds, and now `waiting` wait. MARGIN times as many are to come as are
+    served. Once there is no overload, the share doubles in each REVIEW_S.
     """
-    is_overload = longest_wait_s > LINE_S and waiting * pace.elapsed_s > BACKLOG_S * pace.served
-    if not is_overload:
+    if not is_overload or waiting * pace.elapsed_s <= BACKLOG_S * pace.served:
         # By time, since nobody looks but once a second when nobody comes.
         return min(1.0, share * 2 ** min(elapsed_s / REVIEW_S, _DOUBLINGS_TO_ALL))
     if not pace.served or not pace.offered:
@@ -94,6 +98,7 @@ class Newcomers:
         "_count",
         "_limit_share",
         "_noted",
+        "_overflowed",
         "_pace",
         "_patience_s",
         "_reviewed",
@@ -123,6 +128,8 @@ class Newcomers:
         self._pace = Pace()
         self._noted = now
         self._reviewed = now
+        self._overflowed = now - OVERFLOW_S
+        """When the queue last had no room."""
         self.share = 1.0
 
     def __len__(self) -> int:
@@ -133,10 +140,13 @@ class Newcomers:
         self._arrived += 1
         waiting = self._waiting
         if entry in waiting:
-            waiting.move_to_end(entry)
             self._count(_WAITS_ALREADY)
+            if not self._is_overload(now):
+                return
+            waiting.move_to_end(entry)
         elif len(waiting) >= self._capacity:
             _, came = waiting.popitem(last=False)
+            self._overflowed = now
             self._count(_TOO_LATE if now - came > self._patience_s else _QUEUE_FULL)
         waiting[entry] = now
 
@@ -144,7 +154,7 @@ class Newcomers:
         """The next to be served, at most `wanted`; those that their senders have given up are dropped."""
         waiting = self._waiting
         taken: list[Entry] = []
-        is_overload = self._longest_wait_s(now) > LINE_S
+        is_overload = self._is_overload(now)
         oldest = now - self._patience_s
         while waiting and len(taken) < wanted:
             entry, came = waiting.popitem(last=is_overload)
@@ -164,21 +174,23 @@ class Newcomers:
         elapsed_s = now - self._reviewed
         if elapsed_s < REVIEW_S:
             return
-        longest_wait_s = self._longest_wait_s(now)
         if now - self._noted > FORGOTTEN_S:
             self._pace = Pace()
         # Who has just come says nothing of how fast we serve: after a pause nobody was served, since nobody was there.
-        if longest_wait_s >= elapsed_s:
+        if self._longest_wait_s(now) >= elapsed_s or self._overflowed >= self._reviewed:
             self._noted = now
             self._pace.note(served=self._served, offered=self._arrived / self.share, elapsed_s=elapsed_s)
-        share = next_share(
-            self.share, self._pace, waiting=len(self._waiting), longest_wait_s=longest_wait_s, elapsed_s=elapsed_s
-        )
+        is_overload, waiting = self._is_overload(now), len(self._waiting)
+        share = next_share(self.share, self._pace, waiting=waiting, is_overload=is_overload, elapsed_s=elapsed_s)
         self._reviewed = now
         self._arrived = self._served = 0
         if is_notable(share, self.share, _NOTABLE_CHANGE):
             self.share = share
             self._limit_share(share)
+
+    def _is_overload(self, now: float) -> bool:
+        """Whether more have come than can be served soon."""
+        return self._longest_wait_s(now) > LINE_S or now - self._overflowed < OVERFLOW_S
 
     def _longest_wait_s(self, now: float) -> float:
         return now - next(iter(self._waiting.values()), now)

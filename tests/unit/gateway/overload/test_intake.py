@@ -2,8 +2,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from cygnet.gateway.overload.intake import WAITING, Intake, Standing, standing_of
-from cygnet.gateway.overload.newcomers import LINE_S, Entry
+from cygnet.gateway.overload.intake import COOKIE_WAIT_S, WAITING, Intake, Standing, standing_of
+from cygnet.gateway.overload.newcomers import Entry
 from cygnet.iana import ExchangeType, PayloadType
 from cygnet.ike.path import Path
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, encode_header
@@ -149,7 +149,7 @@ class TestAskingForCookies:
         rig = Rig(cost_s=0.01)
         rig.asks = True
         rig.put(*(returning(number, GOOD) for number in range(60)))
-        rig.now += LINE_S + 0.01
+        rig.now += COOKIE_WAIT_S + 0.01
         rig.put(new(100))
         assert not rig.asked
         while rig.scheduled:
@@ -249,7 +249,7 @@ class TestIntake:
         rig.put(new(1), new(2), new(3), under_way(1), under_way(2), established(1), established(2))
         assert rig.dropped("queue_full") == 3
         rig.turn()
-        assert rig.served == [established(1), under_way(1), new(2), new(3)]
+        assert rig.served == [established(1), under_way(1), new(3), new(2)]
 
     def test_drops_requests_that_have_waited_for_longer_than_their_sender(self) -> None:
         rig = Rig()

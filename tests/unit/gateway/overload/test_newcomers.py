@@ -7,6 +7,7 @@ from cygnet.gateway.overload.newcomers import (
     LINE_S,
     MARGIN,
     MEMORY_S,
+    OVERFLOW_S,
     REVIEW_S,
     SMALLEST_SHARE,
     Newcomers,
@@ -57,11 +58,38 @@ def test_in_a_long_line_the_newest_is_served_first_until_it_is_short_again() -> 
     assert rig.take(LINE_S + 0.1, 3) == ["d", "c", "b"]
     rig.put("e", now=LINE_S + 0.1)
     assert rig.take(LINE_S + 0.1) == ["e", "a"]
-    rig.put("f", "g", now=1.0)
-    assert rig.take(1.0) == ["f", "g"]
+    rig.put("f", "g", now=2.0)
+    assert rig.take(2.0) == ["f", "g"]
 
 
-def test_a_repetition_waits_once_and_as_long_as_the_latest() -> None:
+def test_where_there_is_no_room_the_newest_is_served_first_though_nobody_gets_to_wait_long() -> None:
+    """Many times the load: the oldest is pushed out before it has waited for as long as in a long line."""
+    rig = Rig(capacity=4)
+    rig.put("a", "b", "c", "d", "e", now=0.1)
+    assert rig.dropped("queue_full") == 1
+    assert rig.take(0.2, 2) == ["e", "d"]
+    assert rig.take(0.1 + OVERFLOW_S, 2) == ["b", "c"], "and in their order again when that is over"
+
+
+def test_and_the_kernel_is_told_of_it() -> None:
+    rig = Rig(capacity=400)
+    for turn in range(20):
+        now = 0.011 * turn
+        rig.put(*(f"{turn} {n}" for n in range(200)), now=now)
+        rig.take(now, 2)
+        rig.queue.review(now)
+    assert rig.shares == [pytest.approx(MARGIN * 0.01, rel=0.1)]
+
+
+def test_a_repetition_waits_once_and_in_its_place() -> None:
+    rig = Rig()
+    rig.put("a", "b")
+    rig.put("a", now=LINE_S)
+    assert (len(rig.queue), rig.dropped("waits_already")) == (2, 1)
+    assert rig.take(LINE_S) == ["a", "b"]
+
+
+def test_in_a_long_line_it_is_the_newest_and_waits_as_long() -> None:
     rig = Rig()
     rig.put("a", "b")
     rig.put("a", now=3.0)
@@ -137,34 +165,33 @@ class TestNextShare:
             share,
             self.pace(served=served, offered=offered),
             waiting=waiting,
-            longest_wait_s=LINE_S + 0.1,
+            is_overload=True,
             elapsed_s=1.25 * REVIEW_S,
         )
         assert found == pytest.approx(expected)
 
     def test_it_is_no_smaller_than_a_filter_can_tell(self) -> None:
         pace = self.pace(served=1, offered=1e6)
-        assert next_share(1.0, pace, waiting=900, longest_wait_s=1.0, elapsed_s=REVIEW_S) == SMALLEST_SHARE
+        assert next_share(1.0, pace, waiting=900, is_overload=True, elapsed_s=REVIEW_S) == SMALLEST_SHARE
 
     def test_those_who_have_just_come_are_no_overload(self) -> None:
-        found = next_share(1.0, Pace(), waiting=900, longest_wait_s=LINE_S, elapsed_s=60.0)
-        assert found == 1.0
+        assert next_share(1.0, Pace(), waiting=900, is_overload=False, elapsed_s=60.0) == 1.0
 
     def test_once_a_flood_is_over_all_are_let_in_soon_however_seldom_anybody_looks(self) -> None:
         pace = self.pace(served=100, offered=1e5)
         often = seldom = SMALLEST_SHARE
         for _ in range(10):
-            often = next_share(often, pace, waiting=0, longest_wait_s=0.0, elapsed_s=REVIEW_S)
+            often = next_share(often, pace, waiting=0, is_overload=False, elapsed_s=REVIEW_S)
         for _ in range(2):
-            seldom = next_share(seldom, pace, waiting=0, longest_wait_s=0.0, elapsed_s=5 * REVIEW_S)
+            seldom = next_share(seldom, pace, waiting=0, is_overload=False, elapsed_s=5 * REVIEW_S)
         assert often == pytest.approx(seldom) == pytest.approx(1.0)
-        assert next_share(often, pace, waiting=0, longest_wait_s=0.0, elapsed_s=1e6) == 1.0
+        assert next_share(often, pace, waiting=0, is_overload=False, elapsed_s=1e6) == 1.0
 
     def test_what_was_long_ago_counts_little(self) -> None:
         pace = self.pace(served=1000, offered=1000)
         for _ in range(round(4 * MEMORY_S / REVIEW_S)):
             pace.note(served=10, offered=200, elapsed_s=REVIEW_S)
-        found = next_share(1.0, pace, waiting=900, longest_wait_s=1.0, elapsed_s=REVIEW_S)
+        found = next_share(1.0, pace, waiting=900, is_overload=True, elapsed_s=REVIEW_S)
         assert found == pytest.approx(MARGIN * 0.05, rel=0.2)
 
 
@@ -240,6 +267,6 @@ def test_the_share_is_set_at_most_so_often_and_only_when_it_changes() -> None:
     assert rig.shares == [pytest.approx(MARGIN * 0.05)]
     rig.queue.take(LINE_S, 1000)
     for n in range(1, 7):
-        rig.queue.review(LINE_S + 0.02 + n * REVIEW_S)
+        rig.queue.review(LINE_S + 0.02 + n * 1.01 * REVIEW_S)
     assert rig.shares[-1] == 1.0
     assert len(rig.shares) == 5
