@@ -22,8 +22,7 @@ Reported for each factor:
   limit; `tester_is_limit` and `late_starts` say so. All attempts offer one public value (`cygnet load --reuse-ke`), or
   one core would not be enough for the tester. It still computes one half of the key exchange with those that are
   answered, as the responder computes two. The dearer the group, the more of its core is left for attempts that nobody
-  answers: with MODP-4096, the default here, enough for ten times the capacity; with MODP-2048 for about four times,
-  with X25519, where everything else costs more than that, for about two.
+  answers: with MODP-4096, the default here, enough for ten times the capacity; with MODP-2048 for about four times.
 * goodput: tunnels per second that came up while the load went on, from the second second to its end; as a share of the
   capacity beside it, as it was and with the machine taken out; and as a share of the best that this daemon reached at
   any factor, which is mostly the one at which the machine was fastest.

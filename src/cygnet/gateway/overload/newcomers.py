@@ -28,9 +28,9 @@ from cygnet.observe.counters import Count
 Entry = tuple[bytes, Path]
 
 LINE_S: Final = 1.0
-"""Up to this wait of the first in line, peers are served in their order: a burst that is over so soon is none, and few
-peers repeat a request sooner. With a quarter of it peers that come in bursts of a second, nine tenths of what a worker
-can take, had the first of each burst wait for its third try."""
+"""Up to this wait of the first in line, peers are served in their order: a burst that is over so soon is none, and who
+repeats a request sooner keeps its place. With a quarter of it the first of each burst had to try three times, where peers
+came in bursts of a second and were nine tenths of what a worker can take."""
 OVERFLOW_S: Final = 1.0
 """For how long it is overload that the queue had no room: with many times the load nobody gets to wait for LINE_S."""
 REVIEW_S: Final = 0.2
