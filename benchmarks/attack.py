@@ -21,7 +21,8 @@ spends a part of what is left over on answers to strangers (ADR 10).
 The machine may change its speed by a factor of two between two measurements, so single ratios say little. Control and
 hit follow each other within seconds, now the one first and now the other, in many short rounds; a ratio is the median
 of those of the rounds, and `spread` says between which two quartiles of them. `machine` is the same ratio of how fast
-both cores were, measured beside by a fixed piece of work (`calibrate.py`): with 1 the machine had no part in it.
+both cores were, measured beside by a fixed piece of work (`calibrate.py`): with 1 the machine had no part in it, and
+`ratio_without_machine` is that of rates for each unit of that work.
 
 With `--honest-rate R` honest peers come R a second in both measurements, whatever becomes of those before. With less
 than the tester could do in the control, core 1 is not scarce, and the ratio says what the gateway made of those who
@@ -273,6 +274,7 @@ def summarise(rounds: list[tuple[Figures, Figures]], *, is_open: bool) -> dict[s
         "spread": quartiles(of_results),
         "ratio_per_cpu": median(ratios(lambda each: each.setup_rate / each.gateway_cpu)),
         "machine": median(ratios(lambda each: each.speed)),
+        "ratio_without_machine": None if is_open else median(ratios(lambda each: each.setup_rate / each.speed)),
         "flood_took": median([flood_took(control, hit) for control, hit in fair]),
         "control": medians([control for control, _ in rounds]),
         "hit": medians([hit for _, hit in rounds]),
@@ -303,6 +305,7 @@ def row(peer: str, kind: str, result: dict[str, object]) -> str:
     """One line of the table."""
     control, hit = result["control"], result["hit"]
     assert isinstance(control, dict) and isinstance(hit, dict)
+    taken_out = "" if result["ratio_without_machine"] is None else result["ratio_without_machine"]
     spread = result["spread"]
     assert isinstance(spread, list)
     delays = " / ".join("none" if each["p99_ms"] is None else f"{each['p99_ms']:.0f} ms" for each in (control, hit))
@@ -310,7 +313,7 @@ def row(peer: str, kind: str, result: dict[str, object]) -> str:
         f"| {common.NAMES[peer]} | {kind} | {hit['flood_per_s']:.0f}/s "
         f"| {control['setup_rate']:.0f}/s | {hit['setup_rate']:.0f}/s "
         f"| {result['ratio']} | {' to '.join(map(str, spread))} | {result['ratio_per_cpu']} "
-        f"| {result['machine']} | {delays} "
+        f"| {result['machine']} | {taken_out} | {delays} "
         f"| {100 * control['gateway_cpu']:.0f} % | {100 * hit['gateway_cpu']:.0f} % "
         f"| {control['memory_growth_octets'] / 1e6:.1f} MB | {hit['memory_growth_octets'] / 1e6:.1f} MB |"
     )
@@ -327,7 +330,7 @@ def meaning(options: argparse.Namespace) -> str:
         return f"Honest peers, {options.honest_rate:g}/s from {whence}; `ratio` is of the part that came in."
     return (
         f"Honest peers in a closed loop of {CONCURRENCY} from {whence}; `ratio` is of set-up rates, `per CPU` of "
-        "tunnels for each second of the gateway's CPU."
+        "tunnels for each second of the gateway's CPU, `taken out` of rates over how fast the machine was."
     )
 
 
@@ -351,9 +354,9 @@ def main() -> None:
     common.check_machine()
     results: dict[str, dict[str, object]] = {}
     lines = [
-        "| daemon | flood | came | honest | honest, hit | ratio | quartiles | per CPU | machine "
+        "| daemon | flood | came | honest | honest, hit | ratio | quartiles | per CPU | machine | taken out "
         "| p99 / hit | CPU | CPU, hit | memory | memory, hit |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for peer in options.peer or ["cygnet"]:
         results[peer] = {}

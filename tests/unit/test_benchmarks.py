@@ -27,7 +27,7 @@ class TestAttack:
     def test_a_machine_that_gets_slower_does_not_change_a_ratio(self) -> None:
         rounds = [(figures(1000, speed=1 / n), figures(900, speed=1 / n)) for n in (1, 1.4, 2)]
         found = summarise(rounds, is_open=False)
-        assert found["ratio"] == found["ratio_per_cpu"] == 0.9
+        assert found["ratio"] == found["ratio_per_cpu"] == found["ratio_without_machine"] == 0.9
         assert found["spread"] == [0.9, 0.9]
         assert found["machine"] == 1.0
 
@@ -36,6 +36,7 @@ class TestAttack:
         found = summarise([(figures(1000), figures(900)), disturbed, (figures(1000), figures(880))], is_open=False)
         assert found["ratio"] == 0.88
         assert found["spread"] == [0.575, 0.89]
+        assert found["ratio_without_machine"] == 0.9
 
     def test_what_the_gateway_does_for_a_flood_on_its_own_core_counts_for_each_second_of_it(self) -> None:
         found = summarise([(figures(1000, gateway_cpu=0.5), figures(1000, gateway_cpu=0.8))], is_open=False)

@@ -29,8 +29,8 @@ Entry = tuple[bytes, Path]
 
 LINE_S: Final = 1.0
 """Up to this wait of the first in line, peers are served in their order: a burst that is over so soon is none, and who
-repeats a request sooner keeps its place. With a quarter of it the first of each burst had to try three times, where peers
-came in bursts of a second and were nine tenths of what a worker can take."""
+repeats a request sooner keeps its place. With a quarter of it the first of each burst had to try three times, where
+peers came in bursts of a second and were nine tenths of what a worker can take."""
 OVERFLOW_S: Final = 1.0
 """For how long it is overload that the queue had no room: with many times the load nobody gets to wait for LINE_S."""
 REVIEW_S: Final = 0.2
