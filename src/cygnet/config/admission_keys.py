@@ -13,7 +13,7 @@ ADMISSION_KEYS: Final = (
         "1000",
         "Half-open IKE_SAs of a worker from which on new peers must return a cookie first; 0 always asks. Where peers "
         "have authenticated themselves lately, only those count that were begun from such prefixes without a cookie. "
-        "Sooner with large groups: when what was computed for peers without a cookie comes to half a second of a core.",
+        "Sooner with groups larger than MODP-2048: when their key exchanges have cost as much as so many with that.",
         is_own=True,
     ),
     Key(

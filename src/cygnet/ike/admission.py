@@ -56,10 +56,10 @@ strongSwan takes of any message; RFC 7296 section 2 asks for 3000."""
 _INITIAL_HEADER = struct.Struct("!8s8sBBBBQ")
 """A header whose last two fields are one: the Message ID of a first message is 0, so they read as its length."""
 _MAJOR_VERSION = 2
-COST_AT_RISK = 4000
-"""Half a second of a core: what may be computed for half-open SAs whose peers have shown nothing, each of which counts
-by the `init_cost` of its key exchange. A thousand of X25519's are a tenth of a second; of MODP-4096's two, and a flood
-would have had them before anybody was asked for a cookie."""
+COST_AT_RISK = 4
+"""What may be computed for half-open SAs whose peers have shown nothing, for each that `cookie_threshold` allows: what
+MODP-2048 takes (`KeyExchangeMethod.init_cost`), and with 1,000 of them half a second of a core. Of MODP-4096's they are
+two seconds, which a flood would have had before anybody was asked for a cookie."""
 _MAX_SPENT = 50_000
 """Cookies whose puzzles were solved that are remembered; above that the oldest is forgotten early."""
 
@@ -120,7 +120,7 @@ def judge(load: Load, limits: AdmissionSettings, proof: Proof) -> str:
         if (
             (load.half_open if load.known is None else load.known) >= limits.cookie_threshold
             or load.unproven >= limits.cookie_threshold_ip
-            or load.at_risk >= COST_AT_RISK
+            or load.at_risk >= COST_AT_RISK * limits.cookie_threshold
             or 0 < limits.init_limit_job_load <= load.waiting
             # It will be refused; but with a cookie in hand it is known for real when there is room again.
             or is_full

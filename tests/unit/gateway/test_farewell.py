@@ -5,7 +5,9 @@ from typing import Any, cast
 
 import pytest
 
+from cygnet.gateway.embedded import STOP_TIMEOUT_S
 from cygnet.gateway.farewell import FAREWELL_S, Farewell
+from cygnet.gateway.supervisor import STOP_S
 
 
 class Worker:
@@ -64,3 +66,8 @@ def test_peers_that_do_not_answer_are_waited_for_so_long(caplog: pytest.LogCaptu
         worker.run()
     assert worker.now == pytest.approx(FAREWELL_S, abs=0.03)
     assert "3 peers have not answered" in caplog.text
+
+
+def test_all_that_is_waited_for_fits_into_the_five_seconds_in_which_a_gateway_ends() -> None:
+    """A worker for its peers, the supervisor for a worker, and whoever embeds them for the supervisor."""
+    assert FAREWELL_S < STOP_S < 5.0 < STOP_TIMEOUT_S

@@ -54,9 +54,9 @@ QUIET = Load(ike_sas=0, half_open=0, waiting=0, unproven=0, proven=0)
         ({"half_open": 19, "known": 9}, SERVE, SERVE),
         ({"half_open": 19, "known": 10}, ASK_COOKIE, SERVE),
         ({"unproven": 3, "known": 0}, ASK_COOKIE, SERVE),
-        ({"at_risk": COST_AT_RISK - 1}, SERVE, SERVE),
-        ({"at_risk": COST_AT_RISK}, ASK_COOKIE, SERVE),
-        ({"at_risk": COST_AT_RISK, "known": 0}, ASK_COOKIE, SERVE),
+        ({"at_risk": 10 * COST_AT_RISK - 1}, SERVE, SERVE),
+        ({"at_risk": 10 * COST_AT_RISK}, ASK_COOKIE, SERVE),
+        ({"at_risk": 10 * COST_AT_RISK, "known": 0}, ASK_COOKIE, SERVE),
         ({"waiting": 100, "known": 0}, ASK_COOKIE, SERVE),
         ({"ike_sas": 50, "known": 0}, ASK_COOKIE, "ike_sa_limit"),
         ({"half_open": 20, "known": 0}, ASK_COOKIE, "half_open_limit"),
@@ -235,6 +235,10 @@ class TestWhatIsAtRisk:
         door = Door(AdmissionSettings(), group)
         assert self.served(door) == served
         assert door.ask("203.0.113.1")
+
+    def test_whoever_wants_no_cookies_has_none(self) -> None:
+        door = Door(AdmissionSettings(cookie_threshold=10**6, cookie_threshold_ip=10**6), "modp8192")
+        assert all(door.knock(f"203.0.113.{n % 250}") for n in range(2000))
 
     def test_peers_at_known_addresses_are_not_for_what_was_computed_for_strangers(self) -> None:
         door = Door(AdmissionSettings(), "modp4096")
