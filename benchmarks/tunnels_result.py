@@ -71,6 +71,8 @@ class Result(msgspec.Struct):
     few: int
     """Tunnels of the other gateway."""
     dataplane: str
+    shared_by: int = 0
+    """Programs that took their part of the gateway's core in the rounds."""
     schedule: Schedule | None = None
     octets_per_tunnel_at_once: float = 0.0
     octets_per_tunnel: float = 0.0
@@ -177,12 +179,13 @@ def markdown(result: Result, machine: dict[str, Any], command: str) -> str:
     rows["tunnels lost"] = f"{result.lost}"
     lines = [f"| {result.count:,} tunnels, one worker, data plane {result.dataplane} | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    shared = f" Shared with {result.shared_by} other programs in the rounds." if result.shared_by else ""
     pairs = f" Medians of {compared.pairs} pairs of {compared.set_ups} set-ups." if compared is not None else ""
     lines += [
         "",
         verdict(result),
         "",
-        f"{common.machine_line(machine, has_strongswan=False)} Gateway on one core, tester on another.{pairs} "
+        f"{common.machine_line(machine, has_strongswan=False)} Gateway on one core, tester on another.{shared}{pairs} "
         f"Command: `{command}`.",
     ]
     return "\n".join(lines)

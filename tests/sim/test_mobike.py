@@ -382,7 +382,7 @@ def test_a_flood_of_updates_costs_two_datagrams_each_and_no_memory(world: World)
     assert len(world.sent) - sent <= 2 * 1000 + 1
     sa = sa_of(gateway)
     assert len(sa.pending) <= 1 and gateway.counters["routability_checks_total"] == 1
-    assert not gateway.of_kind(MoveChild) and len(gateway.table._wheel) < 5
+    assert not gateway.of_kind(MoveChild) and gateway.table.timers < 5
 
 
 def test_ike_without_an_update_moves_nothing_even_behind_a_nat(world: World) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from cygnet.auth.identity import Identity, parse_identity
 from cygnet.iana import ExchangeType, ProtocolId
+from cygnet.ike import waking
 from cygnet.ike.connections import Connection
 from cygnet.ike.effects import (
     Effect,
@@ -31,9 +32,10 @@ from cygnet.ike.effects import (
 )
 from cygnet.ike.environment import Environment
 from cygnet.ike.errors import AddressAwaited
+from cygnet.ike.lifetimes import NEVER
 from cygnet.ike.path import Path
 from cygnet.ike.proposals import parse_proposal
-from cygnet.ike.record import SaStore
+from cygnet.ike.resting import IDLE_S
 from cygnet.ike.sa import IkeSa
 from cygnet.ike.selectors import parse_selector
 from cygnet.ike.settings import (
@@ -195,10 +197,8 @@ class Host:
             local_addresses=HostAddresses(self),
         )
         self.env.last_sent = lambda spi_in: self.esp_sent.get(spi_in, 0.0)
-        self.table = IkeTable(self.env)
-        if self.packs_always:
-            # No sweep besides: it would come due all the time, since what is packed here is awake again at once.
-            self.table.sas = SaStore(self.env.entropy, idle_s=math.inf)
+        # No sweep besides: it would come due all the time, since what is packed here is awake again at once.
+        self.table = IkeTable(self.env, idle_s=math.inf if self.packs_always else IDLE_S)
         self.is_down = False
         world.add(self)
 
@@ -230,14 +230,30 @@ class Host:
         self.check_timers()
         self.carry_out(effects)
 
+    def next_timer(self) -> float | None:
+        """When it is to be woken."""
+        return self.table.next_timer()
+
+    def wake(self) -> None:
+        effects = self.table.handle_timers(self.world.now)
+        self.check_timers()
+        self.carry_out(effects)
+
     def check_timers(self) -> None:
-        """Whatever was served, each IKE_SA will be woken in time: the one that was, and where there are few all."""
+        """Whatever was served, each IKE_SA will be woken in time: the one that was, and where there are few all.
+
+        What can wait while the host is behind may have no time.
+        """
         sas, served = self.table.sas, self.table.serving
         spis = sas if len(sas) <= _FEW else [served.spi] if served is not None else []
         for sa in map(sas.look, spis):
             if isinstance(sa, IkeSa):
                 due = sa.next_timer()
-                assert due is None or 0 < sa.wheel_slot <= TimerWheel.slot_of(due), "nobody would wake it in time"
+                lag = self.env.lag(self.world.now)
+                if due is not None and (lag or self.table.put_off):
+                    due = max(due, waking.can_wait_until(sa, lag))
+                if due not in (None, NEVER):
+                    assert 0 < sa.wheel_slot <= TimerWheel.slot_of(due), "nobody would wake it in time"
 
     def carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -401,7 +417,7 @@ class World:
         """Let that much time pass."""
         end = self.now + seconds
         while True:
-            due = [(host.table.next_timer(), host) for host in self.hosts.values() if not host.is_down]
+            due = [(host.next_timer(), host) for host in self.hosts.values() if not host.is_down]
             timer, host = min(
                 ((max(t, self.now), h) for t, h in due if t is not None),
                 key=lambda item: item[0],
@@ -415,9 +431,7 @@ class World:
             if event is not None and event <= nearest:
                 heapq.heappop(self._events)[2]()
             elif host is not None:
-                effects = host.table.handle_timers(self.now)
-                host.check_timers()
-                host.carry_out(effects)
+                host.wake()
         self.now = end
 
 

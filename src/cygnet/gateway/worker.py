@@ -192,6 +192,7 @@ class Worker:
             natt_ports=dict(zip(_ports(kit.udp), natt_ports, strict=True)),
             node=gateway.node,
             waiting=lambda: self._intake.waiting_new(),
+            lag=lambda now: self._intake.lag(now),
             worker=kit.index,
             workers=kit.workers,
             spi_seal=kit.spi_seal,
@@ -460,6 +461,7 @@ class Worker:
         for series, waiting in zip(WAITING, self._intake.lengths(), strict=True):
             self._counters.set(series, waiting)
         self._counters.set("timers", self._table.timers)
+        self._counters.set("exchanges_put_off", self._table.put_off)
         self._gauge()
         self._table.admission.is_out_of_memory = self._memory.tick(len(self._table.sas))
         self._pools.tick()

@@ -104,6 +104,7 @@ class Environment:
         "connections",
         "count",
         "entropy",
+        "lag",
         "last_sent",
         "last_traffic",
         "local_addresses",
@@ -135,6 +136,7 @@ class Environment:
         natt_ports: Mapping[int, int] | None = None,
         sends_initial_contact: bool = True,
         waiting: Callable[[], int] = lambda: 0,
+        lag: Callable[[float], float] = lambda now: 0.0,
         new_key_pair: Callable[[KeyExchangeMethod], KeyPair] = KeyExchangeMethod.generate,
         node: int = 1,
         worker: int = 0,
@@ -164,6 +166,8 @@ class Environment:
         """Our half of a key exchange that we begin as initiator: a fresh one, but for a tester that says otherwise."""
         self.waiting = waiting
         """How many datagrams of new peers wait to be handed to us."""
+        self.lag = lag
+        """For how long the datagram that is handed to us next, of those for SAs that stand, has waited at that time."""
         self.node = node
         self.worker = worker
         self.workers = workers

@@ -6,13 +6,13 @@ of it leaves: errors become answers, closed SAs and counters.
 """
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 from cygnet.auth.identity import Identity
 from cygnet.iana import ExchangeType, NotifyType
 from cygnet.ike import ageing, nat, reception, requests, revival, uniqueness, waking
 from cygnet.ike.admission import Admission
+from cygnet.ike.agenda import Agenda
 from cygnet.ike.answers import plain_notify, stateless_answer
 from cygnet.ike.connections import Child, Connection
 from cygnet.ike.effects import (
@@ -32,6 +32,7 @@ from cygnet.ike.path import Path
 from cygnet.ike.peers import PeerIndex
 from cygnet.ike.puzzles import Solver, Solvers
 from cygnet.ike.record import SaStore
+from cygnet.ike.resting import IDLE_S
 from cygnet.ike.sa import IkeSa, MobikeRole, Turn
 from cygnet.ike.selectors import FlowSelectors
 from cygnet.ike.settings import Settings
@@ -40,7 +41,6 @@ from cygnet.ike.spi import new_esp_spi, new_ike_spi
 from cygnet.ike.states import SaState
 from cygnet.ike.strays import Strays
 from cygnet.ike.tasks import CreateChild, DeleteIke, Task
-from cygnet.ike.timer_wheel import TimerWheel
 from cygnet.wire.errors import WireError
 from cygnet.wire.header import FLAG_INITIATOR, FLAG_RESPONSE, NO_SPI, Header, decode_header
 from cygnet.wire.payloads.configuration import ConfigurationAttribute
@@ -54,8 +54,6 @@ _INVALID_MAJOR_VERSION = NotifyType.INVALID_MAJOR_VERSION
 _MOBIKE_INITIATOR = MobikeRole.INITIATOR
 
 _MAJOR_VERSION = 2
-_DUE_PER_CALL = 64
-"""SAs whose timers are seen to in one call: some milliseconds of work, after which datagrams get their turn."""
 
 
 def _drop(reason: str) -> str:
@@ -65,10 +63,10 @@ def _drop(reason: str) -> str:
 class IkeTable:
     """All IKE_SAs of one worker."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, *, idle_s: float = IDLE_S) -> None:
         self.env = env
-        self.sas = SaStore(env.entropy)
-        """By our SPI. Those that have been idle for some seconds are packed, and wake up when they are looked up."""
+        self.sas = SaStore(env.entropy, idle_s=idle_s)
+        """By our SPI. Those that have been idle for `idle_s` are packed, and wake up when they are looked up."""
         self.admission = Admission(env)
         self.serving: IkeSa | None = None
         """The SA whose message or timer is being handled: the one to give up after an internal error."""
@@ -77,8 +75,7 @@ class IkeTable:
         self._peers = PeerIndex()
         self._roamers = ShardedMap[bytes, None]()
         """SAs whose path is ours to choose, by our SPIs (RFC 4555)."""
-        self._wheel = TimerWheel()
-        self._due: deque[bytes] = deque()
+        self._agenda = Agenda(self.sas, env)
         self._first = FirstRequests(env, self.admission)
         self._fragments = Fragments()
         self.strays = Strays(env)
@@ -259,15 +256,20 @@ class IkeTable:
     @property
     def timers(self) -> int:
         """How many timers of IKE_SAs are set, those included that are found to be needless when they come up."""
-        return len(self._wheel)
+        return len(self._agenda)
+
+    @property
+    def put_off(self) -> int:
+        """How many SAs wait to begin what has come due, until what has arrived for others is served."""
+        return self._agenda.put_off
 
     def next_timer(self) -> float | None:
         """When `handle_timers` wants to be called next; None while nothing waits."""
-        if self._due or self._puzzles:
+        if self._puzzles:
             return 0.0
         # Asked for after every few datagrams, so without a list and a generator.
         earliest = None
-        for part in (self._wheel, self._first, self.strays, self.sas, self._fragments):
+        for part in (self._agenda, self._first, self.strays, self.sas, self._fragments):
             due = part.next_due()
             if due is not None and (earliest is None or due < earliest):
                 earliest = due
@@ -276,15 +278,10 @@ class IkeTable:
     def handle_timers(self, now: float) -> list[Effect]:
         """Do what has come due: retransmit, ask whether peers live, forget. What it leaves is due at once."""
         turn = Turn(self.env, self, now)
-        self._due.extend(self._wheel.take_due(now))
-        for _ in range(min(len(self._due), _DUE_PER_CALL)):
-            # Taken out one by one: should one fail with an internal error, the rest are done by the next call.
-            sa = self.serving = self.sas.get(self._due.popleft())
-            # In a later slot too: then this is one that it has left behind.
-            if sa is not None and not self._wheel.is_ahead(sa.wheel_slot, now):
-                sa.wheel_slot = 0
-                waking.wake(sa, turn, self._fragments)
-                self._settle(sa, turn)
+        for sa in self._agenda.take_due(now):
+            self.serving = sa
+            waking.wake(sa, turn, self._fragments)
+            self._settle(sa, turn)
         solved = self._puzzles.work(self.sas.__contains__)
         if solved is not None:
             sa = self.serving = self.sas[solved[0]]
@@ -345,14 +342,8 @@ class IkeTable:
         self.schedule(sa)
 
     def schedule(self, sa: IkeSa) -> None:
-        """See to it that the wheel wakes the SA no later than it wants to be woken."""
-        due = sa.next_timer()
-        # Already in a slot that comes up sooner: it will look again then.
-        if due is None or (sa.wheel_slot and not TimerWheel.is_before(due, sa.wheel_slot)):
-            return
-        if self.sas.look(sa.spi) is sa:
-            self._wheel.discard(sa.spi, sa.wheel_slot)
-            sa.wheel_slot = self._wheel.add(sa.spi, due)
+        """See to it that the SA is woken no later than it wants to be."""
+        self._agenda.schedule(sa)
 
     def inherit(self, old: IkeSa, heir: IkeSa, turn: Turn) -> None:
         """The CHILD_SAs of `old` are those of `heir` now; it begins with what it has to do."""
@@ -404,7 +395,7 @@ class IkeTable:
         """
         if self.sas.pop(sa.spi, None) is None:
             return
-        self._wheel.discard(sa.spi, sa.wheel_slot)
+        self._agenda.discard(sa)
         self._roamers.pop(sa.spi, None)
         self.claims.discard(sa.spi)
         # One that was to take the place of another, and did not, never counted as one.
@@ -489,7 +480,7 @@ class IkeTable:
         """After an SA was served: begin what it has to do next, and see to its timer."""
         if sa.pending:
             requests.start_next(sa, turn)
-        self.schedule(sa)
+        self._agenda.schedule(sa)
 
     def _expire(self, turn: Turn) -> None:
         for spi in self._first.take_expired(turn.now):

@@ -26,6 +26,23 @@ def wake(sa: IkeSa, turn: Turn, fragments: Fragments) -> None:
         _send_again(sa, waiting, turn, fragments)
 
 
+def can_wait_until(sa: IkeSa, lag: float) -> float:
+    """Until when an SA can be left alone, if all that it would begin can wait; NEVER if there is nothing else to do.
+
+    New keys can wait, and the question whether a silent peer lives. A request is not sent again before all is served
+    that had arrived when it was to be: what is served now came `lag` seconds ago, and the answer may be next.
+    """
+    waiting = sa.message_ids.outstanding
+    until = sa.dies if waiting is None else min(sa.dies, waiting.due + lag)
+    for child in sa.children:
+        until = min(until, child.dies)
+        if child.idleness is not None:
+            until = min(until, child.idleness.due)
+    if sa.quiet_until is not None and sa.pending:
+        until = min(until, sa.quiet_until)
+    return min(until, sa.keepalive_due) if sa.keepalive_due else until
+
+
 def _look_for_life(sa: IkeSa, turn: Turn) -> None:
     """Ask whether the peer lives, if it is time for that, unless its ESP says so."""
     due = sa.liveness_due()

@@ -248,6 +248,7 @@ METRICS: Final = (
     Metric("receive_queue_octets", Kind.GAUGE, "What waits in the kernel to be received.", "socket", SOCKET_KINDS),
     Metric("datagrams_waiting", Kind.GAUGE, "IKE datagrams that wait in the workers.", "standing", STANDINGS),
     gauge("timers", "Timers of IKE_SAs that are set; of some nothing will come."),
+    gauge("exchanges_put_off", "IKE_SAs whose new keys or liveness checks wait until what has arrived is served."),
     Metric("ike_sas", Kind.GAUGE, "IKE_SAs that exist, by state.", "state", ("half_open", "established")),
     gauge("child_sas", "CHILD_SAs that exist."),
     counter("ike_sas_established_total", "IKE_SAs that became established."),

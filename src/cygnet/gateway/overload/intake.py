@@ -65,6 +65,8 @@ PATIENCE_S: Final = 4.0
 """After which a sender repeats a request (strongSwan's default; others take 0.5 to 10 seconds)."""
 CAPACITY: Final = (8192, 8192, 4096, 64)
 """Datagrams that each queue holds. The third is what a worker can serve of new peers in some two seconds."""
+MORE_RESPONSES: Final = 0.25
+"""So much of its capacity more a queue holds of responses: each is to a request of ours, which was work already."""
 _CHUNK: Final = 16
 """Datagrams served between two looks at the clock, at most: as many as the driver takes together."""
 _CHUNK_SLICES: Final = 3
@@ -133,6 +135,7 @@ class Intake:
         self._again = again
         self._clock = clock
         self._capacity = capacity
+        self._for_responses = (*(int(each * (1 + MORE_RESPONSES)) for each in capacity[:_NEW]), *capacity[_NEW:])
         self._slice_s = slice_s
         self._patience_s = patience_s
         self._established: deque[tuple[float, Entry]] = deque()
@@ -166,10 +169,14 @@ class Intake:
         """How many requests for new SAs wait."""
         return len(self._newcomers)
 
+    def lag(self, now: float) -> float:
+        """For how long the first datagram of SAs that stand has waited, in seconds."""
+        return self._wait_s(self._established, now)
+
     def put(self, batch: Iterable[Entry], now: float) -> None:
         """Sort what has arrived at `now`, and see to it that it is served."""
         queues = self._simple
-        capacity = self._capacity
+        capacity, for_responses = self._capacity, self._for_responses
         standing_of_sa = self._standing_of_sa
         new: list[Entry] = []
         for entry in batch:
@@ -188,10 +195,12 @@ class Intake:
                 self._count(_TOO_MANY_FAILURES)
                 continue
             queue = queues[standing]
-            if len(queue) >= capacity[standing]:
-                self._count(_UNKNOWN_SPI if standing is _STRAY else _QUEUE_FULL)
-            else:
+            if len(queue) < capacity[standing] or (
+                len(queue) < for_responses[standing] and datagram[_FLAGS_OFFSET] & FLAG_RESPONSE
+            ):
                 queue.append((now, entry))
+            else:
+                self._count(_UNKNOWN_SPI if standing is _STRAY else _QUEUE_FULL)
         # A cookie asks them to come back, and then they stand before those who haven't one: so nobody is asked while
         # those who have come back must wait. What a flood sends from forged addresses never comes back.
         if new and self._wait_s(self._under_way, now) <= COOKIE_WAIT_S:

@@ -251,6 +251,28 @@ class TestIntake:
         rig.turn()
         assert rig.served == [established(1), under_way(1), new(3), new(2)]
 
+    def test_a_queue_that_is_full_of_requests_has_room_for_some_responses(self) -> None:
+        rig = Rig(capacity=(8, 8, 8, 8))
+        requests = [established(number) for number in range(10)]
+        answers = [established(number, FLAG_INITIATOR | FLAG_RESPONSE) for number in range(10, 13)]
+        rig.put(*requests, *answers)
+        rig.turn()
+        assert rig.served == [*requests[:8], *answers[:2]]
+        assert rig.dropped("queue_full") == 3
+
+    def test_tells_for_how_long_the_first_datagram_of_sas_that_stand_has_waited(self) -> None:
+        rig = Rig()
+        rig.put(new(1), under_way(2))
+        rig.now += 1.0
+        assert rig.intake.lag(rig.now) == 0.0
+        rig.put(established(3))
+        rig.now += 0.5
+        rig.put(established(4))
+        rig.now += 0.25
+        assert rig.intake.lag(rig.now) == 0.75
+        rig.turn()
+        assert rig.intake.lag(rig.now) == 0.0
+
     def test_drops_requests_that_have_waited_for_longer_than_their_sender(self) -> None:
         rig = Rig()
         rig.put(new(1), under_way(1), established(1))
