@@ -89,8 +89,8 @@ _UNDER_WAY: Final = Standing.UNDER_WAY
 _TICK_S: Final = 1.0
 _REST_S: Final = 0.1
 """How often idle tunnels are put to sleep: some each time, so that none of it takes long."""
-_NO_REST_S: Final = 0.02
-"""The same while more are tired than one turn takes, as where hundreds come each second."""
+_NO_REST_S: Final = 0.005
+"""The same while more are tired than one turn takes: twelve thousand a second, more than ever come."""
 _TIDY_S: Final = 0.1
 """How often packets may be handed on again, and young garbage is looked for."""
 

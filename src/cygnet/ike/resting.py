@@ -15,8 +15,10 @@ import msgspec
 from cygnet.ike.sharded_map import ShardedMap
 
 IDLE_S: Final = 3.0
-"""How long a value stays awake at least. It bounds what is awake to so many seconds of the rate at which SAs come, and
-spares an exchange of two requests or a Delete that follows at once from packing between."""
+"""How long a value stays awake at least, where few are. It bounds what is awake to so many seconds of the rate at which
+SAs come, and spares an exchange of two requests or a Delete that follows at once from packing between."""
+MANY: Final = 4096
+"""Values awake, beyond which they are packed sooner: what was needed for them at a time, the process keeps for good."""
 _SLICES: Final = 12
 """Of that time. What woke in the same slice is looked at together."""
 PACKED_PER_CALL: Final = 64
@@ -169,7 +171,7 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
             self._next_turn = now + self._idle_s / _SLICES
             self._slices.append(self._awake)
             self._awake = []
-            if len(self._slices) > _SLICES or not self._idle_s:
+            while len(self._slices) > (_SLICES if self._idle_s else 0) or self._are_many_awake():
                 # In reverse, since they are taken from the end.
                 self._tired[:0] = reversed(self._slices.popleft())
         tired = self._tired
@@ -183,6 +185,10 @@ class RestingMap(MutableMapping[bytes, T], Generic[T]):
                 self._awake.append(key)
             else:
                 self._entries[key] = record
+
+    def _are_many_awake(self) -> bool:
+        """Too many to leave them awake for as long as they might be, were it not that all woke just now."""
+        return len(self._slices) > 1 and sum(map(len, self._slices)) > MANY
 
     def rest_all(self, now: float) -> None:
         """Pack at once all that is at rest."""

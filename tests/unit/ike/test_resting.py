@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cygnet.ike.resting import IDLE_S, PACKED_PER_CALL, RestingMap, exact_encoder
+from cygnet.ike.resting import IDLE_S, MANY, PACKED_PER_CALL, RestingMap, exact_encoder
 
 
 class Word:
@@ -105,6 +105,24 @@ def test_one_call_looks_at_a_bounded_number() -> None:
         asleep.append(sum(isinstance(words.look(key), bytes) for key in words))
     assert max(b - a for a, b in pairwise(asleep)) == PACKED_PER_CALL
     assert asleep[-1] == len(words) == 3 * PACKED_PER_CALL
+
+
+def test_where_many_come_they_sleep_sooner(rate: int = 3 * MANY) -> None:
+    """However many come each second, no more are awake than a number and what comes while they are packed."""
+    words = filled()
+    turn_s = IDLE_S / 12
+    for turn in range(40):
+        for number in range(int(rate * turn_s)):
+            words[b"%d %d" % (turn, number)] = Word("")
+        let_rest(words, 100.0 + turn * turn_s, turn_s)
+        assert words.awake <= MANY + rate * turn_s
+    assert isinstance(words.look(b"30 0"), bytes) and not isinstance(words.look(b"39 0"), bytes)
+
+
+def test_all_who_came_just_now_stay_awake_however_many() -> None:
+    words = filled(*(b"%d" % number for number in range(2 * MANY)))
+    words.rest(100.0)
+    assert not words.has_tired and words.awake == 2 * MANY
 
 
 def test_an_empty_map_wants_nothing() -> None:
