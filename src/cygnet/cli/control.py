@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cygnet.cli.daemon_options import add_daemon_options, add_filter_options, daemon, filter_message, plain
 from cygnet.ike.errors import LocalError
+from cygnet.vici.commands.daemon import RELOAD_S
 from cygnet.vici.message import Section
 
 _PATIENCE_S = 5.0
@@ -93,7 +94,7 @@ def run_rekey(args: argparse.Namespace) -> int:
 
 def run_reload(args: argparse.Namespace) -> int:
     """Have the file read again."""
-    answer = _order(args, "reload", {})
+    answer = _order(args, "reload", {}, within_s=RELOAD_S)
     changed = answer.get("changed", [])
     what = "; ".join(each.decode(errors="replace") for each in changed) if isinstance(changed, list) else ""
     return _report(args, answer, f"the configuration is in force: {what or 'nothing has changed'}")

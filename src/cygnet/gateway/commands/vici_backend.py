@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from cygnet.config.effect import differences, waiting_keys
 from cygnet.config.errors import ConfigError
@@ -49,6 +49,7 @@ from cygnet.vici.views import SaFilter
 _log = group_logger("cfg")
 
 _R = TypeVar("_R", bound=Reply)
+_T = TypeVar("_T")
 
 _PART_OCTETS: Final = 16384
 """Of names that one message to a worker has."""
@@ -112,6 +113,8 @@ class GatewayBackend:
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
         """Held while pools may go, for as long as that takes."""
+        self._changes: set[asyncio.Task[Any]] = set()
+        """Under way, whether or not anybody still waits for them."""
         self._initiations: dict[tuple[str, str, int], asyncio.Future[Done]] = {}
         """Under way, by the connection, the child and the configuration."""
 
@@ -191,6 +194,9 @@ class GatewayBackend:
 
     async def reload(self) -> Reloaded:
         """Read the file again, and put it into force as a whole; the log has the outcome."""
+        return await self._see_through(self._reload())
+
+    async def _reload(self) -> Reloaded:
         # One after the other, or an older file could come after a newer one.
         async with self._reloading:
             try:
@@ -213,6 +219,9 @@ class GatewayBackend:
 
     async def reload_settings(self) -> Reloaded:
         """Read the file again for what it says of the daemon itself; the log has the outcome."""
+        return await self._see_through(self._reload_settings())
+
+    async def _reload_settings(self) -> Reloaded:
         if self._file is None:
             return Reloaded((), ())
         async with self._reloading:
@@ -258,6 +267,10 @@ class GatewayBackend:
 
     async def put_pool(self, pool: PoolSettings) -> None:
         """Add or replace a pool."""
+        await self._see_through(self._put_pool(pool))
+        await self.take_effect()
+
+    async def _put_pool(self, pool: PoolSettings) -> None:
         # Two that are loaded at once must not overlap either.
         async with self._reloading:
             self.store.check_pool(pool)
@@ -265,16 +278,28 @@ class GatewayBackend:
             if old is not None and not _is_same_range(old, pool):
                 await self._retire([pool.name])
             self.store.put_pool(pool)
-        await self.take_effect()
 
     async def remove_pool(self, name: str) -> None:
         """Remove a pool."""
+        await self._see_through(self._remove_pool(name))
+
+    async def _remove_pool(self, name: str) -> None:
         async with self._reloading:
             if name not in self.store.pools:
                 raise CommandError(f"{name} not found")
             await self._retire([name])
             self.store.remove_pool(name)
             await self.apply()
+
+    async def _see_through(self, change: Coroutine[Any, Any, _T]) -> _T:
+        """Make a change to its end, even if whoever asked for it goes away: half of it would leave pools of which
+        nothing is given."""
+        task = asyncio.ensure_future(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        # Nobody may be left to hear that it failed.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
 
     async def _retire(self, names: Sequence[str]) -> None:
         """Have no more addresses of these pools given; if any is in use, have all of them given again, and fail."""

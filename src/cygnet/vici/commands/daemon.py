@@ -12,6 +12,8 @@ from cygnet.vici.server import Call, Command
 
 PRIORITIES: Final = ("critical", "high", "medium", "low")
 """Of strongSwan's jobs."""
+RELOAD_S: Final = 600.0
+"""For which whoever asks for a reload waits at most. It goes on after that, and the log has the outcome."""
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86400
@@ -22,8 +24,8 @@ def table(backend: Backend) -> dict[str, Command]:
     return {
         "version": Command(_version),
         "stats": Command(partial(_stats, backend)),
-        "reload-settings": Command(partial(_reload_settings, backend)),
-        "reload": Command(partial(_reload, backend)),
+        "reload-settings": Command(partial(_reload_settings, backend), deadline_s=RELOAD_S),
+        "reload": Command(partial(_reload, backend), deadline_s=RELOAD_S),
     }
 
 

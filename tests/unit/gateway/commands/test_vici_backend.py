@@ -19,13 +19,16 @@ from cygnet.gateway.commands.worker_requests import (
     Done,
     Failed,
     Initiate,
+    KeepPools,
+    PoolsInUse,
     Request,
+    RetirePools,
     SaPage,
     decode_request,
     encode_body,
 )
 from cygnet.gateway.control import Answer, AnyMessage, Ask
-from cygnet.ike.settings import ChildSettings, ConnectionSettings, Settings, SharedSecret
+from cygnet.ike.settings import ChildSettings, ConnectionSettings, PoolSettings, Settings, SharedSecret
 from cygnet.observe.counters import Counters
 from cygnet.vici.commands import command_table
 from cygnet.vici.message import Section, decode, encode
@@ -338,6 +341,46 @@ def test_while_the_file_is_read_again_all_else_goes_on() -> None:
         worker.answer()
         await reload
         assert worker.store.settings.secrets == settings.secrets and worker.taken == [1]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("in_use", [{}, {"v4": 1}])
+def test_a_pool_is_taken_away_or_kept_though_whoever_asked_for_it_hangs_up(in_use: dict[str, int]) -> None:
+    asked: list[tuple[int, Request]] = []
+
+    def send(worker: int, message: AnyMessage) -> bool:
+        assert isinstance(message, Ask)
+        asked.append((message.number, decode_request(message.body)))
+        return True
+
+    async def run() -> None:
+        calls = WorkerCalls(send)
+        pool = PoolSettings(name="v4", first=bytes((10, 0, 0, 1)), last=bytes((10, 0, 0, 9)))
+        store = Store(Settings(pools=(pool,)))
+        backend = GatewayBackend(
+            store,
+            calls,
+            Counters.create(writers=2),
+            workers=lambda: [0],
+            file=None,
+            in_force=lambda settings: None,
+            listening=lambda: (),
+            started_with=GatewaySettings(),
+        )
+        command = asyncio.ensure_future(backend.remove_pool("v4"))
+        await _turns()
+        command.cancel()
+        await _turns()
+        assert command.cancelled() and [request for _, request in asked] == [RetirePools(("v4",))]
+        calls.on_answer(0, Answer(asked[0][0], encode_body(PoolsInUse(in_use)), is_last=True))
+        await _turns()
+        if in_use:
+            assert asked[1][1] == KeepPools(("v4",)) and "v4" in store.pools
+        else:
+            assert isinstance(asked[1][1], Configure) and "v4" not in store.pools
+        calls.on_answer(0, Answer(asked[1][0], encode_body(Done()), is_last=True))
+        await _turns()
 
     asyncio.run(run())
 
