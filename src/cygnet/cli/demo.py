@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from typing import Any, Final, TextIO
 
 import msgspec
@@ -34,7 +35,14 @@ from cygnet.load.plan import IdentityPattern
 from cygnet.load.processes import run_load
 from cygnet.load.report import ProgressBar, describe_percentiles, print_table, remarks
 from cygnet.load.results import TESTER_LIMIT_SHARE, Results
-from cygnet.observe.system import cpu_seconds, describe_machine, udp_drops
+from cygnet.observe.system import (
+    cpu_seconds,
+    describe_machine,
+    idle_seconds,
+    process_tree,
+    udp_drops,
+    waited_seconds,
+)
 
 COUNT: Final = 5000
 WORKERS: Final = 2
@@ -50,60 +58,99 @@ POOL: Final = PoolSettings(name="clients", first=bytes((10, 0, 0, 2)), last=byte
 ECHO: Final = bytes((10, 0, 0, 1))
 _SECRET_OCTETS: Final = 32
 _STOP_TIMEOUT_S: Final = 1.0
-_ALL_CORES: Final = 0.95
-"""From this share on, the machine's cores count as full."""
+_OTHERS: Final = 0.10
+"""Up to this share of the cores, others do not count as who kept us waiting: the kernel's own work is in it."""
+_WORTH_A_WORD: Final = 0.01
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """A run: what the tester says, and what the system says of the gateway meanwhile."""
+    """A run: what the tester says, and what the system says of the gateway and of itself meanwhile."""
 
     results: Results
     gateway_cpu_s: float
+    gateway_waited_s: float
+    """For how long its processes waited for a core."""
     gateway_drops: int
     workers: int
+    idle_share: float | None
+    """The part of the time for which the cores had nothing to do, on average; None where the system does not say."""
 
     @property
-    def gateway_share(self) -> float:
-        """The gateway's CPU time as a share of the cores that its workers could use."""
-        usable = min(self.workers, len(os.sched_getaffinity(0)))
+    def gateway(self) -> "Share":
+        """What the gateway had of the cores that its workers could use."""
         duration_s = self.results.duration_s
-        return self.gateway_cpu_s / (duration_s * usable) if duration_s > 0 else 0.0
+        if duration_s <= 0:
+            return Share(0.0, 0.0, 0.0)
+        used, waited = self.gateway_cpu_s / duration_s, self.gateway_waited_s / duration_s
+        return Share(used / _usable(self.workers), waited / self.workers, (used + waited) / self.workers)
 
     @property
-    def is_machine_full(self) -> bool:
-        """Whether the two together used all the CPU time that there was."""
-        cores = len(os.sched_getaffinity(0))
-        return self.gateway_cpu_s + self.results.cpu_s >= _ALL_CORES * self.results.duration_s * cores
+    def tester(self) -> "Share":
+        """What the tester had of those that its processes could."""
+        return Share(self.results.cpu_share, self.results.waited_share, self.results.busy_share)
+
+    @property
+    def others_share(self) -> float | None:
+        """What all other programs, and the kernel for itself, had of the cores; None where it is not known."""
+        available_s = self.results.duration_s * _usable()
+        if self.idle_share is None or available_s <= 0:
+            return None
+        return max(0.0, 1 - self.idle_share - (self.gateway_cpu_s + self.results.cpu_s) / available_s)
 
     @property
     def limit(self) -> str:
-        """Which of the two limited the rate: the one with less CPU time to spare; `neither` if both had plenty."""
-        shares = {"tester": self.results.cpu_share, "gateway": self.gateway_share}
-        busier = max(shares, key=lambda name: shares[name])
-        return busier if self.is_machine_full or shares[busier] >= TESTER_LIMIT_SHARE else "neither"
+        """What limited the rate: the one of the two that always had something to do, the `machine` if it was others who
+        kept that one waiting, or `neither`."""
+        shares = {"tester": self.tester, "gateway": self.gateway}
+        busier = max(shares, key=lambda name: max(shares[name].used, shares[name].busy))
+        if max(shares[busier].used, shares[busier].busy) < TESTER_LIMIT_SHARE:
+            return "neither"
+        is_crowded_out = shares[busier].used < TESTER_LIMIT_SHARE and (self.others_share or 0.0) > _OTHERS
+        return "machine" if is_crowded_out else busier
 
     @property
     def verdict(self) -> str:
         """The same as a sentence, with the evidence."""
+        cores = _cores(_usable())
         shares = {
-            "gateway": f"{self.gateway_share:.0%} of {_cores(self.workers)}",
-            "tester": f"{self.results.cpu_share:.0%} of {_cores(self.results.options.processes)}",
+            "gateway": self.gateway.describe(_usable(self.workers)),
+            "tester": self.tester.describe(_usable(self.results.options.processes)),
         }
         limit = self.limit
-        if limit == "neither":
-            return (
-                f"Neither was the limit: the gateway used {shares['gateway']} and the tester {shares['tester']}, "
-                f"so they waited for the machine, which has other work."
-            )
-        other = "gateway" if limit == "tester" else "tester"
-        cores = len(os.sched_getaffinity(0))
-        together = f"; together they filled the {_cores(cores)} that they share" if self.is_machine_full else ""
-        return f"The {limit} was the limit: it used {shares[limit]}, the {other} {shares[other]}{together}."
+        if limit in shares:
+            other = "gateway" if limit == "tester" else "tester"
+            return f"The {limit} was the limit: it used {shares[limit]}; the {other} used {shares[other]}."
+        both = f"the gateway used {shares['gateway']}; the tester used {shares['tester']}"
+        if limit == "machine":
+            return f"The machine was the limit: {both}; other work had {self.others_share:.0%} of {cores}."
+        idle = "" if self.idle_share is None else f"; {cores} had nothing to do for {self.idle_share:.0%} of the time"
+        return f"Neither was the limit: {both}{idle}. Each waited for the other at times."
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What one of the two had of its cores."""
+
+    used: float
+    """CPU time, as a part of what these cores have."""
+    waited: float
+    """The part of the time for which its processes waited for a core."""
+    busy: float
+    """For which they had something to do: used one, or waited."""
+
+    def describe(self, cores: int) -> str:
+        """As words that follow `used`."""
+        waited = f" and waited for one {self.waited:.0%} of the time" if self.waited >= _WORTH_A_WORD else ""
+        return f"{self.used:.0%} of {_cores(cores)}{waited}"
+
+
+def _usable(processes: int | None = None) -> int:
+    """The cores that we may run on, or so many processes of ours can."""
+    cores = len(os.sched_getaffinity(0))
+    return cores if processes is None else min(processes, cores)
 
 
 def _cores(n: int) -> str:
-    usable = min(n, len(os.sched_getaffinity(0)))
-    return f"{usable} core{'s' if usable > 1 else ''}"
+    return f"{n} core{'s' if n > 1 else ''}"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -177,22 +224,50 @@ def _measure(gateway: GatewayProcess, secret: bytes, count: int, stream: TextIO)
         encap=True,
         delete=True,
     )
-    cpu_before = cpu_seconds(gateway.pid)
-    cpu_after = cpu_before
+    read: list[_Clocks] = []
 
     def look() -> None:
-        # Before the tunnels are deleted, which is not what we measure.
-        nonlocal cpu_after
-        cpu_after = cpu_seconds(gateway.pid)
+        read.append(_Clocks.read(gateway.pid))
 
     with ProgressBar(options, stream) as bar:
-        results = run_load(options, on_progress=bar.show, on_over=look)
+        # The tunnels are deleted afterwards, which is not what we measure.
+        results = run_load(options, on_progress=bar.show, on_start=look, on_over=look)
+    before, after = read
     return Measured(
         results=results,
-        gateway_cpu_s=cpu_after - cpu_before,
+        gateway_cpu_s=after.gateway_s - before.gateway_s,
+        gateway_waited_s=(after.gateway_waited_s or 0.0) - (before.gateway_waited_s or 0.0),
         gateway_drops=sum(udp_drops((gateway.port, gateway.natt_port)).values()),
         workers=gateway.worker_count,
+        idle_share=after.idle_share_since(before),
     )
+
+
+class _Clocks(msgspec.Struct, frozen=True):
+    """What the system says at a time, in seconds."""
+
+    now_s: float
+    gateway_s: float
+    """CPU time of the gateway."""
+    gateway_waited_s: float | None
+    """For how long its processes waited for a core."""
+    idle_s: float | None
+    """For how long our cores had nothing to do, on average."""
+
+    @classmethod
+    def read(cls, gateway: int) -> "_Clocks":
+        try:
+            idle_s = idle_seconds(os.sched_getaffinity(0))
+        except (OSError, ValueError):  # a sandbox that does not say
+            idle_s = None
+        waited_s = waited_seconds(*process_tree(gateway))
+        return cls(time.monotonic(), cpu_seconds(gateway), waited_s, idle_s)
+
+    def idle_share_since(self, before: "_Clocks") -> float | None:
+        if self.idle_s is None or before.idle_s is None or self.now_s <= before.now_s:
+            return None
+        # It comes in ticks of the system's clock.
+        return min(1.0, (self.idle_s - before.idle_s) / (self.now_s - before.now_s))
 
 
 def _gateway_side(secret: bytes) -> Settings:
@@ -216,9 +291,12 @@ def to_json(measured: Measured) -> dict[str, Any]:
         "workers": measured.workers,
         "cpu_s": round(measured.gateway_cpu_s, 3),
         "cpu_us_per_tunnel": round(measured.gateway_cpu_s / established * 1e6, 1) if established else None,
-        "cpu_share": round(measured.gateway_share, 4),
+        "cpu_share": round(measured.gateway.used, 4),
+        "waited_share": round(measured.gateway.waited, 4),
         "kernel_drops": measured.gateway_drops,
     }
+    result["idle_share"] = None if measured.idle_share is None else round(measured.idle_share, 4)
+    result["others_share"] = None if measured.others_share is None else round(measured.others_share, 4)
     result["limit"] = measured.limit
     result["verdict"] = measured.verdict
     return result

@@ -9,6 +9,7 @@ from cygnet.ike.sa import IkeSa
 from cygnet.load.results import PHASES, Measured
 from cygnet.load.samples import Samples
 from cygnet.load.suites import describe_suites
+from cygnet.observe.system import waited_seconds
 
 
 class Timeline:
@@ -58,7 +59,8 @@ class Books:
         self.start = self.last_start = self.last_established = start
         self.timeline = Timeline(start)
         self._cpu_before = time.process_time()
-        self._busy_cpu = self._busy_s = 0.0
+        self._waited_before = waited_seconds()
+        self._busy_cpu = self._busy_waited = self._busy_s = 0.0
 
     def count(self, name: str, n: int = 1, /) -> None:
         """Add to one of the counters."""
@@ -86,6 +88,12 @@ class Books:
         if self._seen_established != established:
             self._seen_established = established
             self._busy_cpu, self._busy_s = time.process_time() - self._cpu_before, now - self.start
+            self._busy_waited = self._waited()
+
+    def _waited(self) -> float:
+        """For how long we have waited for a core; 0 where the kernel does not say."""
+        waited_s = waited_seconds()
+        return waited_s - self._waited_before if waited_s is not None and self._waited_before is not None else 0.0
 
     def measure(self, *, attempted: int, echo_failures: int, ended: float) -> Measured:
         """All that belongs to the attempts."""
@@ -105,6 +113,7 @@ class Books:
             ended=ended,
             cpu_s=cpu_s,
             busy_cpu_s=self._busy_cpu if self._busy_s else cpu_s,
+            busy_waited_s=self._busy_waited if self._busy_s else self._waited(),
             busy_s=self._busy_s or ended - self.start,
             late_starts=self.late_starts,
         )

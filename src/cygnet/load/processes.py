@@ -79,17 +79,19 @@ def run_load(
     options: LoadOptions,
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_start: Callable[[], None] = lambda: None,
     on_over: Callable[[], None] = lambda: None,
 ) -> Results:
     """Carry out a run. Raises LocalError if it can't begin.
 
-    `on_over` is called when all attempts have come to their end, and before the tunnels are held or deleted.
+    `on_start` is called when all processes are there and the attempts are about to begin, `on_over` when all attempts
+    have come to their end, and before the tunnels are held or deleted.
 
     SIGINT and SIGTERM end it early: the results so far say that they are. A second one, or one before the start, kills
     the processes and raises KeyboardInterrupt.
     """
     words = SharedWords.create(rows=options.processes, words=_WORDS, description=b"")
-    testers = _Testers(options, words, on_over)
+    testers = _Testers(options, words, on_start, on_over)
     try:
         with _Interrupts() as interrupts:
             return testers.run(on_progress, interrupts)
@@ -136,9 +138,12 @@ class _Tester:
 class _Testers:
     """All processes of a run."""
 
-    def __init__(self, options: LoadOptions, words: SharedWords, on_over: Callable[[], None]) -> None:
+    def __init__(
+        self, options: LoadOptions, words: SharedWords, on_start: Callable[[], None], on_over: Callable[[], None]
+    ) -> None:
         self._options = options
         self._words = words
+        self._on_start = on_start
         self._on_over = on_over
         self._testers: list[_Tester] = []
         self._waiting: dict[socket.socket, _Tester] = {}
@@ -152,6 +157,7 @@ class _Testers:
             self._fork(process)
         for tester in self._testers:
             self._await_ready(tester, interrupts)
+        self._on_start()
         self._start = time.monotonic() + _HEAD_START_S
         for tester in self._testers:
             tester.control.sendall(_GO.pack(self._start))

@@ -13,7 +13,7 @@ from rich.text import Text
 from cygnet.load.fleet import TESTER_FULL
 from cygnet.load.options import Arrivals, LoadOptions
 from cygnet.load.processes import Progress
-from cygnet.load.results import Results, Routines, join_address
+from cygnet.load.results import TESTER_LIMIT_SHARE, Results, Routines, join_address
 from cygnet.load.samples import PERCENTILES, Samples
 
 _NARROWEST: Final = 40
@@ -132,10 +132,10 @@ def remarks(results: Results, *, is_with_limit: bool = True) -> list[str]:
     if results.late_starts:
         found.append(f"{results.late_starts} attempts started late: the tester did not keep up with the schedule.")
     if is_with_limit and results.is_tester_limit:
-        found.append(
-            f"The tester was the limit: it used {results.cpu_share:.0%} of its cores. Give it more with --processes, "
-            "or another machine."
-        )
+        mend = "Others have them, too: see what runs here, or use another machine."
+        if results.cpu_share >= TESTER_LIMIT_SHARE:
+            mend = "Give it more with --processes, or another machine."
+        found.append(f"The tester was the limit: it used {describe_cpu(results)}. {mend}")
     return found
 
 
@@ -191,9 +191,17 @@ def _rows(results: Results) -> list[tuple[str, str]]:
         rows.append(("deleted", f"{results.deleted}{unconfirmed}"))
     per_tunnel = results.cpu_us_per_tunnel
     cost = "" if per_tunnel is None else f"{per_tunnel:.0f} us per tunnel, "
-    rows.append(("tester CPU", f"{cost}{results.cpu_share:.0%} of its cores"))
+    rows.append(("tester CPU", f"{cost}{describe_cpu(results)}"))
     rows.append(("tester kernel drops", str(results.kernel_drops)))
     return rows
+
+
+def describe_cpu(results: Results) -> str:
+    """What part of its cores the tester used, and whether it had to wait for one."""
+    waited = results.waited_share
+    return (
+        f"{results.cpu_share:.0%} of its cores{f', waited for one {waited:.0%} of the time' if waited >= 0.01 else ''}"
+    )
 
 
 def _routine(name: str, name_of_delay: str, found: Routines) -> list[tuple[str, str]]:

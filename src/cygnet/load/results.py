@@ -21,7 +21,8 @@ LATE_START_S: Final = 0.010
 """In an open loop, an attempt that starts later than it was meant to by more than this is a late start: past the
 millisecond to which event loops keep time, and small against any delay worth reporting."""
 TESTER_LIMIT_SHARE: Final = 0.90
-"""From this share of its cores on, the tester limited the run, and not what it was testing."""
+"""From this share on of its cores, or of the time in which it had something to do, the tester limited the run, and not
+what it was testing."""
 DIED: Final = "process_died"
 
 
@@ -49,6 +50,8 @@ class Measured(msgspec.Struct):
     cpu_s: float
     busy_cpu_s: float
     """The part of it while tunnels came up; the rest is waiting for what never comes."""
+    busy_waited_s: float
+    """For how long the process waited for a core meanwhile."""
     busy_s: float
     """How long that was."""
     late_starts: int
@@ -134,6 +137,7 @@ class Results:
         """What those have said that still could."""
         self.is_interrupted = False
         self._busy_cpu_s = 0.0
+        self._busy_waited_s = 0.0
         self._busy_s = 0.0
         self._last_start = start
         self._last_established = start
@@ -170,6 +174,7 @@ class Results:
         self.counters.update(measured.counters)
         self.is_interrupted |= measured.is_interrupted
         self._busy_cpu_s += measured.busy_cpu_s
+        self._busy_waited_s += measured.busy_waited_s
         self._busy_s = max(self._busy_s, measured.busy_s)
         if measured.attempted:
             self._last_start = max(self._last_start, measured.last_start)
@@ -211,9 +216,20 @@ class Results:
         return self._busy_cpu_s / (self._busy_s * usable) if self._busy_s > 0 else 0.0
 
     @property
+    def waited_share(self) -> float:
+        """For which part of the time its processes waited for a core, while tunnels came up: others had it."""
+        return self._busy_waited_s / (self._busy_s * self.options.processes) if self._busy_s > 0 else 0.0
+
+    @property
+    def busy_share(self) -> float:
+        """For which part of the time its processes had something to do: ran, or waited for a core."""
+        ran = self._busy_cpu_s / (self._busy_s * self.options.processes) if self._busy_s > 0 else 0.0
+        return ran + self.waited_share
+
+    @property
     def is_tester_limit(self) -> bool:
         """Whether the tester itself, and not the responder, limited the run."""
-        return self.cpu_share >= TESTER_LIMIT_SHARE
+        return max(self.cpu_share, self.busy_share) >= TESTER_LIMIT_SHARE
 
     @property
     def cpu_us_per_tunnel(self) -> float | None:
@@ -307,6 +323,7 @@ class Results:
             "cpu_s": round(self.cpu_s, 6),
             "cpu_us_per_tunnel": None if per_tunnel is None else round(per_tunnel, 1),
             "cpu_share": round(self.cpu_share, 4),
+            "waited_share": round(self.waited_share, 4),
             "is_limit": self.is_tester_limit,
             "kernel_drops": self.kernel_drops,
             "late_starts": self.late_starts,

@@ -99,8 +99,24 @@ def wanted_seconds() -> float:
 
     OSError where the kernel does not keep that.
     """
-    run_ns, waited_ns = (_PROC / "self" / "schedstat").read_text().split()[:2]
-    return (int(run_ns) + int(waited_ns)) / 1e9
+    return sum(_scheduled_seconds("self"))
+
+
+def waited_seconds(*pids: int) -> float | None:
+    """For how long these processes, the first thread of each, waited for a core since they began; this one if none is
+    given.
+
+    They had something to do all the while, and others were served. What has ended counts no more. None where the
+    kernel does not keep that.
+    """
+    waited_s = 0.0
+    for pid in map(str, pids or ("self",)):
+        try:
+            waited_s += _scheduled_seconds(pid)[1]
+        except (FileNotFoundError, ProcessLookupError):
+            if not (_PROC / "self" / "schedstat").exists():
+                return None
+    return waited_s
 
 
 def idle_seconds(cores: Collection[int]) -> float:
@@ -112,6 +128,13 @@ def idle_seconds(cores: Collection[int]) -> float:
     lines = (line.split() for line in (_PROC / "stat").read_text().splitlines() if line.startswith("cpu"))
     ticks = [int(line[_IDLE]) + int(line[_IO_WAIT]) for line in lines if line[0] in names]
     return fmean(ticks) / _TICKS_PER_S
+
+
+def _scheduled_seconds(pid: str) -> tuple[float, float]:
+    """For how long a process ran, and for how long it waited for a core. Source: proc(5) and the kernel's
+    Documentation/scheduler/sched-stats.rst."""
+    run_ns, waited_ns = (_PROC / pid / "schedstat").read_text().split()[:2]
+    return int(run_ns) / 1e9, int(waited_ns) / 1e9
 
 
 def pss_octets(root: int) -> int:

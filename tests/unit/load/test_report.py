@@ -71,3 +71,17 @@ def test_datagrams_that_were_of_no_use_are_told_where_attempts_failed() -> None:
     (told,) = remarks(results(failures={"timeout_ike_sa_init": 1}, counters=dropped))
     assert told == "The tester could not use datagrams that it received: too_short 5, version 2."
     assert remarks(results(0.1, counters=dropped)) == []
+
+
+def test_a_tester_that_waits_for_its_cores_says_so() -> None:
+    alone = results(0.01, busy_cpu_s=1.8)
+    assert printed(alone)["tester CPU"].endswith("90% of its cores")
+    assert remarks(alone) == [
+        "The tester was the limit: it used 90% of its cores. Give it more with --processes, or another machine."
+    ]
+    crowded = results(0.01, busy_cpu_s=1.0, busy_waited_s=0.9)
+    assert printed(crowded)["tester CPU"].endswith("50% of its cores, waited for one 45% of the time")
+    assert remarks(crowded) == [
+        "The tester was the limit: it used 50% of its cores, waited for one 45% of the time. Others have them, too: "
+        "see what runs here, or use another machine."
+    ]

@@ -34,6 +34,7 @@ def measured(delays: list[float], **changes: Any) -> Measured:
         "ended": 104.0,
         "cpu_s": 0.5,
         "busy_cpu_s": 0.4,
+        "busy_waited_s": 0.0,
         "busy_s": 2.0,
         "kernel_drops": 0,
         "late_starts": 0,
@@ -95,6 +96,14 @@ def test_a_process_that_died_takes_its_attempts_with_it() -> None:
 def test_the_tester_is_the_limit_from_nine_tenths_of_its_cores() -> None:
     assert not results(measured([0.01], busy_cpu_s=1.79)).is_tester_limit
     assert results(measured([0.01], busy_cpu_s=1.80)).is_tester_limit
+
+
+def test_a_tester_that_ran_or_waited_for_a_core_all_the_time_is_the_limit() -> None:
+    assert not results(measured([0.01], busy_cpu_s=1.0, busy_waited_s=0.79)).is_tester_limit
+    found = results(measured([0.01], busy_cpu_s=1.0, busy_waited_s=0.80))
+    assert found.is_tester_limit
+    assert (found.cpu_share, found.waited_share, found.busy_share) == pytest.approx((0.5, 0.4, 0.9))
+    assert found.to_json()["tester"]["waited_share"] == 0.4
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,37 @@ def test_what_runs_is_wanted_and_no_core_is_idle_for_longer_than_the_machine_is_
     assert 0 < system.idle_seconds(cores) <= time.clock_gettime(time.CLOCK_BOOTTIME) + 1
     each = [system.idle_seconds({core}) for core in cores]
     assert min(each) - 1 <= system.idle_seconds(cores) <= max(each) + 1
+
+
+def test_who_shares_a_core_waits_for_it() -> None:
+    cores = os.sched_getaffinity(0)
+    burn = "import time\nprint(flush=True)\nwhile True: pass"
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        with subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE) as rival:
+            try:
+                assert rival.stdout is not None
+                rival.stdout.readline()
+                waited, used = system.waited_seconds(), time.process_time()
+                assert waited is not None
+                while (system.waited_seconds() or 0.0) < waited + 0.02 and time.process_time() < used + 10:
+                    pass
+                assert (system.waited_seconds() or 0.0) >= waited + 0.02
+                assert (system.waited_seconds(rival.pid) or 0.0) > 0.0
+                both = system.waited_seconds(rival.pid, os.getpid())
+                assert both is not None and both > waited
+            finally:
+                rival.kill()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert system.waited_seconds(rival.pid) == 0.0  # it has ended
+
+
+def test_a_kernel_that_does_not_keep_it_says_nothing_of_waiting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(system, "_PROC", tmp_path)
+    assert system.waited_seconds() is None and system.waited_seconds(1, 2) is None
 
 
 def test_of_cores_that_are_not_there_nothing_is_known() -> None:
