@@ -76,7 +76,7 @@ TARGET, SINK_PORT = "127.0.0.1", 9500
 SECRET = "a-shared-secret"
 CONCURRENCY = 64
 LEAD_S = 1.5
-"""How long the flood has gone on when the honest peers begin: cookies and limits are in force then."""
+"""How long the flood has gone on when the honest tester is started: cookies and limits are in force then."""
 SCATTERED = "127.192.0.0/16"
 """Where honest peers come from with `--scattered`, each from the next address."""
 KNOWN = 16
@@ -163,7 +163,7 @@ def sink(namespace: Namespace) -> Iterator[None]:
 @contextmanager
 def flooding(namespace: Namespace, kind: str, port: int, options: argparse.Namespace) -> Iterator[list[str]]:
     """A flood that has begun; its report, when it has ended."""
-    seconds = options.seconds + LEAD_S + 1.0
+    seconds = options.seconds + options.lead + 1.0
     command = namespace.command(
         *("taskset", "-c", str(TESTER_CORE), sys.executable, str(ROOT / "benchmarks" / "flood.py"), kind),
         *("--target", f"{TARGET}:{port}", "--spis-from", f"{TARGET}:500"),
@@ -174,7 +174,7 @@ def flooding(namespace: Namespace, kind: str, port: int, options: argparse.Names
     assert process.stdout is not None
     if process.stdout.readline().strip() != "flooding":
         raise SystemExit(f"attack: the flood did not begin, status {process.wait()}")
-    time.sleep(LEAD_S)
+    time.sleep(options.lead)
     try:
         yield report
     finally:
@@ -339,6 +339,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="how often each kind is measured (default 7)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of honest peers in each measurement (default 5)")
+    parser.add_argument(
+        "--lead", type=float, default=LEAD_S, help="seconds of the flood before the honest peers (default %(default)g)"
+    )
     parser.add_argument("--rate", type=float, default=50_000.0, help="datagrams of the flood a second, at most")
     parser.add_argument("--kind", action="append", choices=KINDS, help="which flood; may be repeated (default all)")
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="which daemon (default cygnet)")
