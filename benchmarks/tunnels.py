@@ -89,7 +89,7 @@ TROUBLE = (
 STEPS = 10
 """Parts of the growth of which the cost is told."""
 QUIET_S = Settings().half_open_timeout_s + 2 * IDLE_S
-"""After which nothing is left to do for tunnels that have come up: they are packed, and their first requests forgotten."""
+"""After which nothing is left to do for tunnels that have come up: they sleep, and first requests are forgotten."""
 
 
 def gateway_settings(schedule: Schedule) -> Settings:
