@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -21,6 +22,7 @@ from cygnet.gateway.commands.worker_requests import (
     Initiate,
     KeepPools,
     PoolsInUse,
+    Reply,
     Request,
     RetirePools,
     SaPage,
@@ -36,20 +38,51 @@ from cygnet.vici.server import Call, CommandError
 from cygnet.vici.views import SaFilter
 
 
+def backend_of(
+    calls: WorkerCalls,
+    store: Store | None = None,
+    *,
+    counters: Counters | None = None,
+    ready: Sequence[int] = (0,),
+    file: ConfigurationFile | None = None,
+) -> GatewayBackend:
+    """The backend of a gateway with one worker, or those that are ready."""
+    return GatewayBackend(
+        store or Store(Settings()),
+        calls,
+        counters or Counters.create(writers=2),
+        workers=lambda: list(ready),
+        file=file,
+        in_force=lambda settings: None,
+        listening=lambda: ("192.0.2.1[500]", "192.0.2.1[4500]"),
+        started_with=GatewaySettings(),
+    )
+
+
+class Asked:
+    """What a worker is asked, which answers nothing by itself."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.requests: list[Request] = []
+        self.calls = WorkerCalls(self._send)
+
+    def _send(self, worker: int, message: AnyMessage) -> bool:
+        assert isinstance(message, Ask)
+        self.numbers.append(message.number)
+        self.requests.append(decode_request(message.body))
+        return True
+
+    def answer(self, index: int, reply: Reply, *, is_last: bool = True) -> None:
+        """Answer one of the requests, by its place."""
+        self.calls.on_answer(0, Answer(self.numbers[index], encode_body(reply), is_last=is_last))
+
+
 def stats(counters: Counters, ready: list[int]) -> Section:
     """What `stats` answers."""
 
     async def run() -> Section:
-        backend = GatewayBackend(
-            Store(Settings()),
-            WorkerCalls(lambda worker, message: False),
-            counters,
-            workers=lambda: ready,
-            file=None,
-            in_force=lambda settings: None,
-            listening=lambda: ("192.0.2.1[500]", "192.0.2.1[4500]"),
-            started_with=GatewaySettings(),
-        )
+        backend = backend_of(WorkerCalls(lambda worker, message: False), counters=counters, ready=ready)
 
         async def emit(event: str, message: object) -> None:
             raise AssertionError("stats has no events")
@@ -90,36 +123,20 @@ def test_stats_of_a_gateway_that_has_nothing_to_do() -> None:
 
 
 def test_who_initiates_what_is_under_way_waits_for_the_same_and_no_worker_is_asked_again() -> None:
-    asked: list[tuple[int, Request]] = []
-
-    def send(worker: int, message: AnyMessage) -> bool:
-        assert isinstance(message, Ask)
-        asked.append((message.number, decode_request(message.body)))
-        return True
-
     async def run() -> None:
-        calls = WorkerCalls(send)
+        asked = Asked()
         store = Store(Settings(connections=(ConnectionSettings(name="rw", children=(ChildSettings(name="net"),)),)))
-        backend = GatewayBackend(
-            store,
-            calls,
-            Counters.create(writers=2),
-            workers=lambda: [0],
-            file=None,
-            in_force=lambda settings: None,
-            listening=lambda: (),
-            started_with=GatewaySettings(),
-        )
+        backend = backend_of(asked.calls, store)
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.001):
                     await backend.initiate("", "net", waits=True)
         await backend.initiate("", "net", waits=False)
         # Neither does it tell the worker to forget it: for whoever asks again it is under way.
-        assert [request for _, request in asked] == [Initiate("", "net")]
+        assert asked.requests == [Initiate("", "net")]
         two = [asyncio.ensure_future(backend.initiate("", "net", waits=True)) for _ in range(2)]
         await asyncio.sleep(0)
-        calls.on_answer(0, Answer(asked[0][0], encode_body(Failed("it is not there")), is_last=True))
+        asked.answer(0, Failed("it is not there"))
         for outcome in await asyncio.gather(*two, return_exceptions=True):
             assert isinstance(outcome, CommandError) and str(outcome) == "it is not there"
         # The next one is another one, and so is one by other settings.
@@ -129,9 +146,9 @@ def test_who_initiates_what_is_under_way_waits_for_the_same_and_no_worker_is_ask
         other = asyncio.ensure_future(backend.initiate("", "net", waits=True))
         for _ in range(3):
             await asyncio.sleep(0)
-        assert len(asked) == 3
-        for number, _ in asked[1:]:
-            calls.on_answer(0, Answer(number, encode_body(Done()), is_last=True))
+        assert len(asked.requests) == 3
+        for index in (1, 2):
+            asked.answer(index, Done())
         await asyncio.gather(again, other)
 
     asyncio.run(run())
@@ -139,24 +156,8 @@ def test_who_initiates_what_is_under_way_waits_for_the_same_and_no_worker_is_ask
 
 def test_of_a_worker_that_ends_in_the_middle_of_a_packet_no_part_of_it_is_told() -> None:
     async def run() -> list[bytes]:
-        numbers: list[int] = []
-
-        def send(worker: int, message: AnyMessage) -> bool:
-            assert isinstance(message, Ask)
-            numbers.append(message.number)
-            return True
-
-        calls = WorkerCalls(send)
-        backend = GatewayBackend(
-            Store(Settings()),
-            calls,
-            Counters.create(writers=2),
-            workers=lambda: [0],
-            file=None,
-            in_force=lambda settings: None,
-            listening=lambda: (),
-            started_with=GatewaySettings(),
-        )
+        asked = Asked()
+        backend = backend_of(asked.calls)
         told: list[bytes] = []
 
         async def listen() -> None:
@@ -166,8 +167,8 @@ def test_of_a_worker_that_ends_in_the_middle_of_a_packet_no_part_of_it_is_told()
         task = asyncio.ensure_future(listen())
         await asyncio.sleep(0)
         for page in (SaPage(b"one two"), SaPage(b"thr", is_whole=False), SaPage(b"ee four"), SaPage(b"fi", False)):
-            calls.on_answer(0, Answer(numbers[0], encode_body(page), is_last=False))
-        calls.on_gone(0)
+            asked.answer(0, page, is_last=False)
+        asked.calls.on_gone(0)
         with pytest.raises(CommandError, match="ended before it answered"):
             await task
         return told
@@ -185,16 +186,7 @@ class SlowWorker:
         self._secrets = 0
         self._numbers: list[int] = []
         self.store = Store(Settings())
-        self.backend = GatewayBackend(
-            self.store,
-            self.calls,
-            Counters.create(writers=2),
-            workers=lambda: [0],
-            file=file,
-            in_force=lambda settings: None,
-            listening=lambda: (),
-            started_with=GatewaySettings(),
-        )
+        self.backend = backend_of(self.calls, self.store, file=file)
 
     def _send(self, worker: int, message: AnyMessage) -> bool:
         assert isinstance(message, Ask)
@@ -347,39 +339,23 @@ def test_while_the_file_is_read_again_all_else_goes_on() -> None:
 
 @pytest.mark.parametrize("in_use", [{}, {"v4": 1}])
 def test_a_pool_is_taken_away_or_kept_though_whoever_asked_for_it_hangs_up(in_use: dict[str, int]) -> None:
-    asked: list[tuple[int, Request]] = []
-
-    def send(worker: int, message: AnyMessage) -> bool:
-        assert isinstance(message, Ask)
-        asked.append((message.number, decode_request(message.body)))
-        return True
-
     async def run() -> None:
-        calls = WorkerCalls(send)
+        asked = Asked()
         pool = PoolSettings(name="v4", first=bytes((10, 0, 0, 1)), last=bytes((10, 0, 0, 9)))
         store = Store(Settings(pools=(pool,)))
-        backend = GatewayBackend(
-            store,
-            calls,
-            Counters.create(writers=2),
-            workers=lambda: [0],
-            file=None,
-            in_force=lambda settings: None,
-            listening=lambda: (),
-            started_with=GatewaySettings(),
-        )
+        backend = backend_of(asked.calls, store)
         command = asyncio.ensure_future(backend.remove_pool("v4"))
         await _turns()
         command.cancel()
         await _turns()
-        assert command.cancelled() and [request for _, request in asked] == [RetirePools(("v4",))]
-        calls.on_answer(0, Answer(asked[0][0], encode_body(PoolsInUse(in_use)), is_last=True))
+        assert command.cancelled() and asked.requests == [RetirePools(("v4",))]
+        asked.answer(0, PoolsInUse(in_use))
         await _turns()
         if in_use:
-            assert asked[1][1] == KeepPools(("v4",)) and "v4" in store.pools
+            assert asked.requests[1] == KeepPools(("v4",)) and "v4" in store.pools
         else:
-            assert isinstance(asked[1][1], Configure) and "v4" not in store.pools
-        calls.on_answer(0, Answer(asked[1][0], encode_body(Done()), is_last=True))
+            assert isinstance(asked.requests[1], Configure) and "v4" not in store.pools
+        asked.answer(1, Done())
         await _turns()
 
     asyncio.run(run())
